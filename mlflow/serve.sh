@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Runs an MLflow tracking server: runs and models in a database, artifacts served over the same HTTP address.
+# Settings come from the environment, then from the file .env beside this script, then from the defaults below.
+# Extra arguments go to `mlflow server`.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# Read, not sourced: a settings file must not run commands, and what is already set wins.
+read_settings() {
+  local line key
+  while IFS= read -r line || [[ -n $line ]]; do
+    key=${line%%=*}
+    [[ $line == *=* && $key =~ ^[A-Z][A-Z0-9_]*$ ]] || continue
+    [[ -n ${!key+set} ]] || export "$key=${line#*=}"
+  done <"$1"
+}
+
+# Browsers and clients send the port in the Host header, or leave it out behind a proxy: the server wants both forms listed.
+with_port() {
+  local name bare=() list=()
+  IFS=, read -ra bare <<<"$1"
+  for name in "${bare[@]}"; do
+    list+=("$name" "$name:$2")
+  done
+  (IFS=,; echo "${list[*]}")
+}
+
+[[ ! -f $here/.env ]] || read_settings "$here/.env"
+data=${MLFLOW_DATA:-$here/../runs/mlflow-server}
+host=${MLFLOW_HOST:-127.0.0.1}
+port=${MLFLOW_PORT:-5000}
+
+case $host in
+  127.0.0.1 | localhost) names=${MLFLOW_SERVER_ALLOWED_HOSTS:-127.0.0.1,localhost} ;;
+  *) names=${MLFLOW_SERVER_ALLOWED_HOSTS:?"set it to the names this server is reached by, because MLFLOW_HOST is $host and not loopback"} ;;
+esac
+
+mlflow=$here/../.venv/bin/mlflow
+[[ -x $mlflow ]] || mlflow=$(command -v mlflow) || {
+  echo "error: no mlflow in $here/../.venv or on PATH; run 'make env' first" >&2
+  exit 1
+}
+
+mkdir -p "$data/artifacts"
+data=$(cd "$data" && pwd)
+# Needed by neither runs nor models; without it the server is one process tree that ends with its parent.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}
+
+echo "MLflow: http://$host:$port  data: $data"
+exec "$mlflow" server \
+  --backend-store-uri "${MLFLOW_BACKEND_STORE_URI:-sqlite:///$data/mlflow.db}" \
+  --artifacts-destination "${MLFLOW_ARTIFACTS_DESTINATION:-$data/artifacts}" \
+  --host "$host" --port "$port" --workers "${MLFLOW_WORKERS:-2}" \
+  --allowed-hosts "$(with_port "$names" "$port")" "$@"

@@ -1,0 +1,57 @@
+"""What can be added to an image, or to the tokens inside a Vision Transformer, without the model noticing.
+
+`vit` cuts a model at its patch embedding, `kernel` and `shift` hold what is invisible exactly, `encoder_noise` what is
+nearly so, `artifact` keeps it on disk. Names are loaded when first used: `import nullspace` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nullspace.artifact import NullNoise
+    from nullspace.device import choose_device
+    from nullspace.errors import NullspaceError
+    from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
+    from nullspace.preprocessing import Preprocessing
+    from nullspace.shift import ShiftTest, shift_test
+    from nullspace.vit import Outputs, SplitViT
+
+__all__ = [
+    "NullNoise",
+    "NullspaceError",
+    "Outputs",
+    "PatchKernel",
+    "Preprocessing",
+    "ShiftTest",
+    "SplitViT",
+    "choose_device",
+    "kernel_of",
+    "patch_kernel",
+    "shift_test",
+]
+
+_ROOMS = {
+    "NullNoise": "artifact",
+    "NullspaceError": "errors",
+    "Outputs": "vit",
+    "PatchKernel": "kernel",
+    "Preprocessing": "preprocessing",
+    "ShiftTest": "shift",
+    "SplitViT": "vit",
+    "choose_device": "device",
+    "kernel_of": "kernel",
+    "patch_kernel": "kernel",
+    "shift_test": "shift",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

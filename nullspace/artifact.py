@@ -1,0 +1,167 @@
+"""`NullNoise` on disk: safetensors with JSON metadata in its header and a hash over both; never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from nullspace.errors import ArtifactError
+from nullspace.vit import SplitViT
+
+FORMAT = "nullspace-null-noise/1"
+INJECTION = "patch_tokens"
+_TENSOR = "noise"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NullNoise:
+    """One null noise (N,D) float32 for all images, the model it belongs to, and what was measured when it was made.
+
+    `norm` is of the whole tensor, `token_norm` the mean token norm of the data, `relative_norm` and `spread` as in the
+    glossary. `settings` and `versions` are plain JSON values. Raises ArtifactError when a field does not fit.
+    """
+
+    tensor: Tensor
+    model_name: str
+    weights_sha256: str
+    norm: float
+    relative_norm: float
+    spread: float
+    token_norm: float
+    shift_invariant: bool
+    objective: str
+    seed: int
+    data_fingerprint: str
+    injection: str = INJECTION
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.tensor.ndim != 2 or self.tensor.dtype != torch.float32:
+            raise ArtifactError(
+                f"expected a noise tensor (N,D) of float32, got {self.tensor.dtype} of shape {tuple(self.tensor.shape)}"
+            )
+        if not bool(torch.isfinite(self.tensor).all()):
+            raise ArtifactError("expected finite noise, got NaN or infinity; learn it again with a smaller step")
+        if self.injection != INJECTION:
+            raise ArtifactError(f"expected noise for {INJECTION!r}, got {self.injection!r}; update this software")
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all. Raises ArtifactError when the metadata is not plain JSON."""
+        path = Path(path)
+        tensor = self.tensor.detach().cpu().contiguous()
+        text = self._metadata()
+        header = {"format": FORMAT, "metadata": text, "sha256": _digest(tensor, text)}
+        aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            safetensors.torch.save_file({_TENSOR: tensor}, aside, metadata=header)
+            os.replace(aside, path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ArtifactError(f"cannot write the noise to {path}: {error}; check that the folder is there") from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file written by `save`, on the CPU; raises ArtifactError when it is missing, damaged or foreign."""
+        path = Path(path)
+        tensor, header = _read(path)
+        if header.get("format") != FORMAT or tensor is None:
+            found = header.get("format", "no such mark")
+            raise ArtifactError(
+                f"expected {path} to be a noise file ({FORMAT}), got {found!r}; give a file from `save`"
+            )
+        text = header.get("metadata", "")
+        if header.get("sha256") != _digest(tensor, text):
+            raise ArtifactError(f"{path} is damaged: its sha256 does not match its content; fetch or make it again")
+        try:
+            return cls(tensor=tensor, **json.loads(text))
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ArtifactError(
+                f"{path} has metadata this version does not read ({error}); update this software"
+            ) from error
+
+    @contextmanager
+    def applied(self, model: SplitViT, scale: float = 1.0, *, check_weights: bool = True) -> Iterator[SplitViT]:
+        """Within the block, `scale` times the noise is added to every token of `model`; nested uses add up.
+
+        A forward hook on the patch embedding does it, so `model(images)` and `model.tokens(images)` both have it, and
+        it is gone after the block, also after an error. Raises ArtifactError for another model.
+        """
+        self._check_fits(model, check_weights)
+        parameter = next(model.stem.parameters())
+        noise = (scale * self.tensor).to(parameter.device, parameter.dtype)
+
+        def add(_module: nn.Module, _inputs: Any, raw: Tensor) -> Tensor:
+            return model.layout.from_tokens(model.layout.to_tokens(raw) + noise)
+
+        hook = model.stem.register_forward_hook(add)
+        try:
+            yield model
+        finally:
+            hook.remove()
+
+    def _check_fits(self, model: SplitViT, check_weights: bool) -> None:
+        expected, got = (model.num_patches, model.embed_dim), tuple(self.tensor.shape)
+        if got != expected:
+            raise ArtifactError(
+                f"expected noise of shape {expected} for {model.name}, got {got} made for {self.model_name}"
+            )
+        if check_weights and self.weights_sha256 != model.weights_sha256:
+            raise ArtifactError(
+                f"the noise was made for {self.model_name} with weights {self.weights_sha256[:12]}, got {model.name} "
+                f"with weights {model.weights_sha256[:12]}; load those weights, or "
+                "pass check_weights=False to transfer it"
+            )
+
+    def _metadata(self) -> str:
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "tensor"}
+        bad = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+        if bad:
+            raise ArtifactError(f"expected finite numbers in the metadata, got {values[bad[0]]} as {bad[0]}")
+        try:
+            return json.dumps(values, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"expected settings and versions of plain JSON values: {error}") from error
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what the noise was computed with, by distribution name; those not installed are left out."""
+    found = {}
+    for name in ("nullspace-vit", "torch", "timm", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _read(path: Path) -> tuple[Tensor | None, dict[str, str]]:
+    if not path.is_file():
+        raise ArtifactError(f"expected a noise file, got {str(path)!r}, which is no file; check the path")
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            tensor = opened.get_tensor(_TENSOR) if _TENSOR in opened.keys() else None  # noqa: SIM118  not a mapping
+            return tensor, dict(opened.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); fetch or make it again") from error
+
+
+def _digest(tensor: Tensor, text: str) -> str:
+    """sha256 over shape, dtype and bytes of the tensor and over the metadata text."""
+    digest = hashlib.sha256(f"{FORMAT}|{tuple(tensor.shape)}|{tensor.dtype}|{text}|".encode())
+    digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

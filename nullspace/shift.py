@@ -1,0 +1,75 @@
+"""The exact shift directions of pre-LayerNorm encoders: c·(1,…,1) added to a token.
+
+Such an encoder reads its residual stream through LayerNorms only, and LayerNorm removes the mean, so a different c for
+every token changes nothing. Whether a model is of this kind is measured here, never concluded from its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nullspace.errors import NullspaceError
+from nullspace.geometry import mean_token_norm, remove_shift
+from nullspace.vit import SplitViT
+
+SHIFT_THRESHOLD = 1e-3
+"""Share of the control's logit change below which a shift counts as no change.
+
+Rounding in float32 leaves 1e-6 to 1e-4 (deit_tiny), models that do read the mean are above 1e-1. In float16 or bfloat16
+rounding alone may exceed it: such a model is not invariant as it runs, and is reported so.
+"""
+
+
+@dataclass(frozen=True)
+class ShiftTest:
+    """Whether shifts of `relative_shift` mean token norms left the logits alone, beside a control of equal norm."""
+
+    invariant: bool
+    relative_shift: float
+    max_abs_logit_change: float
+    control_max_abs_logit_change: float
+    threshold: float = SHIFT_THRESHOLD
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def shift_test(model: SplitViT, images_or_tokens: Tensor, *, relative_shift: float = 10.0, seed: int = 0) -> ShiftTest:
+    """Add ±c·(1,…,1) to every token (the sign drawn per token) and compare with random noise of the same norm.
+
+    `images_or_tokens` is (B,3,H,W) in [0,1] or (B,N,D). c is such that the shift has `relative_shift` times the mean
+    token norm. Invariant means: largest logit change at most SHIFT_THRESHOLD of the control's. A model whose logits
+    the control does not move either (an all-zero head) cannot be told and counts as not invariant.
+    """
+    if images_or_tokens.ndim not in (3, 4) or relative_shift <= 0:
+        raise NullspaceError(
+            f"expected images (B,3,H,W) or tokens (B,N,D) and relative_shift > 0, got shape "
+            f"{tuple(images_or_tokens.shape)} and {relative_shift}"
+        )
+    tokens = model.tokens(images_or_tokens) if images_or_tokens.ndim == 4 else images_or_tokens
+    length = relative_shift * mean_token_norm(tokens)
+    clean = model.logits_from_tokens(tokens)
+    shift, control = (
+        float((model.logits_from_tokens(tokens + (length * unit).to(tokens)) - clean).abs().max())
+        for unit in _directions(tokens.shape[1], tokens.shape[2], seed)
+    )
+    return ShiftTest(
+        invariant=control > 0 and shift <= SHIFT_THRESHOLD * control,
+        relative_shift=relative_shift,
+        max_abs_logit_change=shift,
+        control_max_abs_logit_change=control,
+    )
+
+
+def _directions(count: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Shift and control (N,D), every token of norm 1; the control holds none of the shift that is tested."""
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, (count, 1), generator=generator) * 2.0 - 1.0
+    random = remove_shift(torch.randn(count, dim, generator=generator))
+    return (signs / dim**0.5).expand(count, dim), random / random.norm(dim=-1, keepdim=True)

@@ -1,0 +1,187 @@
+"""The command line: `nullspace run`, `kernel`, `status`, `config show`, `ui`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from nullspace.errors import NullspaceError
+
+app = typer.Typer(
+    help="Find, measure and use what can be added to an image, or to the tokens inside a Vision Transformer, "
+    "without the model noticing.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at configs.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. search.trials=4 or models.0.weights=FILE."),
+]
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped one: demo, deit_tiny, imagenet.")]
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    set_: Overrides = None,
+    workdir: Annotated[
+        Path | None, typer.Option(help="Work folder; default runs/<name>. The same folder again goes on there.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the config's.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, HOST:6379 or `auto`; default RAY_ADDRESS, else this machine.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
+) -> None:
+    """Run the whole pipeline: ingest, reference, kernel, search, evaluate, watermark, report.
+
+    The same command after a kill goes on at the first unfinished stage; finished stages are reused.
+
+    Example: `nullspace run demo`, or
+    `nullspace run deit_tiny --set source.path=IMAGES --set models.0.weights=FILE --workdir runs/deit`
+    """
+    from pipelines.config import load_config
+    from pipelines.progress import Progress
+    from pipelines.workflow import run_pipeline
+
+    settings = load_config(config, [*(set_ or []), *([f"device={device}"] if device else [])])
+    work = workdir or Path("runs") / settings.name
+    console = Console(stderr=as_json)
+    try:
+        results = run_pipeline(settings, work, address=address, progress=Progress(console))
+    except KeyboardInterrupt:
+        console.print(f"stopped; what is finished is kept in {work}. Go on with the same command.", highlight=False)
+        raise typer.Exit(130) from None
+    if as_json:
+        _print_json(results)
+        return
+    from pipelines.summary import render
+
+    render(results, console)
+    for name in ("report.html", "results.json"):
+        console.print(f"{name:13} {(work / name).absolute()}", highlight=False, soft_wrap=True)
+    console.print(f"browse it     nullspace ui {work}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def kernel(
+    model: Annotated[str, typer.Argument(help="timm model name, e.g. vit_small_patch32_224.")],
+    weights: Annotated[Path | None, typer.Option(help="Weights file (.safetensors or .pth).")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Random weights: no download.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
+    rtol: Annotated[float | None, typer.Option(help="Rank tolerance; default max(m,n)·eps(float64).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The exact nullspace of a patch embedding: rank, nullity, spectrum, tolerance, gap.
+
+    Without --weights or --random timm's pretrained weights are used.
+
+    Example: `nullspace kernel vit_small_patch32_224 --random`
+    """
+    from nullspace.kernel import patch_kernel
+    from pipelines.models import load_model
+
+    if weights is not None and random:
+        raise NullspaceError("--weights and --random exclude each other; give one")
+    source = str(weights) if weights else "random" if random else "pretrained"
+    loaded = load_model(model, source, seed=seed, device="cpu")
+    found = {"model": model, "weights": loaded.weights_source, **patch_kernel(loaded, rtol=rtol).to_dict()}
+    if as_json:
+        _print_json(found)
+        return
+    console = Console()
+    for name, value in found.items():
+        console.print(f"{name:12} {'-' if value is None else value}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    workdir: Annotated[Path, typer.Argument(help="Work folder of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How far a run is: its stages, and how it ended.
+
+    Example: `nullspace status runs/demo`
+    """
+    from pipelines.status import status as look
+
+    said = look(workdir)
+    if as_json:
+        _print_json(said)
+        return
+    console = Console()
+    console.print(f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False)
+    for stage in said["stages"]:
+        shards = f"{stage.get('shards')}/{stage.get('of') or '?'} shards"
+        how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards
+        console.print(f"  {stage['state']:10} {escape(stage['stage'])}  {how}", highlight=False, soft_wrap=True)
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigArgument,
+    set_: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print a config with every default filled in; nothing runs.
+
+    Example: `nullspace config show demo --set search.trials=4`
+    """
+    import yaml
+
+    from pipelines.config import load_config
+
+    said = load_config(config, set_).model_dump(mode="json")
+    if as_json:
+        _print_json(said)
+    else:
+        sys.stdout.write(yaml.safe_dump(said, sort_keys=False, allow_unicode=True))
+
+
+@app.command()
+def ui(
+    workdir: Annotated[Path, typer.Argument(help="Work folder of a run.")] = Path("runs/demo"),
+    host: Annotated[str, typer.Option(help="Address to listen on; MLflow has no login of its own.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Open MLflow on the results of a run; it listens until Ctrl-C.
+
+    Example: `nullspace ui runs/demo`
+    """
+    from pipelines.ui import serve
+
+    raise typer.Exit(serve(workdir, host, port))
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Run the command line: an error that better input cures is one message and exit code 1, no traceback."""
+    try:
+        app()
+    except Exception as error:
+        cause = user_error(error)
+        if cause is None:
+            raise
+        Console(stderr=True).print(f"error: {cause}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def user_error(error: BaseException | None) -> NullspaceError | None:
+    """The NullspaceError in an error's chain, also where Ray brought it from a worker."""
+    while error is not None and not isinstance(error, NullspaceError):
+        error = getattr(error, "cause", None) or error.__cause__
+    return error

@@ -1,0 +1,103 @@
+"""Ray: one local instance by default, a cluster when an address is given. Started when the first stage needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+
+from nullspace.device import choose_device
+from pipelines.config import ResourceSettings
+from pipelines.errors import ClusterError
+from pipelines.shardwork import Spread
+
+_LOCAL_OBJECT_STORE = 512 * 1024**2  # shard names and counts pass through it, never images
+
+
+class Compute:
+    """The machines a run works on. Use as a context manager: what it started, it stops."""
+
+    def __init__(self, resources: ResourceSettings, *, address: str | None, device: str) -> None:
+        self.resources, self.wanted = resources, device
+        self.address = address or os.environ.get("RAY_ADDRESS")
+        if not self.address:
+            choose_device(device)  # an impossible device is refused before any work
+        self._started = False
+
+    def __enter__(self) -> Compute:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._started:
+            import ray
+
+            ray.shutdown()
+
+    @property
+    def device(self) -> str:
+        """Device of the workers: what was asked for, else a GPU when Ray has one to give, else MPS or the CPU."""
+        if self.wanted != "auto":
+            return self.wanted
+        if self._has_gpus():
+            return "cuda"
+        local = choose_device("auto").type
+        return local if not self.address and local == "mps" else "cpu"
+
+    def spread(self) -> Spread:
+        """Actors for one stage: as configured, else as many as the cluster holds. Raises ClusterError when it holds none."""
+        have = self._resources()
+        gpus = self.resources.gpus_per_worker if self.device.startswith("cuda") else 0.0
+        fits = int(have.get("CPU", 0) // self.resources.cpus_per_worker)
+        if gpus:
+            fits = min(fits, int(have.get("GPU", 0) / gpus))
+        if fits < 1:
+            raise ClusterError(
+                f"a worker needs {self.resources.cpus_per_worker:g} CPU and {gpus:g} GPU, the cluster has "
+                f"{have.get('CPU', 0):g} CPU and {have.get('GPU', 0):g} GPU; lower resources.cpus_per_worker or "
+                "gpus_per_worker, or choose another --device"
+            )
+        wanted = self.resources.workers
+        return Spread(min(wanted, fits) if wanted else fits, self.resources.cpus_per_worker, gpus)
+
+    def _has_gpus(self) -> bool:
+        # Asking Ray means starting it; a machine by itself can be asked directly.
+        return bool(self._resources().get("GPU")) if self.address else torch.cuda.is_available()
+
+    def _resources(self) -> dict[str, Any]:
+        self._start()
+        import ray
+
+        return ray.cluster_resources()
+
+    def _start(self) -> None:
+        import ray
+
+        if ray.is_initialized():
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+        try:
+            if self.address and self.address != "local":
+                quiet.pop("include_dashboard")
+                ray.init(address=self.address, **quiet)
+            else:
+                cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+                ray.init(address="local", num_cpus=cpus, object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ClusterError(
+                f"cannot reach Ray at {self.address or 'local'}: {error}; start it with cluster/start-node.sh, or leave "
+                "--address out to work on this machine"
+            ) from error
+        self._started = True
+        _silence_ray_data()
+
+
+def _silence_ray_data() -> None:
+    """The pipeline has progress of its own; Ray Data's bars and notes would interleave with it."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

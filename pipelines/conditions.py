@@ -1,0 +1,100 @@
+"""The conditions images are evaluated under: noise in the tokens, or in the pixels, with controls of equal norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nullspace import controls
+from nullspace.artifact import NullNoise
+from nullspace.kernel import PatchKernel
+from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
+from nullspace.vit import SplitViT
+from pipelines.modelwork import generator
+
+TOKEN_CONDITIONS = ("learned", "permuted", "gaussian")
+KERNEL_CONDITIONS = ("kernel_exact", "kernel_permuted", "kernel_gaussian", "kernel_in_box")
+
+
+@dataclass(frozen=True)
+class TokenNoise:
+    """The learned noise and its controls, drawn anew for every image so that no verdict rests on one draw."""
+
+    noise: NullNoise
+    seed: int
+
+    def draw(self, condition: str, ids: list[str], device: torch.device) -> Tensor:
+        """Noise of a condition for each image: (n,N,D)."""
+        if condition == "learned":
+            return self.noise.tensor.to(device).expand(len(ids), -1, -1)
+        control = {"permuted": controls.permuted, "gaussian": controls.gaussian}[condition]
+        invariant = self.noise.shift_invariant
+        drawn = [
+            # Held per token: relative norm and spread of the control are then exactly those of the noise.
+            control(self.noise.tensor, generator(self.seed, condition, id_), shift_invariant=invariant, hold="token")
+            for id_ in ids
+        ]
+        return torch.stack(drawn).to(device)
+
+
+@dataclass(frozen=True)
+class KernelNoise:
+    """Noise from the exact kernel at a given RMS (normalised units), drawn anew for every image, and its controls."""
+
+    model: SplitViT
+    kernel: PatchKernel
+    rms: float
+    seed: int
+
+    def images(self, condition: str, images: Tensor, ids: list[str]) -> Tensor:
+        """Images (n,3,H,W) with the noise of a condition.
+
+        Only `kernel_in_box` stays within [0,1] and is rounded to 8 bits: a picture one can save. The others may leave
+        the pixel range, as published, so that all have exactly the same norm.
+        """
+        drawn = torch.stack([self._exact(id_) for id_ in ids])
+        if condition == "kernel_in_box":
+            return self._in_box(images, drawn)
+        change = _CHANGES[condition](self, drawn, ids)
+        return images + self.model.unpatchify(change.to(images))
+
+    def _exact(self, id_: str) -> Tensor:
+        source = generator(self.seed, "kernel", id_)
+        return self.kernel.sample(self.model.num_patches, rms=self.rms, generator=source)
+
+    def _in_box(self, images: Tensor, drawn: Tensor) -> Tensor:
+        patches = self.model.patchify(images)
+        change = project_to_box(patches, drawn.to(patches), self.kernel).delta
+        return from_uint8(round_to_uint8((images + self.model.unpatchify(change)).clamp(0, 1)))
+
+    def _permuted(self, drawn: Tensor, ids: list[str]) -> Tensor:
+        normalised = drawn / self.kernel.std
+        rows = [
+            row.flatten()[torch.randperm(row.numel(), generator=generator(self.seed, "kernel_permuted", id_))]
+            for row, id_ in zip(normalised, ids, strict=True)
+        ]
+        return torch.stack(rows).reshape(drawn.shape) * self.kernel.std
+
+    def _gaussian(self, drawn: Tensor, ids: list[str]) -> Tensor:
+        rows = [
+            torch.randn(drawn.shape[1:], generator=generator(self.seed, "kernel_gaussian", id_), dtype=drawn.dtype)
+            for id_ in ids
+        ]
+        noise = torch.stack(rows)
+        norms = (drawn / self.kernel.std).flatten(1).norm(dim=1)
+        return noise * (norms / noise.flatten(1).norm(dim=1))[:, None, None] * self.kernel.std
+
+    def rms_of(self, change: Tensor) -> Tensor:
+        """RMS of a change of images (n,3,H,W), in normalised units: (n,)."""
+        std = torch.tensor(self.model.preprocessing.std, dtype=change.dtype, device=change.device)
+        return (change / std[:, None, None]).flatten(1).square().mean(dim=1).sqrt()
+
+
+_CHANGES: Mapping[str, Callable[[KernelNoise, Tensor, list[str]], Tensor]] = {
+    "kernel_exact": lambda noise, drawn, ids: drawn,
+    "kernel_permuted": KernelNoise._permuted,
+    "kernel_gaussian": KernelNoise._gaussian,
+}

@@ -1,0 +1,29 @@
+"""Errors of the pipeline that better input cures; the command line prints them without a traceback."""
+
+from __future__ import annotations
+
+from nullspace.errors import NullspaceError
+
+
+class ConfigError(NullspaceError):
+    """A config that does not say what to do: a wrong key, type, range, or file."""
+
+
+class SourceError(NullspaceError):
+    """Images that are not there, not named uniquely, or too many of them unreadable."""
+
+
+class DecodeError(NullspaceError):
+    """One image that can't be decoded; it becomes an error row."""
+
+
+class WorkdirError(NullspaceError):
+    """A work folder that is another experiment's, in use, or not writable."""
+
+
+class StageError(NullspaceError):
+    """A stage whose outputs are not what it promised."""
+
+
+class ClusterError(NullspaceError):
+    """Ray cannot be reached, or cannot hold a single worker."""

@@ -1,0 +1,119 @@
+"""Ingest: bytes → decoded uint8 shards at the model's input size, once per preprocessing; one row per bad image."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nullspace.preprocessing import Preprocessing
+from pipelines.config import IngestSettings
+from pipelines.decode import DecodeError, decode
+from pipelines.errors import SourceError
+from pipelines.files import write_table, written_aside
+from pipelines.ids import IdDigest, check_ids, digest_files
+from pipelines.shards import PREFIX, shard_table
+from pipelines.shardwork import ShardWorker, Spread, run_shards
+from pipelines.sources import Record, Source
+from pipelines.stages import Context
+
+VERSION = 1
+MANIFEST = "manifest.parquet"
+_RECORD = pa.schema([("id", pa.string()), ("label", pa.int64()), ("location", pa.string()), ("row", pa.int64())])
+_ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
+
+
+class IngestShards(ShardWorker):
+    """Decodes the images of one slice of the manifest. An image that can't be read becomes an error row."""
+
+    prefix = PREFIX.removesuffix("-")
+
+    def __init__(self, out: str, source: Source, preprocessing: Preprocessing, max_pixels: int) -> None:
+        super().__init__(out)
+        self.source, self.max_pixels = source, max_pixels
+        self.size = preprocessing.input_size
+        self.transform = preprocessing.transform()
+
+    def table(self, shard: str) -> pa.Table:
+        rows = pq.ParquetFile(self.out / MANIFEST).read_row_group(int(shard)).to_pylist()
+        ids: list[str] = []
+        labels: list[int] = []
+        images: list[np.ndarray] = []
+        errors: list[dict[str, str]] = []
+        for row in rows:
+            try:
+                images.append(self._image(Record(**row)))
+            except (DecodeError, OSError) as error:
+                errors.append({"id": row["id"], "path": row["location"], "reason": str(error)})
+                continue
+            ids.append(row["id"])
+            labels.append(row["label"])
+        # The error rows go first: the shard's own file is what says that the slice is done.
+        write_table(self.out / f"errors-{shard}.parquet", pa.Table.from_pylist(errors, schema=_ERROR))
+        return shard_table(ids, np.stack(images) if images else np.empty((0, 3, *self.size), np.uint8), labels)
+
+    def _image(self, record: Record) -> np.ndarray:
+        return decode(self.source.read(record), self.transform, max_pixels=self.max_pixels)
+
+
+def ingest(
+    context: Context, *, source: Source, preprocessing: Preprocessing, settings: IngestSettings, spread: Spread
+) -> dict[str, Any]:
+    """Write shards and error rows of the whole source; returns counts and the digest of all ids."""
+    manifest = context.folder / MANIFEST
+    if not manifest.exists():
+        _write_manifest(manifest, source, settings.shard_images)
+    slices = pq.ParquetFile(manifest).metadata.num_row_groups
+    arguments = {"source": source, "preprocessing": preprocessing, "max_pixels": settings.max_pixels}
+    names = [f"{number:06d}" for number in range(slices)]
+    run_shards(IngestShards, arguments, names, out=context.folder, spread=spread, progress=context.progress)
+    return _result(context.folder, manifest)
+
+
+def _write_manifest(target: Path, source: Source, shard_images: int) -> None:
+    """Stream the records of the source to one row group per shard. The order is the source's own, so it is the same each time."""
+    records = iter(source.records())
+    with written_aside(target) as aside, pq.ParquetWriter(aside, _RECORD) as writer:
+        while rows := list(itertools.islice(records, shard_images)):
+            columns = {name: [getattr(record, name) for record in rows] for name in _RECORD.names}
+            writer.write_table(pa.table(columns, schema=_RECORD), row_group_size=len(rows))
+
+
+def _result(folder: Path, manifest: Path) -> dict[str, Any]:
+    shards = sorted(folder.glob(f"{PREFIX}*.parquet"))
+    errors = sorted(folder.glob("errors-*.parquet"))
+    expected = digest_files([manifest]).get("", IdDigest())
+    check_ids("ingest", expected, digest_files([*shards, *errors]))
+    reasons: Counter[str] = Counter()
+    for file in errors:
+        reasons.update(pq.read_table(file, columns=["reason"]).column("reason").to_pylist())
+    readable = digest_files(shards).get("", IdDigest())
+    return {
+        "images": readable.count,
+        "errors": sum(reasons.values()),
+        "reasons": dict(reasons.most_common(10)),
+        "shards": len(shards),
+        "ids": readable.to_dict(),
+    }
+
+
+def tolerates(max_error_fraction: float) -> Callable[[dict[str, Any]], None]:
+    """A check of the ingest result: raises SourceError past the tolerated share of unreadable images."""
+
+    def check(result: dict[str, Any]) -> None:
+        total = result["images"] + result["errors"]
+        if result["errors"] > max_error_fraction * total or not result["images"]:
+            raise SourceError(
+                f"{result['errors']} of {total} images cannot be read, more than ingest.max_error_fraction = "
+                f"{max_error_fraction:g} allows; the reasons: {json.dumps(result['reasons'])}. "
+                "Repair the images or raise the limit; errors-*.parquet in the ingest folder names each"
+            )
+
+    return check

@@ -1,0 +1,33 @@
+"""Kernel: the exact nullspace of the patch embedding, and whether the encoder ignores shifts of its tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nullspace.kernel import PatchKernel, patch_kernel
+from nullspace.shift import shift_test
+from nullspace.vit import SplitViT
+from pipelines.files import write_json, write_table
+from pipelines.shards import first_images
+from pipelines.stages import Context
+
+VERSION = 1
+_SHIFT_IMAGES = 4
+
+
+def kernel(context: Context, *, model: SplitViT, rtol: float | None) -> dict[str, Any]:
+    """Rank, nullity and spectrum of the patch embedding (float64, on the CPU), and the measured shift invariance."""
+    found = patch_kernel(model, rtol=rtol)
+    shift = shift_test(model, first_images(context.inputs["ingest"].folder, _SHIFT_IMAGES))
+    result = {**found.to_dict(), "shift": shift.to_dict()}
+    write_table(context.folder / "spectrum.parquet", spectrum_table(found))
+    write_json(context.folder / "kernel.json", result)
+    return result
+
+
+def spectrum_table(found: PatchKernel) -> pa.Table:
+    sigma = found.singular_values.numpy()
+    return pa.table({"index": np.arange(1, len(sigma) + 1), "sigma": sigma})

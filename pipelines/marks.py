@@ -1,0 +1,60 @@
+"""A visible mark as pixels: text or a logo with transparency, placed on a canvas of the model's input size."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from pipelines.config import WatermarkSettings
+from pipelines.errors import ConfigError
+
+_MARGIN = 0.04  # of the height, between the mark and the edge it is placed at
+
+
+def make_mark(settings: WatermarkSettings, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Colour (3,H,W) in [0,1] and opacity (H,W) of the mark. Raises ConfigError when the logo can't be read."""
+    picture = _logo(settings.logo) if settings.logo else _text(settings.text)
+    height, width = size
+    factor = min(settings.scale * width / picture.width, 0.9 * height / picture.height)
+    picture = picture.resize(
+        (max(1, round(picture.width * factor)), max(1, round(picture.height * factor))), Image.Resampling.LANCZOS
+    )
+    margin = round(_MARGIN * height)
+    top = {"top": margin, "bottom": height - picture.height - margin}.get(
+        settings.position, (height - picture.height) // 2
+    )
+    canvas = Image.new("RGBA", (width, height))
+    canvas.paste(picture, ((width - picture.width) // 2, max(top, 0)))
+    pixels = torch.from_numpy(np.asarray(canvas, np.float32).copy() / 255).permute(2, 0, 1)
+    return pixels[:3].contiguous(), pixels[3].contiguous()
+
+
+def logo_digest(path: str | None) -> str | None:
+    """Hash of the logo's file, so that another picture under the same name is another mark."""
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"watermark.logo: cannot read {path}: {error}; give a PNG file") from error
+
+
+def _text(text: str) -> Image.Image:
+    # Drawn large and scaled down once: the letters' edges stay smooth at any size.
+    font = ImageFont.load_default(size=160)
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(text, stroke_width=6))
+    picture = Image.new("RGBA", (right - left, bottom - top))
+    ImageDraw.Draw(picture).text((-left, -top), text, font=font, fill="white", stroke_width=6, stroke_fill="white")
+    return picture
+
+
+def _logo(path: str) -> Image.Image:
+    try:
+        return Image.open(Path(path).expanduser()).convert("RGBA")
+    except OSError as error:
+        raise ConfigError(f"watermark.logo: cannot read {path} as a picture: {error}; give a PNG file") from error

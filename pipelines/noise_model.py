@@ -1,0 +1,104 @@
+"""The noise as MLflow loads it: images in, clean and noised predictions out.
+
+MLflow stores this very file and runs it when the model is loaded ("models from code"); nothing is pickled.
+
+    model = mlflow.pyfunc.load_model("models:/NAME@champion")
+    model.predict(images)                        # uint8 (B,H,W,3) at the model's input size
+    model.predict(images, params={"scale": 2})   # the noise twice as long
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import mlflow.models
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel
+
+COLUMNS = ("clean_prediction", "noised_prediction", "clean_confidence", "noised_confidence", "agree")
+
+
+class NoiseModel(PythonModel):
+    """A ViT with null noise on its patch tokens.
+
+    Configuration (`load_model(uri, model_config={…})`): `device` ("auto"), `batch_size` (64); the rest is set when
+    the noise is registered.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load the ViT and its noise; refuses weights the noise was not learned for."""
+        from nullspace.artifact import NullNoise
+        from nullspace.device import choose_device
+        from nullspace.vit import SplitViT
+
+        register_own_models()
+        config = dict(context.model_config or {})
+        self.batch_size = int(config.get("batch_size", 64))
+        self.device = choose_device(config.get("device", "auto"))
+        self.noise = NullNoise.load(context.artifacts["noise"])
+        self.model = SplitViT.load(
+            self.noise.model_name,
+            weights=context.artifacts.get("weights") or config.get("weights", "pretrained"),
+            seed=int(config.get("seed", 0)),
+            device=self.device,
+            model_args=config.get("model_args"),
+        )
+
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  MLflow's own has no return type to match
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Predictions of the clean and the noised model.
+
+        Args:
+            model_input: uint8 (B,H,W,3), RGB, at the model's input size.
+            params: `scale` (1.0) multiplies the noise.
+
+        Returns one row per image: `clean_prediction`, `noised_prediction` (class indices), `clean_confidence`,
+        `noised_confidence` (probability of each one's own prediction), `agree`.
+        Raises ImageRangeError for anything but such an array.
+        """
+        images = self._checked(model_input)
+        scale = float((params or {}).get("scale", 1.0))
+        starts = range(0, len(images), self.batch_size)
+        parts = [self._outcomes(images[start : start + self.batch_size], scale) for start in starts]
+        return pd.concat(parts, ignore_index=True)
+
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        from nullspace.errors import ImageRangeError
+
+        height, width = self.model.preprocessing.input_size
+        shape, kind = getattr(images, "shape", ()), getattr(images, "dtype", type(images).__name__)
+        if not isinstance(images, np.ndarray) or kind != np.uint8 or shape[1:] != (height, width, 3) or not len(images):
+            raise ImageRangeError(
+                f"expected a uint8 NumPy array (B,{height},{width},3) with at least one RGB image in 0..255, "
+                f"got {kind} {tuple(shape)}; resize with SplitViT.preprocessing.transform() first"
+            )
+        return images
+
+    def _outcomes(self, images: np.ndarray, scale: float) -> pd.DataFrame:
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            clean = self.model(pixels).softmax(-1).max(-1)
+            with self.noise.applied(self.model, scale=scale):
+                noised = self.model(pixels).softmax(-1).max(-1)
+        columns = (clean.indices, noised.indices, clean.values, noised.values, clean.indices == noised.indices)
+        return pd.DataFrame({name: column.cpu().numpy() for name, column in zip(COLUMNS, columns, strict=True)})
+
+
+def register_own_models() -> None:
+    """Make the models this project adds to timm known, where they are installed."""
+    try:
+        digits = importlib.import_module("pipelines.digits")
+    except ModuleNotFoundError as error:
+        if error.name not in ("pipelines", "pipelines.digits"):
+            raise  # it is there, but something it needs is not
+    else:
+        digits.register()
+
+
+if __package__ != "pipelines":  # run by MLflow, not imported: importing must not change MLflow's global model
+    mlflow.models.set_model(NoiseModel())

@@ -1,0 +1,125 @@
+"""One trial of the search: learn a noise, and report how large it may be before the model notices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.tune import Trainable
+from safetensors.torch import load_file, save_file
+
+from nullspace.encoder_noise import NoiseLearner, NoiseSettings
+from nullspace.geometry import relative_norm
+from nullspace.radius import Radius, null_radius
+from pipelines.calibration import read_calibration
+from pipelines.files import read_json, write_json
+from pipelines.models import ModelSpec
+
+_STATE, _TENSORS = "state.json", "state.safetensors"
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What all trials of a search share; paths and numbers only, so that it travels in Tune's config."""
+
+    model: dict[str, Any]
+    calibration: str
+    device: str
+    batch_images: int
+    epsilon: float
+    report_every: int
+    shift_invariant: bool
+    token_norm: float
+    seed: int
+
+
+class NoiseTrial(Trainable):
+    """Searched: `relative_norm` held per token, `learning_rate` as a share of the noise's own size per step, `steps`.
+
+    Reported: `radius`, the relative norm at which the mean squared probability change on validation images reaches
+    epsilon. It compares trials of any norm: the noise is scaled to it, so a trial wins by direction, not by size.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        data = TrialData(**config["data"])
+        self.data = data
+        self.model = ModelSpec(**data.model).load(data.device)
+        self.calibration = read_calibration(data.calibration, self.model, data.device, data.batch_images)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial into this process: the model and the tokens stay."""
+        if new_config["data"] != asdict(self.data):
+            return False
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self.settings = trial_settings(config, self.data, embed_dim=self.model.embed_dim)
+        learn = self.calibration["learn"]
+        self.learner = NoiseLearner(
+            self.model,
+            learn.tokens,
+            learn.logits,
+            self.settings,
+            shift_invariant=self.data.shift_invariant,
+            token_norm=self.data.token_norm,
+        )
+
+    def step(self) -> dict[str, Any]:
+        left = self.settings.steps - self.learner.steps_done
+        losses = [self.learner.step() for _ in range(min(self.data.report_every, left))]
+        radius = self._radius()
+        norm = relative_norm(self.learner.noise, self.data.token_norm, shift_invariant=self.data.shift_invariant)
+        return {
+            "step": self.learner.steps_done,
+            "loss": sum(losses) / len(losses),
+            "radius": radius.scale * norm,
+            "scale": radius.scale,
+            "probability_change": radius.probability_change,
+            "agreement": radius.agreement,
+            "capped": int(radius.capped),
+            "done": self.learner.steps_done >= self.settings.steps,
+        }
+
+    def _radius(self) -> Radius:
+        held_out = self.calibration["validation"]
+        with torch.no_grad():
+            return null_radius(
+                self.model,
+                held_out.tokens,
+                held_out.logits,
+                self.learner.noise,
+                epsilon=self.data.epsilon,
+                batch_size=self.data.batch_images,
+            )
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        state = self.learner.state_dict()
+        tensors = {name: value.contiguous() for name, value in state.items() if isinstance(value, torch.Tensor)}
+        save_file(tensors, Path(checkpoint_dir, _TENSORS))
+        write_json(Path(checkpoint_dir, _STATE), {n: v for n, v in state.items() if not isinstance(v, torch.Tensor)})
+
+    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
+        folder = Path(str(checkpoint))
+        self.learner.load_state_dict({**load_file(folder / _TENSORS), **read_json(folder / _STATE)})
+
+
+def read_noise(checkpoint: Path) -> torch.Tensor:
+    """The noise (N,D) a trial's checkpoint holds, as it was learned."""
+    return load_file(checkpoint / _TENSORS)["noise"]
+
+
+def trial_settings(config: dict[str, Any], data: TrialData, *, embed_dim: int) -> NoiseSettings:
+    """Settings of the learner. The searched rate is a share of the noise's RMS, so one range suits every model."""
+    element = config["relative_norm"] * data.token_norm / math.sqrt(embed_dim)
+    return NoiseSettings(
+        relative_norm=config["relative_norm"],
+        learning_rate=config["learning_rate"] * element,
+        steps=int(config["steps"]),
+        batch_size=data.batch_images,
+        seed=data.seed,
+    )

@@ -1,0 +1,63 @@
+"""What other programs load by name: the noise as a registered model, pointing to the ViT it belongs to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from pipelines.config import PipelineConfig
+from pipelines.models import ModelFacts
+from pipelines.recording import numbers
+from pipelines.registry import record_vit, register_noise
+from pipelines.stages import Done
+from pipelines.tracking import Tracker
+
+
+def publish(
+    tracker: Tracker, run_id: str, config: PipelineConfig, facts: ModelFacts, done: Mapping[str, Done]
+) -> dict[str, Any]:
+    """Record the ViT and register its noise with alias `champion`; returns the registered name and version."""
+    name = f"{config.name}-{facts.spec.label}"
+    vit = record_vit(
+        tracker,
+        run_id,
+        name=facts.spec.name,
+        weights_source=facts.source,
+        weights_sha256=facts.spec.weights_sha256,
+        preprocessing=facts.preprocessing,
+        num_classes=facts.num_classes,
+        facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches},
+    )
+    learned = done["evaluate"].result["noise"]["learned"]
+    metrics = {**dict(numbers(learned)), "relative_norm": done["search"].result["relative_norm"]}
+    with tempfile.TemporaryDirectory() as folder:
+        version = register_noise(
+            tracker,
+            run_id,
+            noise_path=done["search"].folder / "noise.safetensors",
+            weights_path=_packed_weights(facts, Path(folder)),
+            vit_model_id=vit,
+            registered_name=name,
+            input_size=facts.input_size,
+            metrics=metrics,
+            tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
+            weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
+            seed=facts.spec.seed,
+        )
+    return {"registered_model": name, "version": version, "vit_model_id": vit}
+
+
+def _packed_weights(facts: ModelFacts, folder: Path) -> Path | None:
+    """The weights as safetensors when nobody else could bring them back: they came from a file of this machine."""
+    if facts.spec.weights in ("pretrained", "random"):
+        return None
+    given = Path(facts.spec.weights)
+    if given.suffix == ".safetensors":
+        return given
+    model = facts.spec.load("cpu").model
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "weights.safetensors")
+    return folder / "weights.safetensors"

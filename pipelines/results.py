@@ -1,0 +1,41 @@
+"""results.json: every figure of a run, put together from what the stages said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.models import ModelFacts
+from pipelines.stages import Done
+
+NO_KERNEL = "the kernel is trivial (nullity 0): there is no exact noise to add to pixels"
+
+
+def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything found for one model. `done` holds its finished stages by name."""
+    evaluated, searched = done["evaluate"].result, done["search"].result
+    noise = {key: value for key, value in searched.items() if key not in ("split",)}
+    return {
+        "model": {
+            "name": facts.spec.name,
+            "weights_source": facts.source,
+            "weights_sha256": facts.spec.weights_sha256,
+            "preprocessing": facts.preprocessing,
+        },
+        "clean_accuracy": done["reference"].result["clean_accuracy"],
+        "kernel": {**done["kernel"].result, "conditions": evaluated["kernel"] or {"skipped": NO_KERNEL}},
+        "noise": {
+            **noise,
+            "artifact": str(done["search"].folder / "noise.safetensors"),
+            **registered,
+            "conditions": evaluated["noise"],
+        },
+        "watermark": done["watermark"].result,
+    }
+
+
+def data_results(ingested: Mapping[str, Done], source: Mapping[str, Any]) -> dict[str, Any]:
+    """What was read: counts for each preprocessing, and the source as configured."""
+    each = {key: {n: done.result[n] for n in ("images", "errors", "reasons")} for key, done in ingested.items()}
+    first = next(iter(each.values()))
+    return {"images": first["images"], "errors": first["errors"], "source": dict(source), "preprocessings": each}

@@ -1,0 +1,247 @@
+"""Search: Ray Tune with Optuna and ASHA looks for the noise that may be largest before the model notices."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nullspace.artifact import NullNoise
+from nullspace.geometry import relative_norm, spread
+from pipelines.calibration import write_calibration
+from pipelines.config import SearchSettings
+from pipelines.environment import installed_version
+from pipelines.errors import StageError
+from pipelines.files import read_json, write_json, write_table
+from pipelines.models import ModelFacts
+from pipelines.noise_trial import NoiseTrial, TrialData, read_noise
+from pipelines.shards import lowest_places
+from pipelines.shardwork import Spread
+from pipelines.split import Split, make_split
+from pipelines.stages import Context
+
+VERSION = 1
+OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
+SEARCHED = ("relative_norm", "learning_rate", "steps")
+REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped")
+_CALIBRATION, _TUNE = "calibration.safetensors", "tune"
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: what is fixed about it, and the callback that writes its trials."""
+
+    facts: ModelFacts
+    settings: SearchSettings
+    seed: int
+    device: str
+    spread: Spread
+    study: str
+    callbacks: Sequence[Any]
+    restored: Callable[[Any], None]
+    """Called with a restored Tuner, whose callbacks came back without their connection."""
+    written: Callable[[], None]
+    """Called when the trials are over, before their state may go: raises while something of them is unwritten."""
+
+
+def search(context: Context, plan: Search) -> dict[str, Any]:
+    """Run or continue the trials, scale the best noise to its radius, save it; returns what was found."""
+    said = context.folder / "search.json"
+    if not said.exists():
+        write_json(said, _search(context, plan))
+    # The pixels are in the shards, the trials in the tables: only the search itself needed these.
+    (context.folder / _CALIBRATION).unlink(missing_ok=True)
+    shutil.rmtree(context.folder / _TUNE, ignore_errors=True)
+    return read_json(said)
+
+
+def _search(context: Context, plan: Search) -> dict[str, Any]:
+    split = _split(context, plan)
+    calibration = context.folder / _CALIBRATION
+    if not calibration.exists():
+        ingested, reference = context.inputs["ingest"].folder, context.inputs["reference"].folder
+        write_calibration(calibration, ingested=ingested, reference=reference, split=split)
+    data = _trial_data(context, plan, calibration)
+    results = _tuner(context, plan, data).fit()
+    plan.written()
+    trials, curves = _tables(results)
+    write_table(context.folder / "trials.parquet", pa.Table.from_pylist(trials))
+    write_table(context.folder / "curves.parquet", pa.Table.from_pylist(curves))
+    finished = [result for result in results if result.error is None and result.metrics and result.checkpoint]
+    if not finished:
+        raise StageError(_all_failed(trials, context.folder))
+    best = max(finished, key=lambda result: result.metrics["radius"])
+    result = _save_best(context, plan, best, data)
+    failed = sum(trial["status"] == "FAILED" for trial in trials)
+    return {**result, "split": asdict(split), "trials": len(trials), "failed": failed}
+
+
+def _split(context: Context, plan: Search) -> Split:
+    learn, validation = plan.settings.learn_images, plan.settings.validation_images
+    ingested = context.inputs["ingest"]
+    places = lowest_places(ingested.folder, plan.seed, learn + validation + 1)
+    return make_split(places, plan.seed, learn=learn, validation=validation, total=ingested.result["images"])
+
+
+def _trial_data(context: Context, plan: Search, calibration: Path) -> TrialData:
+    return TrialData(
+        model=asdict(plan.facts.spec),
+        calibration=str(calibration),
+        device=plan.device,
+        batch_images=plan.settings.batch_images,
+        epsilon=plan.settings.epsilon,
+        report_every=plan.settings.report_every,
+        shift_invariant=context.inputs["kernel"].result["shift"]["invariant"],
+        token_norm=context.inputs["reference"].result["token_norm"],
+        seed=plan.seed,
+    )
+
+
+def _tuner(context: Context, plan: Search, data: TrialData) -> Any:
+    from ray import tune
+
+    resources = {"CPU": plan.spread.cpus, **({"GPU": plan.spread.gpus} if plan.spread.gpus else {})}
+    trainable = tune.with_resources(NoiseTrial, resources)
+    path = context.folder / _TUNE
+    if tune.Tuner.can_restore(str(path)):
+        restored = _restore(path, trainable, plan)
+        if restored is not None:
+            return restored
+        context.progress.say("  search: the state a kill left cannot be read; its trials run again from the start")
+    shutil.rmtree(path, ignore_errors=True)
+    return tune.Tuner(
+        trainable,
+        param_space={**_space(plan.settings), "data": asdict(data)},
+        tune_config=_tune_config(plan),
+        run_config=tune.RunConfig(
+            name=_TUNE,
+            storage_path=str(context.folder),
+            callbacks=list(plan.callbacks),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=True),
+            failure_config=tune.FailureConfig(max_failures=1),
+            verbose=0,
+        ),
+    )
+
+
+def _restore(path: Path, trainable: Any, plan: Search) -> Any | None:
+    """The tuner a killed run left, or None when its files are cut off (then the trials run again)."""
+    from ray import tune
+
+    try:
+        tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, restart_errored=True)
+    except (EOFError, OSError, ValueError, RuntimeError):
+        return None
+    plan.restored(tuner)
+    return tuner
+
+
+def _space(settings: SearchSettings) -> dict[str, Any]:
+    from ray import tune
+
+    low, high = settings.steps
+    every = settings.report_every
+    return {
+        "relative_norm": tune.uniform(*settings.relative_norm),
+        "learning_rate": tune.loguniform(*settings.learning_rate),
+        # Whole reports: a last report after two steps would cost a full validation for nothing.
+        "steps": tune.choice(sorted({*range(low, high, every), high})),
+    }
+
+
+def _tune_config(plan: Search) -> Any:
+    import optuna
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    settings = plan.settings
+    return tune.TuneConfig(
+        metric="radius",
+        mode="max",
+        search_alg=OptunaSearch(sampler=optuna.samplers.TPESampler(seed=plan.seed), study_name=plan.study),
+        scheduler=ASHAScheduler(
+            time_attr="step",
+            max_t=settings.steps[1],
+            grace_period=min(settings.grace_steps, settings.steps[1]),
+            reduction_factor=3,
+        ),
+        num_samples=settings.trials,
+        max_concurrent_trials=min(settings.max_concurrent or plan.spread.workers, settings.trials),
+        reuse_actors=True,
+    )
+
+
+def _tables(results: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    trials, curves = [], []
+    for result in results:
+        metrics = result.metrics or {}
+        trial_id = metrics.get("trial_id") or Path(result.path).name
+        config = {name: (result.config or {}).get(name) for name in SEARCHED}
+        trials.append(
+            {
+                "trial_id": trial_id,
+                **config,
+                "step": metrics.get("step"),
+                **{name: metrics.get(name) for name in REPORTED},
+                "seconds": metrics.get("time_total_s"),
+                "status": "FAILED" if result.error else ("FINISHED" if _whole(metrics, config) else "STOPPED"),
+                "error": str(result.error) if result.error else None,
+            }
+        )
+        frame = result.metrics_dataframe
+        for row in [] if frame is None else frame.to_dict("records"):
+            curves.append({"trial_id": trial_id, "step": int(row["step"]), **{name: row[name] for name in REPORTED}})
+    return trials, sorted(curves, key=lambda row: (row["trial_id"], row["step"]))
+
+
+def _whole(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
+    return metrics.get("step") is not None and metrics["step"] >= config["steps"]
+
+
+def _all_failed(trials: list[dict[str, Any]], folder: Path) -> str:
+    errors = sorted({str(trial["error"]).strip().splitlines()[-1] for trial in trials})
+    return f"all {len(trials)} trials failed: {'; '.join(errors[:3])}. Their logs are in {folder / _TUNE}"
+
+
+def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> dict[str, Any]:
+    scale = best.metrics["scale"]
+    if scale == 0:
+        raise StageError(
+            f"no trial found noise within epsilon = {data.epsilon:g}: the model notices even the smallest scale tried; "
+            "raise search.epsilon or search.steps"
+        )
+    with best.checkpoint.as_directory() as folder:
+        tensor = read_noise(Path(folder)) * scale
+    noise = NullNoise(
+        tensor=tensor,
+        model_name=plan.facts.spec.name,
+        weights_sha256=plan.facts.spec.weights_sha256,
+        norm=float(tensor.double().norm()),
+        relative_norm=relative_norm(tensor, data.token_norm, shift_invariant=data.shift_invariant),
+        spread=spread(tensor),
+        token_norm=data.token_norm,
+        shift_invariant=data.shift_invariant,
+        objective=OBJECTIVE,
+        seed=plan.seed,
+        data_fingerprint=str(context.inputs["ingest"].result["ids"]["total"]),
+        settings={**{name: best.config[name] for name in SEARCHED}, "epsilon": data.epsilon, "scale": scale},
+        versions={name: installed_version(name) or "unknown" for name in ("torch", "timm", "nullspace-vit")},
+    )
+    noise.save(context.folder / "noise.safetensors")
+    return {
+        "best_trial": best.metrics["trial_id"],
+        "settings": noise.settings,
+        "norm": noise.norm,
+        "relative_norm": noise.relative_norm,
+        "spread": noise.spread,
+        "token_norm": noise.token_norm,
+        "epsilon": data.epsilon,
+        "objective": OBJECTIVE,
+        "validation": {name: best.metrics[name] for name in ("probability_change", "agreement", "capped")},
+    }

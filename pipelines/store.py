@@ -1,0 +1,89 @@
+"""Opening an MLflow store: database and experiment are made once, by the driver, where the user said."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from urllib.parse import unquote
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from nullspace.errors import NullspaceError
+from pipelines.ledger import redact
+
+WRITE_ERRORS = (MlflowException, OSError)  # what a store that is away, locked or full raises
+
+
+class TrackingError(NullspaceError):
+    """The tracking store cannot be used: wrong URI, unreachable, not writable, or its experiment was deleted."""
+
+
+def quiet_mlflow() -> None:
+    """Ask MLflow not to draw progress bars and not to send usage statistics; what the user has set stays.
+
+    For programs, before they import MLflow: it reads some of this when it is imported.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    """A client and the experiment's id; creates what is missing. Raises TrackingError with the remedy."""
+    try:
+        return _open_store(uri, experiment)
+    except WRITE_ERRORS as error:
+        raise TrackingError(
+            f"expected a usable MLflow store at {redact(uri)}, got {redact(str(error)).strip()}. "
+            "Use sqlite:///path/to/mlflow.db in a writable folder, or the address of a running MLflow server."
+        ) from error
+
+
+def search_all(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+    """All runs of an experiment that match a filter, over every page of the answer."""
+    page = client.search_runs([experiment_id], wanted)
+    runs = list(page)
+    while page.token:
+        page = client.search_runs([experiment_id], wanted, page_token=page.token)
+        runs.extend(page)
+    return runs
+
+
+def absolute_uri(uri: str) -> str:
+    """The URI with a relative SQLite path made absolute: other processes have other working folders."""
+    path = _sqlite_path(uri)
+    return uri if path is None else f"sqlite:///{path.as_posix()}"
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(unquote(uri.removeprefix("sqlite:///"))).expanduser().resolve()
+
+
+def _open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    path = _sqlite_path(uri)
+    if path is None:
+        return _open_experiment(uri, experiment, None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two pipelines started together would both create the tables; the second waits here instead of failing.
+    with FileLock(f"{path}.lock"):
+        return _open_experiment(uri, experiment, path.parent / "artifacts")
+
+
+def _open_experiment(uri: str, experiment: str, files: Path | None) -> tuple[MlflowClient, str]:
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is not None and found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"expected a live experiment {experiment!r}, got one in MLflow's trash. Restore it with "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or choose another name."
+        )
+    if found is not None:
+        return client, found.experiment_id
+    # Without a location MLflow would put files into ./mlruns of whatever folder the process was started in.
+    location = None if files is None else (files / uuid.uuid4().hex[:12]).as_uri()
+    return client, client.create_experiment(experiment, artifact_location=location)

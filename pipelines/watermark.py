@@ -1,0 +1,148 @@
+"""Watermark: a mark people see, laid on every image through the kernel and the pixel box; the model does not see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from nullspace.kernel import patch_kernel
+from nullspace.pixels import from_uint8, round_to_uint8
+from nullspace.stability import mean_interval, outcomes, summarise
+from nullspace.vit import Outputs
+from nullspace.watermark.visible import embed
+from pipelines.config import WatermarkSettings
+from pipelines.files import write_json
+from pipelines.ids import IdDigest, check_ids, digest_files
+from pipelines.marks import make_mark
+from pipelines.modelwork import ModelShards, read_outputs
+from pipelines.models import ModelSpec
+from pipelines.pictures import save_difference, save_picture
+from pipelines.shards import Shard, shard_names
+from pipelines.shardwork import Spread, run_shards
+from pipelines.stages import Context
+
+VERSION = 1
+SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
+_QUALITY = ("psnr", "ssim", "ssim_to_plain", "token_residual")
+
+
+class WatermarkShards(ModelShards):
+    """Marks the images of a shard, rounds them to 8 bits, and asks the model."""
+
+    def __init__(
+        self,
+        out: str,
+        model: ModelSpec,
+        shards: str,
+        device: str,
+        batch_images: int,
+        reference: str,
+        settings: WatermarkSettings,
+        rtol: float | None,
+        examples: tuple[str, int],
+    ) -> None:
+        super().__init__(out, model, shards, device, batch_images)
+        self.reference, self.settings, self.examples = Path(reference), settings, examples
+        self.kernel = patch_kernel(self.model, rtol=rtol)
+        self.mark = make_mark(settings, self.model.preprocessing.input_size)
+
+    def rows(self, name: str, shard: Shard) -> pa.Table:
+        clean = read_outputs(self.reference, name)
+        keep = self.examples[1] if name == self.examples[0] else 0
+        parts = []
+        for batch in shard.batches(self.batch_images):
+            parts.append(self._batch(shard, clean, batch, keep))
+            keep = max(0, keep - len(shard.ids[batch]))
+        return pa.concat_tables(parts)
+
+    def _batch(self, shard: Shard, clean: Outputs, batch: slice, keep: int) -> pa.Table:
+        images = self.pixels(shard, batch)
+        mark, alpha = (part.to(self.device) for part in self.mark)
+        strength, iterations = self.settings.strength, self.settings.iterations
+        made = embed(self.model, self.kernel, images, mark, alpha, strength=strength, iterations=iterations)
+        saved = from_uint8(round_to_uint8(made.marked))
+        before = Outputs(features=clean.features[batch], logits=clean.logits[batch])
+        after = self.model.outputs_from_tokens(self.model.tokens(saved))
+        changes = outcomes(before, Outputs(features=after.features.float(), logits=after.logits.float()))
+        self._keep_examples(batch.start, keep, images, made.plain, saved)
+        return pa.table(
+            {
+                "id": shard.ids[batch],
+                "label": shard.labels[batch].numpy(),
+                "psnr": _psnr(saved, images).cpu().numpy(),
+                "ssim": _ssim(saved, images).cpu().numpy(),
+                "ssim_to_plain": _ssim(saved, made.plain).cpu().numpy(),
+                "token_residual": made.residual.cpu().numpy(),
+            }
+            | {key: value.numpy() for key, value in changes.items()}
+        )
+
+    def _keep_examples(self, start: int, keep: int, images: Tensor, plain: Tensor, marked: Tensor) -> None:
+        folder = self.out / "examples"
+        for number in range(min(keep, len(images))):
+            folder.mkdir(exist_ok=True)
+            stem = folder / f"{start + number:02d}"
+            save_picture(Path(f"{stem}_original.png"), images[number])
+            save_picture(Path(f"{stem}_plain.png"), plain[number])
+            save_picture(Path(f"{stem}_marked.png"), marked[number])
+            save_difference(Path(f"{stem}_difference.png"), images[number], marked[number])
+
+
+def _psnr(images: Tensor, originals: Tensor) -> Tensor:
+    """PSNR in dB of each image (n,) against its original, peak 1."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    return peak_signal_noise_ratio(images, originals, data_range=1.0, reduction="none", dim=(1, 2, 3))
+
+
+def _ssim(images: Tensor, originals: Tensor) -> Tensor:
+    """SSIM of each image (n,) against its original (Wang et al. 2004, Gaussian window)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    found = structural_similarity_index_measure(images, originals, data_range=1.0, reduction="none")
+    return torch.as_tensor(found).reshape(-1)
+
+
+def watermark(
+    context: Context, *, arguments: dict[str, Any], settings: WatermarkSettings, spread: Spread
+) -> dict[str, Any]:
+    """Mark all images; returns quality and the model's answer, or why there is nothing to do."""
+    if not context.inputs["kernel"].result["nullity"]:
+        return {"skipped": SKIPPED}
+    ingested = context.inputs["ingest"]
+    shards = shard_names(ingested.folder)
+    more = {
+        "shards": str(ingested.folder),
+        "reference": str(context.inputs["reference"].folder),
+        "settings": settings,
+        "examples": (shards[0], settings.examples),
+    }
+    work = {**arguments, **more}
+    run_shards(WatermarkShards, work, shards, out=context.folder, spread=spread, progress=context.progress)
+    files = [context.folder / f"rows-{name}.parquet" for name in shards]
+    check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files))
+    result = _summary(files)
+    write_json(context.folder / "watermark.json", result)
+    return result
+
+
+def _summary(files: list[Path]) -> dict[str, Any]:
+    table = pq.read_table([str(file) for file in files])
+    columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in ("id", "label")}
+    result: dict[str, Any] = {"unmarked": int(np.isinf(columns["psnr"]).sum())}
+    for name in _QUALITY:
+        values = columns.pop(name)
+        # A mark that the pixel box leaves no room for (a black image) changes nothing: its PSNR is infinite, and no mean.
+        values = values[np.isfinite(values)]
+        if not len(values):
+            result |= {name: None, f"{name}_ci": None}
+            continue
+        result[name] = float(values.mean())
+        result[f"{name}_ci"] = list(mean_interval(values)) if len(values) > 1 else None
+    return result | summarise(columns)

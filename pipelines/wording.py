@@ -1,0 +1,154 @@
+"""How numbers, noises and outcomes are written for people: one spelling for page, terminal and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MISSING = "—"
+NOISE_CONDITIONS = {
+    "learned": "learned noise",
+    "permuted": "same noise, permuted",
+    "gaussian": "Gaussian noise, same norm",
+}
+KERNEL_CONDITIONS = {
+    "exact": "kernel noise",
+    "in_box": "kernel noise, valid pixels",
+    "permuted": "same noise, permuted",
+    "gaussian": "Gaussian noise, same norm",
+}
+CONTROLS = ("permuted", "gaussian")
+IN_PROSE = {"permuted": "the same noise permuted leaves", "gaussian": "Gaussian noise of that norm"}
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` can be shown as a number: not a bool, not NaN."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def percent(share: Any) -> str:
+    """A share in [0,1] as '95.3 %'; never rounded up to 100 % or down to 0 % unless it is exactly that."""
+    if not is_number(share):
+        return MISSING
+    for decimals in range(1, 7):
+        text = f"{100 * share:.{decimals}f}"
+        if not 0 < share < 1 or float(text) not in (0.0, 100.0):
+            break
+    return f"{text.removesuffix('.0') if share in (0, 1) else text} %"
+
+
+def number(value: Any) -> str:
+    """Three significant digits; counts in full with commas; powers of ten as '2.1e-5'."""
+    if not is_number(value):
+        return MISSING
+    if isinstance(value, int):
+        return f"{value:,}"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    size = abs(value)
+    if size >= 1e6 or 0 < size < 1e-3:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
+
+
+def decibel(value: Any) -> str:
+    """A PSNR as '41.2 dB'."""
+    return f"{value:.1f} dB" if is_number(value) and not math.isinf(value) else number(value)
+
+
+def percent_interval(ends: Sequence[float] | None) -> str:
+    """'[93.1, 96.9]' in percent, or '' when no interval was recorded."""
+    return interval(ends, lambda end: percent(end).removesuffix(" %"))
+
+
+def number_interval(ends: Sequence[float] | None) -> str:
+    """'[0.21, 0.24]', or '' when no interval was recorded."""
+    return interval(ends, number)
+
+
+def interval(ends: Sequence[float] | None, write: Any) -> str:
+    """Both ends of a 95 % interval, each through `write`."""
+    return f"[{write(ends[0])}, {write(ends[1])}]" if ends else ""
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as '3.2 s', '4 min 12 s' or '2 h 05 min'."""
+    if not is_number(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def why_missing(section: Any) -> str | None:
+    """Why a part of the results has no numbers, or None when it has some."""
+    if not section:
+        return "not run"
+    if isinstance(section, Mapping) and "skipped" in section:
+        return str(section["skipped"])
+    return None
+
+
+def agreement(outcome: Mapping[str, Any]) -> str:
+    """'95.3 % [93.1, 96.9]' of one condition."""
+    return f"{percent(outcome.get('agreement'))} {percent_interval(outcome.get('agreement_ci'))}".strip()
+
+
+def separated(better: Mapping[str, Any], worse: Mapping[str, Any]) -> bool | None:
+    """Whether the whole interval of `better` lies above that of `worse`; None when one of them is not recorded."""
+    if not better.get("agreement_ci") or not worse.get("agreement_ci"):
+        return None
+    return better["agreement_ci"][0] > worse["agreement_ci"][1]
+
+
+def kernel_sentence(kernel: Mapping[str, Any]) -> str:
+    """What the exact nullspace of this model is worth, in one sentence."""
+    if why_missing(kernel):
+        return f"Kernel: {why_missing(kernel)}."
+    if not kernel.get("nullity"):
+        return (
+            f"The patch embedding sees all {number(kernel.get('patch_dim'))} directions of a patch (nullity 0): "
+            "nothing can be added to the pixels without the model seeing it."
+        )
+    size = f"{number(kernel['nullity'])} of {number(kernel.get('patch_dim'))} directions of a patch"
+    conditions = kernel.get("conditions") or {}
+    if why_missing(conditions) or "exact" not in conditions:
+        return f"The model is blind to {size}."
+    exact, control = conditions["exact"], conditions.get("permuted") or conditions.get("gaussian") or {}
+    against = f", the same noise permuted {agreement(control)}" if control else ""
+    return f"The model is blind to {size}: noise there leaves {agreement(exact)} of predictions unchanged{against}."
+
+
+def noise_sentence(noise: Mapping[str, Any]) -> str:
+    """What the learned noise does beside its controls, in one sentence or two."""
+    if why_missing(noise):
+        return f"Learned noise: {why_missing(noise)}."
+    conditions = noise.get("conditions") or {}
+    if why_missing(conditions) or "learned" not in conditions:
+        return f"Noise {number(noise.get('relative_norm'))} times the token norm was learned; it was not evaluated."
+    learned = conditions["learned"]
+    sentence = (
+        f"Noise {number(noise.get('relative_norm'))} times the token norm leaves {agreement(learned)} "
+        "of predictions unchanged"
+    )
+    controls = [f"{words} {agreement(conditions[name])}" for name, words in IN_PROSE.items() if name in conditions]
+    sentence += f"; {', '.join(controls)}." if controls else "."
+    apart = [separated(learned, conditions[name]) for name in CONTROLS if name in conditions]
+    if False in apart:
+        sentence += " The intervals overlap: at this norm learned noise is not shown to be better than random noise."
+    return sentence
+
+
+def watermark_sentence(watermark: Mapping[str, Any]) -> str:
+    """What the visible mark costs the model, in one sentence."""
+    if why_missing(watermark):
+        return f"No watermark: {why_missing(watermark)}."
+    return (
+        f"A visible mark of PSNR {decibel(watermark.get('psnr'))}, saved as 8-bit pixels, leaves "
+        f"{agreement(watermark)} of predictions unchanged."
+    )

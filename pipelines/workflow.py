@@ -1,0 +1,160 @@
+"""The whole run: stages in order, finished ones reused, every one recorded in MLflow, nothing left half."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines import recording, report_stage, workfolder
+from pipelines.compute import Compute
+from pipelines.config import PipelineConfig
+from pipelines.environment import environment
+from pipelines.ledger import redact
+from pipelines.models import ModelFacts, learn_facts
+from pipelines.plan import Means, Plan, make_plan
+from pipelines.progress import Progress
+from pipelines.publishing import publish
+from pipelines.sources import open_source
+from pipelines.stages import Done, Stage, do_stage, find_done
+from pipelines.tracking import Tracker
+from pipelines.watchdog import Watchdog
+
+
+@dataclass
+class Run:
+    """One pipeline run under way."""
+
+    config: PipelineConfig
+    work: Path
+    tracker: Tracker
+    run_id: str
+    progress: Progress
+    done: dict[str, Done] = field(default_factory=dict)
+    """Finished stages by fingerprint."""
+
+    def finish(self, stage: Stage) -> Done:
+        """The stage, reused or made, accepted, and recorded in MLflow."""
+        self.progress.stage = stage.key
+        found = find_done(stage, self.work)
+        if found is not None:
+            self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
+            stage.accept(found.result)
+            if not recording.recorded(self.tracker, self.run_id, stage):
+                recording.record(self.tracker, recording.begin(self.tracker, self.run_id, stage), found)
+        else:
+            found = self._make(stage)
+        self.done[stage.fingerprint] = found
+        return found
+
+    def _make(self, stage: Stage) -> Done:
+        self.progress.say(f"running  {stage.key}")
+        run_id = recording.begin(self.tracker, self.run_id, stage)
+        inputs = {name: self.done[other.fingerprint] for name, other in stage.inputs.items()}
+        made = do_stage(stage, self.work, inputs, self.progress, run_id)
+        stage.accept(made.result)
+        recording.record(self.tracker, run_id, made)
+        self.progress.say(f"done     {stage.key}  {made.seconds:.1f} s")
+        return made
+
+    def of(self, stage: Stage) -> Done:
+        return self.done[stage.fingerprint]
+
+
+def run_pipeline(
+    config: PipelineConfig, work: Path, *, address: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Do everything the config says in the work folder; returns the content of results.json.
+
+    The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
+    """
+    work, progress = work.expanduser().absolute(), progress or Progress()
+    with ExitStack() as stack:
+        stack.enter_context(_signals_interrupt())
+        stack.enter_context(workfolder.opened(work, config))
+        models = [learn_facts(settings, config.seed)[0] for settings in config.models]
+        source = open_source(config.source)
+        digest = source.digest()
+        compute = stack.enter_context(Compute(config.resources, address=address, device=config.device))
+        tracker = Tracker(tracking_uri(config, work), config.name)
+        with _parent_run(config, work, tracker) as run_id:
+            run = Run(config, work, tracker, run_id, progress)
+            plan = make_plan(config, models, digest, Means(source, compute, tracker))
+            return _finish_all(run, plan, models, compute)
+
+
+def tracking_uri(config: PipelineConfig, work: Path) -> str:
+    """MLFLOW_TRACKING_URI, else the config's, else a SQLite file beside the work folder, shared by its neighbours."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri or f"sqlite:///{work.parent / 'mlflow.db'}"
+
+
+def _finish_all(run: Run, plan: Plan, models: list[ModelFacts], compute: Compute) -> dict[str, Any]:
+    # Where the device is asked for before a stage needs Ray, `auto` alone is not yet decided: leave it to the workers.
+    said = environment(None if compute.wanted == "auto" else compute.device)
+    run.tracker.json_artifact(run.run_id, said, "environment.json")
+    run.tracker.artifact(run.run_id, run.work / "config.yaml")
+    for stage in plan.in_order():
+        run.finish(stage)
+    registered = {}
+    for facts in models:
+        branch = {name: run.of(stage) for name, stage in plan.branches[facts.spec.label].items()}
+        registered[facts.spec.label] = publish(run.tracker, run.run_id, run.config, facts, branch)
+    stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
+    return report_stage.hand_over(run.finish(stage), run.work)
+
+
+@contextmanager
+def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterator[str]:
+    """The run's own entry in MLflow, with its true end written whatever happens, also by kill -9."""
+    key = f"{work}:{config.fingerprint()}"
+    params = config.model_dump(mode="json", exclude={"name", "models"})
+    params["models"] = {model.label: {"name": model.name, "weights": model.weights} for model in config.models}
+    run_id = tracker.begin_run(key, name=f"{config.name} {config.fingerprint()[:8]}", tags={}, params=params)
+    workfolder.say_run(
+        work,
+        experiment=config.name,
+        config_fingerprint=config.fingerprint(),
+        run_id=run_id,
+        tracking_uri=redact(tracker.uri),
+        state="running",
+    )
+    watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=work / "watchdog.log")
+    status = "FINISHED"
+    try:
+        yield run_id
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    except BaseException as error:
+        status = "FAILED"
+        tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
+        raise
+    finally:
+        tracker.close_children(run_id, "KILLED" if status == "KILLED" else "FAILED")
+        tracker.end(run_id, status)
+        workfolder.say_run(work, state=status.lower())
+        watchdog.done()
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run like Ctrl-C: stages stop, MLflow is told, and the next run goes on there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    # Tune would take Ctrl-C for itself and return as if the search were over.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

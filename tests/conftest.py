@@ -1,0 +1,19 @@
+"""Fixtures shared by all tests: the real assets, when they are there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Folder of real weights and images: NULLSPACE_ASSETS, or `shared/assets` beside the repository."""
+    folder = Path(os.environ.get("NULLSPACE_ASSETS", REPOSITORY.parent / "shared" / "assets"))
+    if not folder.is_dir():
+        pytest.skip(f"real weights and images are not at {folder}; set NULLSPACE_ASSETS to run this test")
+    return folder

@@ -1,0 +1,168 @@
+"""No run is left RUNNING: drivers that are really killed, and the sidecar that closes their runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.tracking import Tracker
+from pipelines.watchdog import Watchdog, close_runs
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# A driver with everything that might keep its end of the pipe open after its death: Ray's processes with a worker at
+# work, a child forked without exec, a child program.
+DRIVER = """
+import multiprocessing, subprocess, sys, time
+import ray
+from pipelines.tracking import Tracker
+from pipelines.watchdog import Watchdog
+
+def nap():
+    time.sleep(60)
+
+tracker = Tracker(sys.argv[1], sys.argv[2])
+run = tracker.begin_run("key", name="run", tags={}, params={})
+watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
+ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+ray.remote(nap).remote()
+forked = multiprocessing.get_context("fork").Process(target=nap)
+forked.start()
+program = subprocess.Popen(["sleep", "60"])
+done = tracker.begin_stage(run, stage="kernel", branch=None, fingerprint="f0", params={})
+tracker.end(done, "FINISHED")
+stage = tracker.begin_stage(run, stage="search", branch=None, fingerprint="f1", params={})
+trial = tracker.begin_trial(stage, trial_id="a", params={})
+print("READY", watchdog.process.pid, forked.pid, program.pid, run, done, stage, trial, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
+    return Tracker(uri, request.node.name)
+
+
+@pytest.fixture
+def driver(tracker: Tracker) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A driver at work, and what it printed: pids of sidecar, forked child, program; run ids."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, tracker.uri, tracker.experiment],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    words = next(line for line in process.stdout if line.startswith("READY")).split()[1:]
+    yield process, words
+    for pid in (process.pid, *map(int, words[1:3])):
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def eventually(what: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return what()
+
+
+def statuses(tracker: Tracker, run_ids: list[str]) -> list[str]:
+    return [tracker.client.get_run(run_id).info.status for run_id in run_ids]
+
+
+def begin(tracker: Tracker) -> str:
+    return tracker.begin_run("key", name="run", tags={}, params={})
+
+
+def test_kill_9_of_a_driver_on_ray_closes_its_runs(
+    tracker: Tracker, driver: tuple[subprocess.Popen[str], list[str]]
+) -> None:
+    process, (sidecar, forked, program, *runs) = driver
+    assert statuses(tracker, runs) == ["RUNNING", "FINISHED", "RUNNING", "RUNNING"]
+    os.killpg(process.pid, signal.SIGSTOP)  # a driver that hangs is not dead yet
+    time.sleep(0.5)
+    assert statuses(tracker, runs) == ["RUNNING", "FINISHED", "RUNNING", "RUNNING"]
+    process.kill()
+    assert eventually(lambda: statuses(tracker, runs) == ["KILLED", "FINISHED", "KILLED", "KILLED"])
+    assert is_alive(int(forked)) and is_alive(int(program)), "the children outlived the driver, as the test means"
+    assert eventually(lambda: not is_alive(int(sidecar)))
+
+
+def test_done_lets_the_sidecar_go_without_touching_anything(tracker: Tracker, tmp_path: Path) -> None:
+    run = begin(tracker)
+    started = time.monotonic()
+    with Watchdog.start(tracker.uri, run, session=tracker.session, log=tmp_path / "log") as watchdog:
+        assert time.monotonic() - started < 1, "starting it must not delay the driver"
+    assert watchdog.process.poll() == 0, "it left at once: no time to import MLflow"
+    assert statuses(tracker, [run]) == ["RUNNING"]
+    assert (tmp_path / "log").read_text() == ""
+    watchdog.done()  # again: harmless
+
+
+def test_leaving_by_an_exception_closes_what_the_driver_did_not(tracker: Tracker, tmp_path: Path) -> None:
+    run = begin(tracker)
+    failed = tracker.begin_stage(run, stage="kernel", branch=None, fingerprint="f", params={})
+    with pytest.raises(RuntimeError), Watchdog.start(tracker.uri, run, session=tracker.session, log=tmp_path / "log"):
+        tracker.end(failed, "FAILED")
+        raise RuntimeError
+    assert eventually(lambda: statuses(tracker, [run, failed]) == ["KILLED", "FAILED"])
+    assert eventually(lambda: run in (tmp_path / "log").read_text())
+
+
+def test_runs_of_another_session_are_left_alone(tracker: Tracker) -> None:
+    run = begin(tracker)
+    orphan = tracker.begin_stage(run, stage="kernel", branch=None, fingerprint="f", params={})
+    later = Tracker(tracker.uri, tracker.experiment)
+    later.client.set_tag(run, "nullspace.session", later.session)  # a resumed driver was quicker
+    assert close_runs(tracker.uri, run, tracker.session) == [orphan]
+    assert statuses(tracker, [run, orphan]) == ["RUNNING", "KILLED"]
+
+
+def test_signals_to_everybody_do_not_end_the_witness(tracker: Tracker) -> None:
+    run = begin(tracker)
+    watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
+    time.sleep(0.5)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        watchdog.process.send_signal(number)
+    time.sleep(0.2)
+    assert watchdog.process.poll() is None
+    watchdog.done()
+    assert watchdog.process.poll() == 0
+
+
+def test_a_sidecar_somebody_killed_does_not_disturb_the_driver(tracker: Tracker) -> None:
+    watchdog = Watchdog.start(tracker.uri, begin(tracker), session=tracker.session)
+    watchdog.process.kill()
+    watchdog.process.wait()
+    watchdog.done()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="command lines are read from /proc")
+def test_the_uri_is_not_on_the_command_line() -> None:
+    with Watchdog.start("http://me:secret@nowhere", "run", session="s") as watchdog:
+        assert b"secret" not in Path(f"/proc/{watchdog.process.pid}/cmdline").read_bytes()
