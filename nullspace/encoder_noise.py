@@ -108,14 +108,14 @@ class NoiseLearner:
         if self.steps_done >= self.settings.steps:
             raise NullspaceError(f"all {self.settings.steps} steps are done; ask for more in NoiseSettings(steps=...)")
         loss, gradient = self._loss_and_gradient(self._next_batch())
-        if not (math.isfinite(loss) and bool(torch.isfinite(gradient).all())):
+        updated = self._hold(self._adam(gradient))
+        if not (math.isfinite(loss) and bool(torch.isfinite(updated).all())):  # a gradient of NaN shows in `updated`
             raise NullspaceError(
-                f"noise learning diverged at step {self.steps_done + 1}: the loss is {loss} or its gradient not finite "
+                f"noise learning diverged at step {self.steps_done + 1}: the loss is {loss}, the noise not finite "
                 f"(learning_rate {self.settings.learning_rate}, relative_norm {self.settings.relative_norm}, limit "
                 f"{self.settings.limit}); lower them, and check that the model gives finite logits in float32"
             )
-        self._adam(gradient)
-        self._noise = self._hold(self._noise)
+        self._noise = updated
         self.steps_done += 1
         return loss
 
@@ -180,14 +180,14 @@ class NoiseLearner:
             loss += float(share.detach())
         return loss, gradient
 
-    def _adam(self, gradient: Tensor) -> None:
+    def _adam(self, gradient: Tensor) -> Tensor:
         """Adam without weight decay, which would shrink the norm; written out so that its state is three tensors."""
         count = self.steps_done + 1
         rate = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * self.steps_done / self.settings.steps))
         self._first = BETAS[0] * self._first + (1 - BETAS[0]) * gradient
         self._second = BETAS[1] * self._second + (1 - BETAS[1]) * gradient.square()
         scale = (self._second / (1 - BETAS[1] ** count)).sqrt() + EPSILON
-        self._noise = self._noise - rate * (self._first / (1 - BETAS[0] ** count)) / scale
+        return self._noise - rate * (self._first / (1 - BETAS[0] ** count)) / scale
 
 
 def _check_data(tokens: Tensor, logits: Tensor) -> None:

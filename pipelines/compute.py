@@ -46,7 +46,7 @@ class Compute:
         return local if not self.address and local == "mps" else "cpu"
 
     def spread(self) -> Spread:
-        """Actors for one stage: as configured, else as many as the cluster holds. Raises ClusterError when it holds none."""
+        """Actors for one stage: as configured, else what the cluster holds. Raises ClusterError when it holds none."""
         have = self._resources()
         gpus = self.resources.gpus_per_worker if self.device.startswith("cuda") else 0.0
         fits = int(have.get("CPU", 0) // self.resources.cpus_per_worker)
@@ -86,8 +86,8 @@ class Compute:
                 ray.init(address="local", num_cpus=cpus, object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ClusterError(
-                f"cannot reach Ray at {self.address or 'local'}: {error}; start it with cluster/start-node.sh, or leave "
-                "--address out to work on this machine"
+                f"cannot reach Ray at {self.address or 'local'}: {error}; start it with cluster/start-node.sh, or "
+                "leave --address out to work on this machine"
             ) from error
         self._started = True
         _silence_ray_data()

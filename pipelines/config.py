@@ -61,7 +61,9 @@ class SearchSettings(Settings):
 
     trials: int = Field(8, ge=1)
     relative_norm: Range = Field((0.1, 1.0), description="per-token norm held while learning, over the mean token norm")
-    learning_rate: Range = Field((0.01, 0.3), description="searched on a log scale; relative to the noise norm per step")
+    learning_rate: Range = Field(
+        (0.01, 0.3), description="per step, as a share of the noise's RMS; searched on a log scale"
+    )
     steps: tuple[int, int] = Field((50, 200), description="optimiser steps of a trial")
     batch_images: int = Field(32, ge=1)
     learn_images: int = Field(256, ge=1, description="images the noise is learned on")

@@ -18,8 +18,8 @@ from nullspace.vit import Outputs
 from pipelines.conditions import KERNEL_CONDITIONS, TOKEN_CONDITIONS, KernelNoise, TokenNoise
 from pipelines.files import write_json
 from pipelines.ids import IdDigest, check_ids, digest_files
-from pipelines.modelwork import ModelShards, read_outputs
 from pipelines.models import ModelSpec
+from pipelines.modelwork import ModelShards, read_outputs
 from pipelines.pictures import save_difference, save_picture
 from pipelines.shards import Shard, shard_names
 from pipelines.shardwork import Spread, run_shards
@@ -97,7 +97,9 @@ class EvaluateShards(ModelShards):
             for number, (image, with_noise) in enumerate(zip(images, noised, strict=True)):
                 save_picture(folder / f"{number:02d}_original.png", image)
                 save_picture(folder / f"{number:02d}_{condition.removeprefix('kernel_')}.png", with_noise)
-                save_difference(folder / f"{number:02d}_{condition.removeprefix('kernel_')}_difference.png", image, with_noise)
+                save_difference(
+                    folder / f"{number:02d}_{condition.removeprefix('kernel_')}_difference.png", image, with_noise
+                )
 
 
 def evaluate(
@@ -125,7 +127,7 @@ def evaluate(
 
 
 def _summaries(files: list[Path]) -> dict[str, Any]:
-    # The learned noise has seen its learn and validation images, so only the test images count; the kernel has seen none.
+    # Learned noise has seen its learn and validation images, so only test images count; the kernel has seen none.
     token = {condition: _summary(files, condition, test_only=True) for condition in TOKEN_CONDITIONS}
     kernel = {c.removeprefix("kernel_"): _summary(files, c, test_only=False) for c in KERNEL_CONDITIONS}
     return {"noise": token, "kernel": {name: said for name, said in kernel.items() if said}}

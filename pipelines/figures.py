@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
@@ -19,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from pipelines.wording import CONTROLS, NOISE_CONDITIONS, is_number, percent
 
 WIDTH = 5.2  # inches: at this width the text stays readable on a phone and two figures stand side by side on a desk
+MEASURES = {"radius": "largest unnoticed relative norm", "loss": "loss"}
 MOST_CURVES = 60  # more lines than that are a grey area, and a large search would take seconds to draw
 
 
@@ -33,10 +35,11 @@ class Theme:
     accent: str
     control: str
     shade: str
+    scale: tuple[float, float]  # the part of viridis that stands out from the surface
 
 
-LIGHT = Theme("#ffffff", "#1f2430", "#5d6575", "#e3e6ec", "#1f62c9", "#9aa3b2", "#eaf1fc")
-DARK = Theme("#191c23", "#e7eaf0", "#a0a8b8", "#303642", "#6ea4ff", "#7b8496", "#20304c")
+LIGHT = Theme("#ffffff", "#1f2430", "#5d6575", "#e3e6ec", "#1f62c9", "#9aa3b2", "#eaf1fc", (0.0, 0.88))
+DARK = Theme("#191c23", "#e7eaf0", "#a0a8b8", "#303642", "#6ea4ff", "#7b8496", "#20304c", (0.28, 1.0))
 
 
 def spectrum(
@@ -89,7 +92,7 @@ def agreement_bars(
 
 
 def search_curves(
-    curves: pd.DataFrame, *, column: str = "score", best: str | None = None, theme: Theme = LIGHT
+    curves: pd.DataFrame, *, column: str = "radius", best: str | None = None, theme: Theme = LIGHT
 ) -> bytes:
     """One measure of every trial over its steps, the best trial in colour. Columns: trial_id, step, `column`."""
     figure, axes = canvas(theme)
@@ -105,7 +108,7 @@ def search_curves(
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="step", ylabel=column)
+    axes.set(xlabel="step", ylabel=MEASURES.get(column, column))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return to_png(figure, theme)
 
@@ -117,20 +120,21 @@ def _curve(axes: Axes, rows: pd.DataFrame, column: str, **style: Any) -> None:
 
 
 def trials_scatter(trials: pd.DataFrame, *, best: str | None = None, theme: Theme = LIGHT) -> bytes:
-    """Score of every trial over the norm it held, coloured by learning rate; the best is ringed.
+    """Radius of every trial over the norm it held while learning, coloured by learning rate; the best is ringed.
 
-    Columns: trial_id, relative_norm, learning_rate, score.
+    Columns: trial_id, relative_norm, learning_rate, radius. Failed trials have no radius and are left out.
     """
     figure, axes = canvas(theme)
-    shown = trials.dropna(subset=["relative_norm", "score"])
+    shown = trials.dropna(subset=["relative_norm", "radius"])
     rates = shown["learning_rate"].to_numpy(dtype=float)
     norm = LogNorm(rates.min(), rates.max()) if len(rates) and 0 < rates.min() < rates.max() else None
+    scale = ListedColormap(colormaps["viridis"](np.linspace(*theme.scale, 256)))
     points = axes.scatter(
-        shown["relative_norm"], shown["score"], c=rates, cmap="viridis", norm=norm, s=46, edgecolors=theme.surface
+        shown["relative_norm"], shown["radius"], c=rates, cmap=scale, norm=norm, s=60, edgecolors=theme.surface
     )
     ringed = shown[shown["trial_id"].astype(str) == best]
     axes.scatter(
-        ringed["relative_norm"], ringed["score"], s=150, facecolors="none", edgecolors=theme.ink, linewidths=1.6,
+        ringed["relative_norm"], ringed["radius"], s=150, facecolors="none", edgecolors=theme.ink, linewidths=1.6,
         label="best trial",
     )  # fmt: skip
     if norm is not None:
@@ -140,7 +144,7 @@ def trials_scatter(trials: pd.DataFrame, *, best: str | None = None, theme: Them
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]  matplotlib's stub calls it a dict of spines
     if len(ringed):
         axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink)
-    axes.set(xlabel="norm held per token, relative to the token norm", ylabel="score")
+    axes.set(xlabel="norm held while learning, relative to the token norm", ylabel=MEASURES["radius"])
     return to_png(figure, theme)
 
 

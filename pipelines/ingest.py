@@ -78,7 +78,7 @@ def ingest(
 
 
 def _write_manifest(target: Path, source: Source, shard_images: int) -> None:
-    """Stream the records of the source to one row group per shard. The order is the source's own, so it is the same each time."""
+    """Stream the records of the source, in its own fixed order, to one row group per shard."""
     records = iter(source.records())
     with written_aside(target) as aside, pq.ParquetWriter(aside, _RECORD) as writer:
         while rows := list(itertools.islice(records, shard_images)):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nullspace.errors import WeightsError
+from nullspace.errors import CannotCutError, WeightsError
+from nullspace.preprocessing import Preprocessing
 from nullspace.vit import SplitViT
 from pipelines import digits
 from pipelines.config import ModelSettings
@@ -39,9 +39,7 @@ class ModelFacts:
 
     spec: ModelSpec
     source: str
-    preprocessing_key: str
-    preprocessing: dict[str, Any]
-    input_size: tuple[int, int]
+    preprocessing: Preprocessing
     num_classes: int
     embed_dim: int
     num_patches: int
@@ -59,15 +57,23 @@ def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitVi
     if weights not in ("pretrained", "random"):
         weights = str(Path(weights).expanduser().absolute())
     model = load_model(settings.name, weights, seed=seed, device="cpu")
+    _check_usable(model)
     spec = ModelSpec(settings.label, settings.name, weights, seed, model.weights_sha256)
     facts = ModelFacts(
         spec=spec,
         source=model.weights_source,
-        preprocessing_key=model.preprocessing.key(),
-        preprocessing=model.preprocessing.to_dict(),
-        input_size=model.preprocessing.input_size,
+        preprocessing=model.preprocessing,
         num_classes=model.num_classes,
         embed_dim=model.embed_dim,
         num_patches=model.num_patches,
     )
     return facts, model
+
+
+def _check_usable(model: SplitViT) -> None:
+    """Refuse before any work what a later stage would refuse after an hour."""
+    if not model.num_classes:
+        raise CannotCutError(
+            f"{model.name} has no classifier, so no prediction can stay unchanged; choose one with a head"
+        )
+    _ = model.patch_projection  # raises with the reason when the stem is not one convolution over patches

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nullspace.preprocessing import Preprocessing
 from pipelines import evaluate, ingest, kernel, reference, search, watermark
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
@@ -43,7 +42,7 @@ def make_plan(config: PipelineConfig, models: list[ModelFacts], source_digest: s
     ingests: dict[str, Stage] = {}
     branches: dict[str, Mapping[str, Stage]] = {}
     for facts in models:
-        key = facts.preprocessing_key
+        key = facts.preprocessing.key()
         if key not in ingests:
             ingests[key] = _ingest(config, facts, source_digest, means)
         branches[facts.spec.label] = _branch(config, facts, ingests[key], means)
@@ -52,25 +51,24 @@ def make_plan(config: PipelineConfig, models: list[ModelFacts], source_digest: s
 
 def _ingest(config: PipelineConfig, facts: ModelFacts, source_digest: str, means: Means) -> Stage:
     settings = config.ingest
-    preprocessing = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.preprocessing.items()})
 
     def make(context: Context) -> dict[str, Any]:
         return ingest.ingest(
             context,
             source=means.source,
-            preprocessing=preprocessing,
+            preprocessing=facts.preprocessing,
             settings=settings,
             spread=means.compute.spread(),
         )
 
     return Stage(
         name="ingest",
-        branch=facts.preprocessing_key,
+        branch=facts.preprocessing.key(),
         version=ingest.VERSION,
         # The tolerated share of errors is checked each time, but changes no shard.
         settings={
             "source": source_digest,
-            "preprocessing": facts.preprocessing_key,
+            "preprocessing": facts.preprocessing.key(),
             **settings.model_dump(mode="json", exclude={"max_error_fraction"}),
         },
         inputs={},

@@ -28,7 +28,7 @@ def publish(
         name=facts.spec.name,
         weights_source=facts.source,
         weights_sha256=facts.spec.weights_sha256,
-        preprocessing=facts.preprocessing,
+        preprocessing=facts.preprocessing.to_dict(),
         num_classes=facts.num_classes,
         facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches},
     )
@@ -42,7 +42,7 @@ def publish(
             weights_path=_packed_weights(facts, Path(folder)),
             vit_model_id=vit,
             registered_name=name,
-            input_size=facts.input_size,
+            input_size=facts.preprocessing.input_size,
             metrics=metrics,
             tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
             weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
@@ -59,5 +59,7 @@ def _packed_weights(facts: ModelFacts, folder: Path) -> Path | None:
     if given.suffix == ".safetensors":
         return given
     model = facts.spec.load("cpu").model
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "weights.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "weights.safetensors"
+    )
     return folder / "weights.safetensors"

@@ -14,7 +14,8 @@ from pipelines import figures, wording
 from pipelines.ledger import flatten, redact
 from pipelines.report_figures import ReportFigure, save_figures
 from pipelines.report_inputs import StageFolders, thumbnail, unreadable
-from pipelines.report_sections import COLUMN_TITLES, Cell, Section, Table, model_part
+from pipelines.report_parts import Cell, Section, Table
+from pipelines.report_sections import COLUMN_TITLES, model_part
 from pipelines.wording import number, percent, percent_interval
 
 __all__ = ["StageFolders", "save_figures", "write_report"]
@@ -87,7 +88,7 @@ def subtitle(results: Mapping[str, Any]) -> str:
     words = [f"{number(data['images'])} images"] if wording.is_number(data.get("images")) else []
     words.append(f"{count} model" if count == 1 else f"{count} models")
     if wording.is_number(run.get("seconds")):
-        words.append(f"took {wording.duration(run['seconds'])}")
+        words.append(f"stages took {wording.duration(run['seconds'])}")
     return " · ".join(words)
 
 
@@ -153,7 +154,7 @@ def data_section(data: Mapping[str, Any], stages: StageFolders) -> Section:
     if bad.rows:
         rows = [[Cell(row["id"]), Cell(redact(row["path"])), Cell(row["reason"])] for row in bad.rows]
         caption = f"Unreadable images, {len(rows)} of {number(total)}"
-        tables = [Table(caption, ["Id", "Path", "Reason"], rows, numeric=False)]
+        tables = [Table(caption, ["Id", "Path", "Reason"], rows, numeric=False, folded=len(rows) > 5)]
     return Section("Data", facts=facts, tables=tables)
 
 

@@ -53,12 +53,12 @@ def noise_figures(label: str, noise: Mapping[str, Any], stages: StageFolders) ->
         yield ReportFigure(
             "trials",
             "Trials of the search",
-            f"Score of {len(trials)} trials over the norm they held; colour is the learning rate, the best is ringed.",
+            f"Radius of {len(trials)} trials over the norm they held; colour is the learning rate, the best is ringed.",
             lambda theme: figures.trials_scatter(trials, best=best, theme=theme),
         )
     curves = stages.table(label, "search", "curves.parquet")
     if curves is not None:
-        yield from (_course(curves, column, best) for column in ("loss", "score"))
+        yield from (_course(curves, column, best) for column in ("loss", "radius"))
 
 
 def _course(curves: pd.DataFrame, column: str, best: str | None) -> ReportFigure:
@@ -83,15 +83,9 @@ def _bars(name: str, title: str, conditions: Any, labels: Mapping[str, str]) -> 
 
 
 def best_trial(label: str, stages: StageFolders) -> str | None:
-    """Id of the trial whose noise was kept: as the search recorded it, else the one of highest score."""
-    best = stages.record(label, "search", "search.json").get("best")
-    if isinstance(best, Mapping) and "trial_id" in best:
-        return str(best["trial_id"])
-    trials = stages.table(label, "search", "trials.parquet")
-    scored = trials.dropna(subset=["score"]) if trials is not None else ()
-    if trials is None or not len(scored):
-        return None
-    return str(trials.loc[trials["score"].idxmax(), "trial_id"])
+    """Id of the trial whose noise was kept, as the search recorded it."""
+    best = stages.record(label, "search", "search.json").get("best_trial")
+    return None if best is None else str(best)
 
 
 def save_figures(results: Mapping[str, Any], stages: StageFolders, folder: Path) -> list[Path]:

@@ -85,7 +85,7 @@ class Examples:
     rows: list[dict[str, Path]]
 
 
-def examples(folder: Path | None, limit: int = 4) -> Examples:
+def examples(folder: Path | None, limit: int = 6) -> Examples:
     """Pictures named `NN_column.png` under `folder`/examples, the first `limit` rows."""
     rows: dict[str, dict[str, Path]] = {}
     for path in sorted((folder / "examples").glob("*.png")) if folder is not None else []:

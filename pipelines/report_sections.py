@@ -3,93 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines import wording
+from pipelines import digits, wording
 from pipelines.ledger import redact
-from pipelines.report_figures import ReportFigure, kernel_figures, noise_figures
-from pipelines.report_inputs import Examples, StageFolders, examples
+from pipelines.report_figures import kernel_figures, noise_figures
+from pipelines.report_inputs import StageFolders, examples
+from pipelines.report_parts import Cell, ModelPart, Section, Table, Tile, stability_table
 from pipelines.wording import KERNEL_CONDITIONS, NOISE_CONDITIONS, number, number_interval, percent, percent_interval
 
 COLUMN_TITLES = {
     "plain": "plain mark",
     "marked": "marked, model blind to it",
     "difference": "difference, amplified",
+    "exact": "kernel noise (clipped to be shown)",
+    "exact_difference": "its difference, amplified",
+    "in_box": "kernel noise, valid pixels",
+    "in_box_difference": "its difference, amplified",
 }
-OUTCOMES = {
-    "mse_logits": "‖Δlogits‖²",
-    "mse_probabilities": "‖Δprobabilities‖²",
-    "mse_features": "‖Δfeatures‖²",
-    "confidence_change": "Δ confidence",
-}
-
-
 TRIAL_COLUMNS = {
     "relative_norm": "Relative norm",
     "learning_rate": "Learning rate",
     "steps": "Steps",
     "step": "Steps done",
-    "score": "Score",
+    "radius": "Radius",
     "agreement": "Unchanged",
     "seconds": "Seconds",
     "status": "Status",
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value and, smaller below it, its interval."""
-
-    text: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """First column names the row; the others are numbers unless `numeric` is False. `muted` rows are controls."""
-
-    caption: str
-    columns: list[str]
-    rows: list[list[Cell]]
-    muted: list[bool] = field(default_factory=list)
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
-class Section:
-    """One heading with everything below it. `missing` says why there is nothing to show."""
-
-    title: str
-    sentence: str = ""
-    missing: str | None = None
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    figures: list[ReportFigure] = field(default_factory=list)
-    pictures: Examples | None = None
-    code: str = ""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One headline: a number and the sentence that says what it means."""
-
-    title: str
-    value: str
-    unit: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class ModelPart:
-    """Everything about one model; `anchor` is its place on the page."""
-
-    label: str
-    anchor: str
-    subtitle: str
-    tiles: list[Tile]
-    sections: list[Section]
 
 
 def model_part(label: str, position: int, results: Mapping[str, Any], stages: StageFolders) -> ModelPart:
@@ -121,10 +63,15 @@ def tiles(model: Mapping[str, Any]) -> Iterator[Tile]:
     if not wording.why_missing(kernel):
         value, unit = number(kernel.get("nullity")), f"of {number(kernel.get('patch_dim'))} directions"
     yield Tile("Exact kernel", value, unit, wording.kernel_sentence(kernel))
-    learned = {} if wording.why_missing(noise) else (noise.get("conditions") or {}).get("learned") or {}
-    yield Tile("Learned noise", percent(learned.get("agreement")), "unchanged", wording.noise_sentence(noise))
-    share = wording.MISSING if wording.why_missing(mark) else percent(mark.get("agreement"))
-    yield Tile("Visible watermark", share, "unchanged", wording.watermark_sentence(mark))
+    conditions = {} if wording.why_missing(noise) else noise.get("conditions") or {}
+    yield share_tile("Learned noise", conditions.get("learned") or {}, wording.noise_sentence(noise))
+    yield share_tile("Visible watermark", mark, wording.watermark_sentence(mark))
+
+
+def share_tile(title: str, outcome: Mapping[str, Any], sentence: str) -> Tile:
+    """A headline about predictions unchanged; a dash when nothing was measured."""
+    measured = wording.is_number(outcome.get("agreement"))
+    return Tile(title, percent(outcome.get("agreement")), "unchanged" if measured else "", sentence)
 
 
 def kernel_section(label: str, model: Mapping[str, Any], stages: StageFolders) -> Section:
@@ -164,31 +111,6 @@ def kernel_facts(kernel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{verdict}: max |Δlogit| {number(change)} at {number(shift.get('relative_shift'))} times the token norm, "
             f"random noise of that norm {number(control)}",
         )
-
-
-def stability_table(caption: str, conditions: Mapping[str, Any], labels: Mapping[str, str]) -> Table:
-    """One row per condition, learned or exact first, controls after it; every mean with its 95 % interval."""
-    names = list(dict.fromkeys(name for name in (*labels, *conditions) if name in conditions))
-    shown = [key for key in OUTCOMES if any(key in conditions[name] for name in names)]
-    return Table(
-        caption,
-        ["Noise", "Unchanged", "n", *(OUTCOMES[key] for key in shown), "max |Δlogit|"],
-        [stability_row(labels.get(name, name), conditions[name], shown) for name in names],
-        [name in wording.CONTROLS for name in names],
-    )
-
-
-def stability_row(title: str, outcome: Mapping[str, Any], shown: list[str]) -> list[Cell]:
-    """Cells of one condition."""
-    means = [Cell(number(outcome.get(key)), number_interval(outcome.get(f"{key}_ci"))) for key in shown]
-    unchanged = Cell(percent(outcome.get("agreement")), percent_interval(outcome.get("agreement_ci")))
-    return [
-        Cell(title),
-        unchanged,
-        Cell(number(outcome.get("n"))),
-        *means,
-        Cell(number(outcome.get("max_abs_logit_change"))),
-    ]
 
 
 def noise_section(label: str, model: Mapping[str, Any], stages: StageFolders) -> Section:
@@ -238,22 +160,31 @@ def trials_table(label: str, stages: StageFolders, limit: int = 10) -> Iterator[
     if trials is None:
         return
     shown = [name for name in TRIAL_COLUMNS if name in trials]
-    best = trials.sort_values("score", ascending=False).head(limit)
+    best = trials.sort_values("radius", ascending=False).head(limit)
     rows = [
-        [Cell(str(row["trial_id"])), *(Cell(_trial_value(name, row[name])) for name in shown)]
+        [Cell(str(row["trial_id"])), *(Cell(trial_value(name, row)) for name in shown)]
         for row in best.to_dict("records")
     ]
-    cost = f", {wording.duration(sum(trials['seconds'].tolist()))} of learning in all" if "seconds" in trials else ""
+    cost = (
+        f", {wording.duration(sum(trials['seconds'].dropna().tolist()))} of learning in all"
+        if "seconds" in trials
+        else ""
+    )
     yield Table(
-        f"Best {len(best)} of {len(trials)} trials{cost}; measured on the search's validation images",
+        f"Best {len(best)} of {len(trials)} trials{cost}. Radius: largest relative norm with ‖Δprobabilities‖² ≤ ε, "
+        "on validation images",
         ["Trial", *(TRIAL_COLUMNS[name] for name in shown)],
         rows,
     )
 
 
-def _trial_value(name: str, value: Any) -> str:
+def trial_value(name: str, row: Mapping[Any, Any]) -> str:
+    """One value of a trial; a radius the search ended at is a lower bound."""
+    value = row[name]
     if isinstance(value, str):
-        return value
+        return value.lower()
+    if name == "radius" and row.get("capped") == 1:
+        return f"≥ {number(value)}"
     return percent(value) if name == "agreement" else number(value)
 
 
@@ -272,6 +203,8 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
             f"{number(mark.get('ssim_to_plain'))} {number_interval(mark.get('ssim_to_plain_ci'))}",
         ),
     ]
+    if mark.get("unmarked"):
+        facts.append(("Left as they were", f"{number(mark['unmarked'])} images leave no room for the mark"))
     return Section(title, facts=facts, tables=[table], pictures=examples(stages.of(label, "watermark")))
 
 
@@ -302,8 +235,21 @@ def load_snippet(label: str, model: Mapping[str, Any], run: Mapping[str, Any]) -
         ]
     if noise.get("artifact"):
         path = redact(str(Path(noise["artifact"])))
-        name, weights = facts.get("name", label), redact(str(facts.get("weights_source", "pretrained")))
-        lines += ["from nullspace.artifact import NullNoise", "from nullspace.vit import SplitViT", ""]
-        lines += [f"vit = SplitViT.load({name!r}, weights={weights!r})", f"noise = NullNoise.load({path!r})"]
+        name = facts.get("name", label)
+        lines += ["from nullspace.artifact import NullNoise", "from nullspace.vit import SplitViT"]
+        if name == digits.MODEL_NAME:
+            lines += ["from pipelines import digits", "", "digits.register()  # makes the name known to timm"]
+        else:
+            lines.append("")
+        weights = weights_arguments(str(facts.get("weights_source", "pretrained")))
+        lines += [f"vit = SplitViT.load({name!r}, {weights})", f"noise = NullNoise.load({path!r})"]
         lines += ["with noise.applied(vit):", "    logits = vit(images)  # float (B,3,H,W) in [0,1]"]
     return "\n".join(lines).strip()
+
+
+def weights_arguments(source: str) -> str:
+    """Arguments of `SplitViT.load` for weights recorded as 'pretrained:NAME', 'random:SEED' or 'file:PATH'."""
+    kind, _, detail = redact(source).partition(":")
+    if kind == "random":
+        return f"weights='random', seed={detail or 0}"
+    return f"weights={(detail if kind == 'file' else kind)!r}"

@@ -65,9 +65,7 @@ def report_stage(
     )
 
 
-def _run(
-    config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: Tracker, run_id: str
-) -> dict[str, Any]:
+def _run(config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: Tracker, run_id: str) -> dict[str, Any]:
     stages = [
         {
             "name": stage.name,

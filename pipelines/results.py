@@ -20,7 +20,7 @@ def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mappi
             "name": facts.spec.name,
             "weights_source": facts.source,
             "weights_sha256": facts.spec.weights_sha256,
-            "preprocessing": facts.preprocessing,
+            "preprocessing": facts.preprocessing.to_dict(),
         },
         "clean_accuracy": done["reference"].result["clean_accuracy"],
         "kernel": {**done["kernel"].result, "conditions": evaluated["kernel"] or {"skipped": NO_KERNEL}},

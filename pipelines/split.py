@@ -35,7 +35,7 @@ class Split:
 
 
 def make_split(places: list[int], seed: int, *, learn: int, validation: int, total: int) -> Split:
-    """Split from the lowest `learn + validation + 1` places. Raises ConfigError when too few images are left to test."""
+    """Split from the lowest `learn + validation + 1` places. Raises ConfigError when none is left to test."""
     if total < learn + validation + 1:
         raise ConfigError(
             f"the source has {total} readable images, but search.learn_images + search.validation_images = "

@@ -31,7 +31,12 @@ def _stage(folder: Path) -> dict[str, Any]:
     record = folder / RECORD
     if record.is_file() and folder.suffix != ".partial":
         done = read_json(record)
-        return {"stage": folder.name.rpartition("-")[0], "state": "done", "seconds": done["seconds"], "folder": str(folder)}
+        return {
+            "stage": folder.name.rpartition("-")[0],
+            "state": "done",
+            "seconds": done["seconds"],
+            "folder": str(folder),
+        }
     written = len([*folder.glob("rows-*.parquet"), *folder.glob("shard-*.parquet")])
     manifest = folder / MANIFEST
     planned = pq.ParquetFile(manifest).num_row_groups if manifest.is_file() else None

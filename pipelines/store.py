@@ -22,13 +22,21 @@ class TrackingError(NullspaceError):
     """The tracking store cannot be used: wrong URI, unreachable, not writable, or its experiment was deleted."""
 
 
-def quiet_mlflow() -> None:
-    """Ask MLflow not to draw progress bars and not to send usage statistics; what the user has set stays.
+QUIET = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
-    For programs, before they import MLflow: it reads some of this when it is imported.
+
+def quiet_mlflow() -> None:
+    """Keep MLflow from talking on the terminal and to its makers; what the user has set stays.
+
+    For a program's first lines: MLflow reads some of this when it is imported.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:

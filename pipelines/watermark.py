@@ -20,8 +20,8 @@ from pipelines.config import WatermarkSettings
 from pipelines.files import write_json
 from pipelines.ids import IdDigest, check_ids, digest_files
 from pipelines.marks import make_mark
-from pipelines.modelwork import ModelShards, read_outputs
 from pipelines.models import ModelSpec
+from pipelines.modelwork import ModelShards, read_outputs
 from pipelines.pictures import save_difference, save_picture
 from pipelines.shards import Shard, shard_names
 from pipelines.shardwork import Spread, run_shards
@@ -138,7 +138,7 @@ def _summary(files: list[Path]) -> dict[str, Any]:
     result: dict[str, Any] = {"unmarked": int(np.isinf(columns["psnr"]).sum())}
     for name in _QUALITY:
         values = columns.pop(name)
-        # A mark that the pixel box leaves no room for (a black image) changes nothing: its PSNR is infinite, and no mean.
+        # Where the pixel box leaves a mark no room (a black image) nothing changes: an infinite PSNR has no mean.
         values = values[np.isfinite(values)]
         if not len(values):
             result |= {name: None, f"{name}_ci": None}

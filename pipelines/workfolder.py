@@ -41,7 +41,9 @@ def _lock(lock: Any, work: Path) -> None:
     except OSError as error:
         lock.seek(0)
         holder = lock.read().strip() or "another process"
-        raise WorkdirError(f"{work} is in use by {holder}; wait for it, stop it, or choose another --workdir") from error
+        raise WorkdirError(
+            f"{work} is in use by {holder}; wait for it, stop it, or choose another --workdir"
+        ) from error
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()

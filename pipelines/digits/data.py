@@ -34,14 +34,14 @@ def load(split: Split = "held_out") -> Digits:
     """
     from sklearn.datasets import load_digits
 
-    raw, labels = load_digits(return_X_y=True)
+    raw, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     chosen = _indices(split, labels)
     images = np.stack([upscale(grey) for grey in raw[chosen].reshape(-1, 8, 8)])
     return Digits(images, labels[chosen].astype(np.int64), [f"digit-{index:04d}" for index in chosen])
 
 
 def upscale(grey: np.ndarray) -> np.ndarray:
-    """(8,8) of 0..16 to uint8 (32,32,3): scaled to 0..255, enlarged by Pillow's bicubic filter, three equal channels."""
+    """(8,8) of 0..16 to uint8 (32,32,3): scaled to 0..255, enlarged by Pillow's bicubic filter, 3 equal channels."""
     levels = np.round(grey * (255 / _INK)).astype(np.uint8)
     large = Image.fromarray(levels).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     return np.repeat(np.asarray(large)[:, :, None], 3, axis=2)

@@ -63,7 +63,7 @@ def save(model: nn.Module, path: Path, *, epochs: int, seed: int, held_out_accur
 
 def _fit(model: nn.Module, digits: data.Digits, epochs: int, generator: torch.Generator) -> None:
     images, labels = _normalised(digits.images), torch.from_numpy(digits.labels)
-    steps = epochs * -(-len(labels) // BATCH)
+    steps = max(1, epochs * -(-len(labels) // BATCH))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     model.train()
@@ -110,7 +110,9 @@ def _reproducible(seed: int) -> Iterator[None]:
 def main() -> None:
     from pipelines.digits.model import weights_path
 
-    parser = argparse.ArgumentParser(prog="python -m pipelines.digits.train", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.digits.train", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--out", type=Path, default=weights_path(), help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seed", type=int, default=SEED)

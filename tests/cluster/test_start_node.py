@@ -1,4 +1,4 @@
-"""cluster/start-node.sh builds the right `ray start` command. Starting and stopping Ray here would end other people's Ray."""
+"""cluster/start-node.sh builds the right `ray start` command. Nothing is started: `ray stop` would end every Ray."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -65,16 +66,26 @@ def _wait_until_up(server: Server) -> None:
         time.sleep(0.3)
 
 
-def _stop(server: Server) -> int:
-    """Ends the server as a supervisor would, with SIGTERM to the one process it started; whatever is left is killed."""
+def _group_is_gone(group: int, seconds: float) -> bool:
+    """Whether every process of the group ends within the time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _stop(server: Server) -> tuple[int, bool]:
+    """SIGTERM to the one process started, as a supervisor does: its exit status, and whether all its children ended."""
     server.process.send_signal(signal.SIGTERM)
     try:
-        return server.process.wait(STOP_SECONDS)
+        return server.process.wait(STOP_SECONDS), _group_is_gone(server.process.pid, 5)
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(server.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         server.process.wait()
 
 
@@ -115,7 +126,8 @@ def test_only_listed_host_names_are_answered(server: Server, host: str, status: 
 
 
 def test_it_stops_when_told_to_and_leaves_no_process(server: Server) -> None:
-    code = _stop(server)
+    code, all_ended = _stop(server)
+    assert all_ended, "processes of the server were left running"
     assert code in (0, -signal.SIGTERM, 128 + signal.SIGTERM), server.log.read_text()[-3000:]
     assert _status(f"{server.url}/health") == 0
 

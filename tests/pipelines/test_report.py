@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pipelines import figures, report, summary, wording
 from pipelines.report_inputs import LARGEST_SIDE, examples, thumbnail, unreadable
+from pipelines.report_sections import load_snippet
 
 BLIND, SEEING = "digits_vit", "vit_<b>base</b>_patch16"  # the second label tries to be HTML
 BAD_PATH = "/data/<script>alert(1)</script>/broken.png"
@@ -47,7 +48,7 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "model": {
-            "name": "vit_base_patch16_224" if trivial else "digits_vit", "weights_source": "pretrained",
+            "name": "vit_base_patch16_224" if trivial else "digits_vit", "weights_source": "pretrained:tag",
             "weights_sha256": "9f2c" * 16, "preprocessing": {"input_size": [32, 32], "interpolation": "bicubic"},
         },
         "clean_accuracy": {"accuracy": 0.978, "ci": [0.969, 0.984], "n": 1797},
@@ -104,7 +105,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> report.StageFolders:
         write_kernel(folders[label]["kernel"], sizes)
         write_search(folders[label]["search"])
     write_pictures(folders[BLIND]["watermark"], ("original", "plain", "marked", "difference"))
-    write_pictures(folders[BLIND]["evaluate"], ("original", "kernel_exact", "kernel_permuted"))
+    write_pictures(folders[BLIND]["evaluate"], ("original", "exact", "in_box_difference"))
     return report.StageFolders({"ingest": [ingest]}, folders)
 
 
@@ -119,18 +120,19 @@ def write_search(folder: Path, trials: int = 12) -> None:
     generator = np.random.default_rng(0)
     rates, norms = 10 ** generator.uniform(-3, -0.5, trials), generator.uniform(0.2, 1.5, trials)
     steps = np.where(generator.random(trials) < 0.5, 50, 200)
-    score = norms * (1 - np.exp(-steps / 80)) * np.exp(-((np.log10(rates) + 1.4) ** 2))
+    radius = norms * (1 - np.exp(-steps / 80)) * np.exp(-((np.log10(rates) + 1.4) ** 2))
     ids = [f"t{i:02d}" for i in range(trials)]
     table = {"trial_id": ids, "relative_norm": norms, "learning_rate": rates, "steps": 200, "step": steps}
-    table |= {"score": score, "agreement": 1 - norms / 5, "status": "TERMINATED", "seconds": steps / 10}
+    table |= {"radius": radius, "capped": 0, "agreement": 1 - norms / 5, "status": "FINISHED", "seconds": steps / 10}
+    table["radius"][1], table["capped"] = np.nan, [0, 0, 1] + [0] * (trials - 3)  # one failed, one ended at the limit
     pd.DataFrame(table).to_parquet(folder / "trials.parquet")
     curves = [
-        {"trial_id": ids[i], "step": s, "loss": 9 * norms[i] * np.exp(-s / 90) + 1, "score": score[i] * s / steps[i]}
+        {"trial_id": ids[i], "step": s, "loss": 9 * norms[i] * np.exp(-s / 90) + 1, "radius": radius[i] * s / steps[i]}
         for i in range(trials)
         for s in range(10, steps[i] + 1, 10)
     ]
     pd.DataFrame(curves).to_parquet(folder / "curves.parquet")
-    (folder / "search.json").write_text(json.dumps({"best": {"trial_id": ids[int(score.argmax())]}}))
+    (folder / "search.json").write_text(json.dumps({"best_trial": ids[int(np.nanargmax(radius))]}))
 
 
 def write_pictures(folder: Path, columns: tuple[str, ...], rows: int = 3) -> None:
@@ -179,7 +181,7 @@ def page(results: dict[str, Any], stages: report.StageFolders, tmp_path_factory:
 def test_numbers_on_the_page_are_those_of_the_results(page: Page) -> None:
     for shown in (
         "95.3 %", "[94.2, 96.4]", "41.2 %", "40.5 %", "0.82", "1,797", "96 of 192 directions", "6.3e-6", "17.5 dB",
-        "99.97 %", "0.713", "97.8 % [96.9, 98.4]", "2 min 47 s", "1 min 15 s", "version 3", "reused", "c0ffee",
+        "99.97 %", "0.713", "97.8 % [96.9, 98.4]", "2 min 47 s", "1 min 15 s", "version 3", "reused", "≥ 0.11",
     ):  # fmt: skip
         assert shown in page.text, shown
 
@@ -256,9 +258,9 @@ def test_figures_are_saved_and_say_the_same_twice(
         pytest.param(lambda: figures.spectrum([1.0], 1e-12, patch_dim=9), id="one-value"),
         pytest.param(lambda: figures.agreement_bars({"odd": {"agreement": 0.5}}), id="no-interval"),
         pytest.param(lambda: figures.agreement_bars({}), id="no-condition"),
-        pytest.param(lambda: figures.trials_scatter(one_trial(score=np.nan)), id="no-score"),
-        pytest.param(lambda: figures.trials_scatter(one_trial(score=1.0), best="t"), id="one-trial"),
-        pytest.param(lambda: figures.search_curves(one_trial(score=np.nan, loss=np.nan)), id="no-score-curve"),
+        pytest.param(lambda: figures.trials_scatter(one_trial(radius=np.nan)), id="no-radius"),
+        pytest.param(lambda: figures.trials_scatter(one_trial(radius=1.0), best="t"), id="one-trial"),
+        pytest.param(lambda: figures.search_curves(one_trial(radius=np.nan)), id="no-radius-curve"),
         pytest.param(
             lambda: figures.search_curves(one_trial(loss=-1.0), column="loss", best="t"), id="one-negative-loss"
         ),
@@ -305,6 +307,23 @@ def test_numbers_are_short(value: Any, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert wording.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "argument"),
+    [
+        ("pretrained:vit.augreg", "weights='pretrained'"),
+        ("random:7", "weights='random', seed=7"),
+        ("file:/a/it's.safetensors", """weights="/a/it's.safetensors\""""),
+        ("given", "weights='given'"),
+    ],
+)
+def test_the_snippet_loads_the_weights_that_were_used(source: str, argument: str) -> None:
+    model = {"model": {"name": "vit", "weights_source": source}, "noise": {"artifact": "/n.safetensors"}}
+    snippet = load_snippet("label", model, {})
+    assert f"SplitViT.load('vit', {argument})" in snippet
+    compile(snippet, "snippet", "exec")
+    assert "import NullNoise" in snippet and "import SplitViT" in snippet
 
 
 def printed(results: dict[str, Any], **options: Any) -> str:

@@ -104,7 +104,7 @@ def test_kill_9_of_a_driver_on_ray_closes_its_runs(
 ) -> None:
     process, (sidecar, forked, program, *runs) = driver
     assert statuses(tracker, runs) == ["RUNNING", "FINISHED", "RUNNING", "RUNNING"]
-    os.killpg(process.pid, signal.SIGSTOP)  # a driver that hangs is not dead yet
+    process.send_signal(signal.SIGSTOP)  # a driver that hangs is not dead yet
     time.sleep(0.5)
     assert statuses(tracker, runs) == ["RUNNING", "FINISHED", "RUNNING", "RUNNING"]
     process.kill()

@@ -1,0 +1,111 @@
+"""From the bytes of an image file to the pixels a model reads; whatever cannot be decoded whole is refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from pipelines.errors import DecodeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FORMATS", "MAX_ASPECT", "DecodeError", "decode", "to_rgb"]
+
+# Raster formats whose decoders run in this process. EPS, for one, would start Ghostscript on a stranger's program.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+MAX_ASPECT = 200  # a resize to the model's shorter side would blow a thin strip up to gigabytes
+_WHITE = (255, 255, 255, 255)
+
+
+def decode(data: bytes, transform: Callable[[Image.Image], Tensor], *, max_pixels: int) -> np.ndarray:
+    """Decode one image file and apply `transform` (RGB PIL image to uint8 tensor (3,H,W)); returns uint8 (3,H,W).
+
+    An RGB image without orientation tag gives the pixels timm's own loader gives. Otherwise: the EXIF orientation is
+    applied; transparency is laid on white; 16-bit grey is scaled to 8 bit; of an animation the first frame is taken.
+    The size is checked in the header, before pixels are decoded; Pillow's own limit holds besides `max_pixels`.
+    Raises DecodeError with the reason.
+    """
+    if not data:
+        raise DecodeError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
+            _check_size(image.size, max_pixels)
+            _check_end(image.format, data)
+            rgb = to_rgb(image)
+    except DecodeError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DecodeError("not an image of a known format, or a damaged header") from error
+    except Image.DecompressionBombError as error:
+        raise DecodeError(f"decompression bomb: {error}") from error
+    except Exception as error:  # on damaged bytes Pillow's plugins raise whatever they stumble over
+        raise DecodeError(f"damaged or truncated: {type(error).__name__}: {error}") from error
+    return np.ascontiguousarray(transform(rgb).numpy())
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The whole image, decoded, upright, as RGB of 8 bit. Raises DecodeError, or what Pillow raises."""
+    image.load()
+    if image.mode.startswith("I") or image.mode == "F":
+        return _upright(_grey_from_wide(image), image).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return _upright(Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer), image).convert("RGB")
+    return _upright(image.convert("RGB"), image)
+
+
+def _known_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow may be built without some, e.g. AVIF
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise DecodeError(f"expected at least one pixel, got {width}x{height}")
+    if width * height > max_pixels:
+        raise DecodeError(f"{width}x{height} is more than the {max_pixels} pixels allowed (ingest.max_pixels)")
+    if max(size) > MAX_ASPECT * min(size):
+        raise DecodeError(f"{width}x{height} is a strip of more than {MAX_ASPECT}:1")
+
+
+def _check_end(format: str | None, data: bytes) -> None:
+    # OpenJPEG fills what is missing with grey and says nothing. The end marker can't occur inside a code stream.
+    if format == "JPEG2000" and b"\xff\xd9" not in data:
+        raise DecodeError("damaged or truncated: the JPEG 2000 stream has no end")
+
+
+def _grey_from_wide(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bit; Pillow's own conversion would clip at 255 and give white."""
+    values = np.asarray(image)
+    # PNG and PPM of 16 bit may come as 32-bit integers; other 32-bit data have no white point that could be known.
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if not sixteen:
+        raise DecodeError(f"pixels of mode {image.mode} have no fixed range; save the image with 8 or 16 bits")
+    return Image.fromarray(np.round(np.clip(values, 0, 65535) / 257).astype(np.uint8))
+
+
+def _upright(pixels: Image.Image, tagged: Image.Image) -> Image.Image:
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    turn = turns.get(_orientation(tagged))
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001  a damaged tag says nothing about the pixels, which are whole
+        return 1

@@ -1,0 +1,118 @@
+"""From settings to a source: the kind as said, or as recognised by what lies at the path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.errors import SourceError
+from pipelines.sources.digits import DigitsSource
+from pipelines.sources.folder import SUFFIXES_SHOWN, FolderSource, is_image_name
+from pipelines.sources.parquet import ParquetSource, is_parquet_name
+from pipelines.sources.record import Source
+from pipelines.sources.settings import SourceSettings
+from pipelines.sources.storage import Storage
+from pipelines.sources.subset import Subset
+from pipelines.sources.table import TableSource
+
+LABELS = "labels.csv"
+# Options that mean something to one kind only; set for another they would be ignored, so they are refused.
+_MEANT_FOR = {
+    "labels": ("csv",),
+    "label_column": ("csv", "parquet"),
+    "image_column": ("parquet",),
+    "id_column": ("parquet",),
+}
+
+
+def open_source(settings: SourceSettings) -> Source:
+    """The source the settings describe. Raises SourceError naming the path, what was looked for and what is there."""
+    if settings.kind == "digits":
+        _refuse_foreign(settings, "digits")
+        return _limited(DigitsSource(settings.split), settings)
+    storage = Storage.open(settings.path or "")
+    found = storage.kind()
+    if found is None:
+        raise SourceError(f"{storage.shown} does not exist; correct source.path (a folder of images or a Parquet file)")
+    kind = _recognised(storage, found, settings) if settings.kind == "auto" else settings.kind
+    _refuse_foreign(settings, kind)
+    if found == "file" and kind != "parquet":
+        raise SourceError(f"{storage.shown} is a file; kind {kind} expects a folder of images: correct source.path")
+    return _limited(_of_kind(kind, storage, settings), settings)
+
+
+def _of_kind(kind: str, storage: Storage, settings: SourceSettings) -> Source:
+    if kind == "parquet":
+        return ParquetSource(storage, settings.image_column, settings.label_column, settings.id_column)
+    if kind == "csv":
+        return TableSource(_images_of(storage), _table_of(storage, settings), settings.label_column, settings.unmatched)
+    return FolderSource(storage, classes=kind == "folder")
+
+
+def _limited(source: Source, settings: SourceSettings) -> Source:
+    return source if settings.limit is None else Subset(source, settings.limit, settings.seed)
+
+
+def _refuse_foreign(settings: SourceSettings, kind: str) -> None:
+    for option, kinds in _MEANT_FOR.items():
+        if getattr(settings, option) is not None and kind not in kinds:
+            raise SourceError(
+                f"source.{option} means nothing for kind {kind}, only for {' and '.join(kinds)}; "
+                "remove it or set source.kind"
+            )
+
+
+def _recognised(storage: Storage, found: str, settings: SourceSettings) -> str:
+    if found == "file":
+        if is_parquet_name(storage.root):
+            return "parquet"
+        raise SourceError(f"{storage.shown}: expected a folder of images or a .parquet file, got another file")
+    entries = storage.entries()
+    names = {entry.path.rsplit("/", 1)[-1] for entry in entries if not entry.is_folder}
+    if settings.labels is not None or LABELS in names:
+        return "csv"
+    images = any(is_image_name(name) for name in names)
+    tables = any(is_parquet_name(name) for name in names)
+    inside = _holds_inside(storage) if not (images and tables) else ""
+    kinds = {"unlabelled": images, "parquet": tables or inside == "parquet", "folder": inside == "images"}
+    possible = [kind for kind, fits in kinds.items() if fits]
+    if len(possible) == 1:
+        return possible[0]
+    raise SourceError(_unclear(storage, possible))
+
+
+def _holds_inside(storage: Storage) -> str:
+    """What the first file of use in the subfolders is: `images`, `parquet`, or nothing."""
+    for folder in (entry for entry in storage.entries() if entry.is_folder):
+        for entry in storage.files(folder.path):
+            if is_image_name(entry.path):
+                return "images"
+            if is_parquet_name(entry.path):
+                return "parquet"
+    return ""
+
+
+def _unclear(storage: Storage, possible: list[str]) -> str:
+    if possible:
+        return f"{storage.shown} could be of kind {' or '.join(possible)}: set source.kind to say which"
+    return (
+        f"{storage.shown}: looked for {LABELS}, .parquet files, class folders and images ({SUFFIXES_SHOWN}), "
+        "found none of them; correct source.path"
+    )
+
+
+def _images_of(storage: Storage) -> Storage:
+    """Where the table's names start: the folder itself, or its `images` when that is all it holds besides the table."""
+    entries = storage.entries()
+    folders = [entry for entry in entries if entry.is_folder]
+    only_images = [folder.path.rsplit("/", 1)[-1] for folder in folders] == ["images"]
+    if only_images and not any(is_image_name(entry.path) for entry in entries):
+        return storage.at(folders[0].path)
+    return storage
+
+
+def _table_of(storage: Storage, settings: Any) -> Storage:
+    table = storage.at(storage.join(LABELS)) if settings.labels is None else Storage.open(settings.labels)
+    if table.kind() != "file":
+        default = "; name the table in source.labels" if settings.labels is None else "; correct source.labels"
+        raise SourceError(f"{table.shown}: expected a table of `file,label`, found no such file{default}")
+    return table

@@ -1,0 +1,50 @@
+"""What a user may ask of a source."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["auto", "folder", "csv", "unlabelled", "parquet", "digits"]
+
+
+class SourceSettings(BaseModel):
+    """Which images a run reads. Only `path` is needed: its kind is recognised by what lies there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Kind = Field(
+        "auto",
+        description="folder (one folder per class), csv (images + labels.csv), unlabelled (images only), parquet "
+        "(encoded images in a column), digits (built in), or auto: recognised by what lies at `path`",
+    )
+    path: str | None = Field(
+        None, min_length=1, description="local path or URI (s3://…, gs://…, file://…) of the images; none for digits"
+    )
+    labels: str | None = Field(
+        None,
+        min_length=1,
+        description="csv only: the table of `file,label[,…]`; default: labels.csv inside `path`",
+    )
+    image_column: str | None = Field(None, description="parquet only: column of bytes; default: `image`, else `bytes`")
+    label_column: str | None = Field(None, description="parquet and csv: column of labels; default: `label`")
+    id_column: str | None = Field(None, description="parquet only: column of unique ids; default: `id`, else file#row")
+    unmatched: Literal["error", "skip"] = Field(
+        "error",
+        description="csv only: a file without a row, or a row without a file, stops the run (error) or becomes an "
+        "error row like an unreadable image (skip)",
+    )
+    limit: int | None = Field(
+        None, ge=1, description="use only this many images: always the same ones for a seed, spread by a hash of the id"
+    )
+    split: Literal["held_out", "train", "all"] = Field("held_out", description="digits only: which images")
+    seed: int = Field(0, ge=0, description="which images `limit` takes")
+
+    @model_validator(mode="after")
+    def _path_fits(self) -> SourceSettings:
+        if self.kind == "digits" and self.path:
+            raise ValueError(f"kind digits is built in and has no path, got {self.path!r}; remove one of the two")
+        if self.kind != "digits" and not self.path:
+            raise ValueError("`path` is needed: a folder of images, or use `kind: digits` for the built-in images")
+        return self
