@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nullspace.errors import NullspaceError
+from pipelines.quiet import quiet
 
 app = typer.Typer(
     help="Find, measure and use what can be added to an image, or to the tokens inside a Vision Transformer, "
@@ -170,6 +171,7 @@ def _print_json(content: Any) -> None:
 
 def main() -> None:
     """Run the command line: an error that better input cures is one message and exit code 1, no traceback."""
+    quiet()
     try:
         app()
     except Exception as error:

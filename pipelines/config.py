@@ -33,8 +33,12 @@ class ModelSettings(Settings):
     """One Vision Transformer; `label` names its branch in results and folders."""
 
     name: str = Field(description="timm model name, e.g. vit_small_patch32_224.augreg_in21k_ft_in1k")
-    weights: str = Field("pretrained", description="`pretrained`, `random`, or a weights file (.safetensors, .pth)")
-    label: str = Field("", description="branch name in results; the model name when left out", validate_default=True)
+    weights: str = Field(
+        default="pretrained", description="`pretrained`, `random`, or a weights file (.safetensors, .pth)"
+    )
+    label: str = Field(
+        default="", description="branch name in results; the model name when left out", validate_default=True
+    )
 
     @field_validator("label")
     @classmethod
@@ -46,32 +50,42 @@ class ModelSettings(Settings):
 
 
 class IngestSettings(Settings):
-    shard_images: int = Field(256, ge=1, description="images per shard")
-    max_error_fraction: float = Field(0.01, ge=0, le=1, description="share of unreadable images a run tolerates")
-    max_pixels: int = Field(89_478_485, ge=1, description="images of more pixels are refused (decompression bombs)")
+    shard_images: int = Field(default=256, ge=1, description="images per shard")
+    max_error_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="share of unreadable images a run tolerates"
+    )
+    max_pixels: int = Field(
+        default=89_478_485, ge=1, description="images of more pixels are refused (decompression bombs)"
+    )
 
 
 class KernelSettings(Settings):
-    rms: float = Field(0.5, gt=0, description="RMS of the exact-kernel noise, in normalised pixel units")
-    rtol: float | None = Field(None, gt=0, lt=1, description="rank tolerance; default max(m,n)·eps(float64)")
+    rms: float = Field(default=0.5, gt=0, description="RMS of the exact-kernel noise, in normalised pixel units")
+    rtol: float | None = Field(default=None, gt=0, lt=1, description="rank tolerance; default max(m,n)·eps(float64)")
 
 
 class SearchSettings(Settings):
     """Search for the largest noise whose mean squared probability change stays within `epsilon`."""
 
-    trials: int = Field(8, ge=1)
-    relative_norm: Range = Field((0.1, 1.0), description="per-token norm held while learning, over the mean token norm")
-    learning_rate: Range = Field(
-        (0.01, 0.3), description="per step, as a share of the noise's RMS; searched on a log scale"
+    trials: int = Field(default=8, ge=1)
+    relative_norm: Range = Field(
+        default=(0.1, 1.0), description="per-token norm held while learning, over the mean token norm"
     )
-    steps: tuple[int, int] = Field((50, 200), description="optimiser steps of a trial")
-    batch_images: int = Field(32, ge=1)
-    learn_images: int = Field(256, ge=1, description="images the noise is learned on")
-    validation_images: int = Field(128, ge=1, description="held-out images that rank the trials")
-    epsilon: float = Field(0.02, gt=0, lt=2, description="bound on mean ‖Δ softmax‖² over the validation images")
-    report_every: int = Field(25, ge=1, description="optimiser steps between two reports of a trial")
-    grace_steps: int = Field(50, ge=1, description="steps before ASHA may stop a trial")
-    max_concurrent: int | None = Field(None, ge=1, description="trials at once; default: what the cluster can hold")
+    learning_rate: Range = Field(
+        default=(0.01, 0.3), description="per step, as a share of the noise's RMS; searched on a log scale"
+    )
+    steps: tuple[int, int] = Field(default=(50, 200), description="optimiser steps of a trial")
+    batch_images: int = Field(default=32, ge=1)
+    learn_images: int = Field(default=256, ge=1, description="images the noise is learned on")
+    validation_images: int = Field(default=128, ge=1, description="held-out images that rank the trials")
+    epsilon: float = Field(
+        default=0.02, gt=0, lt=2, description="bound on mean ‖Δ softmax‖² over the validation images"
+    )
+    report_every: int = Field(default=25, ge=1, description="optimiser steps between two reports of a trial")
+    grace_steps: int = Field(default=50, ge=1, description="steps before ASHA may stop a trial")
+    max_concurrent: int | None = Field(
+        default=None, ge=1, description="trials at once; default: what the cluster can hold"
+    )
 
     @field_validator("relative_norm", "learning_rate", "steps")
     @classmethod
@@ -83,31 +97,33 @@ class SearchSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    batch_images: int = Field(64, ge=1)
-    examples: int = Field(6, ge=0, le=64, description="images kept as pictures for the report")
+    batch_images: int = Field(default=64, ge=1)
+    examples: int = Field(default=6, ge=0, le=64, description="images kept as pictures for the report")
 
 
 class WatermarkSettings(Settings):
-    text: str = Field("NULLSPACE", min_length=1, max_length=64, description="text of the visible mark")
-    logo: str | None = Field(None, description="PNG with transparency used instead of the text")
-    scale: float = Field(0.9, gt=0, le=1, description="width of the mark over the width of the image")
+    text: str = Field(default="NULLSPACE", min_length=1, max_length=64, description="text of the visible mark")
+    logo: str | None = Field(default=None, description="PNG with transparency used instead of the text")
+    scale: float = Field(default=0.9, gt=0, le=1, description="width of the mark over the width of the image")
     position: Literal["center", "top", "bottom"] = "center"
-    strength: float = Field(1.0, gt=0, le=4, description="how strong the mark is laid on")
-    iterations: int = Field(200, ge=1, description="projections onto kernel ∩ pixel box")
-    batch_images: int = Field(32, ge=1)
-    examples: int = Field(4, ge=0, le=64)
+    strength: float = Field(default=1.0, gt=0, le=4, description="how strong the mark is laid on")
+    iterations: int = Field(default=200, ge=1, description="projections onto kernel ∩ pixel box")
+    batch_images: int = Field(default=32, ge=1)
+    examples: int = Field(default=4, ge=0, le=64)
 
 
 class ResourceSettings(Settings):
     """How a stage is spread; `None` asks the cluster."""
 
-    workers: int | None = Field(None, ge=1, description="actors per stage; default: what the cluster can hold")
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(1, ge=0, le=8, description="used only when the device is a GPU; fractions share one")
+    workers: int | None = Field(default=None, ge=1, description="actors per stage; default: what the cluster can hold")
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(
+        default=1, ge=0, le=8, description="used only when the device is a GPU; fractions share one"
+    )
 
 
 class TrackingSettings(Settings):
-    uri: str | None = Field(None, description="MLflow server; default sqlite beside the work folder")
+    uri: str | None = Field(default=None, description="MLflow server; default sqlite beside the work folder")
 
     @field_validator("uri")
     @classmethod
@@ -119,8 +135,8 @@ class TrackingSettings(Settings):
 
 class PipelineConfig(Settings):
     name: str = Field(description="name of the experiment in MLflow", pattern=_LABEL.pattern + "$")
-    seed: int = Field(0, ge=0)
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    seed: int = Field(default=0, ge=0)
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
     source: SourceSettings
     models: list[ModelSettings] = Field(min_length=1)
     ingest: IngestSettings = IngestSettings()

@@ -65,7 +65,9 @@ class EvaluateShards(ModelShards):
         for condition in TOKEN_CONDITIONS:
             after = self.model.outputs_from_tokens(tokens + self.token_noise.draw(condition, ids, self.device))
             yield self._table(shard, batch, condition, before, after, None)
-        for condition in KERNEL_CONDITIONS if self.kernel_noise else ():
+        if self.kernel_noise is None:
+            return
+        for condition in KERNEL_CONDITIONS:
             noised = self.kernel_noise.images(condition, images, ids)
             after = self.model.outputs_from_tokens(self.model.tokens(noised, check_range=False))
             yield self._table(shard, batch, condition, before, after, self.kernel_noise.rms_of(noised - images))

@@ -129,11 +129,11 @@ def _branch(config: PipelineConfig, facts: ModelFacts, ingested: Stage, means: M
     marked = stage(
         watermark,
         "watermark",
-        {"rtol": config.kernel.rtol, **_mark_settings(config)},
+        {"rtol": config.kernel.rtol, "seed": config.seed, **_mark_settings(config)},
         {"reference": clean, "kernel": exact},
         lambda context: watermark.watermark(
             context,
-            arguments=arguments(config.watermark.batch_images) | {"rtol": config.kernel.rtol},
+            arguments=arguments(config.watermark.batch_images) | {"rtol": config.kernel.rtol, "seed": config.seed},
             settings=config.watermark,
             spread=means.compute.spread(),
         ),

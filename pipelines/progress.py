@@ -38,7 +38,7 @@ class Counter:
 
     def __init__(self, progress: Progress, total: int, unit: str) -> None:
         self.progress, self.total, self.unit = progress, total, unit
-        self.done = 0
+        self.done, self.noted = 0, ""
         self.started = self.last_line = time.monotonic()
 
     def add(self, count: int) -> None:
@@ -48,13 +48,19 @@ class Counter:
             self.last_line = now
             self.progress.say(self._line(now))
 
+    def note(self, text: str) -> None:
+        """Say what is being worked on right now."""
+        self.noted = text
+        self.add(0)
+
     def close(self) -> None:
         pass
 
     def _line(self, now: float) -> str:
-        rate = self.done / (now - self.started)
-        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
-        return f"  {self.progress.stage}: {self.done}/{self.total} {self.unit}, {rate:.1f} a second{left}"
+        seconds = now - self.started
+        left = f", {(self.total - self.done) * seconds / self.done:.0f} s left" if self.done else ""
+        noted = f", {self.noted}" if self.noted else ""
+        return f"  {self.progress.stage}: {self.done}/{self.total} {self.unit} in {seconds:.0f} s{left}{noted}"
 
 
 class _Bar(Counter):
@@ -68,15 +74,16 @@ class _Bar(Counter):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[noted]}"),
             console=progress.console,
             transient=True,
         )
-        self.task = self.bars.add_task(progress.stage, total=total)
+        self.task = self.bars.add_task(progress.stage, total=total, noted="")
         self.bars.start()
 
     def add(self, count: int) -> None:
         self.done += count
-        self.bars.advance(self.task, count)
+        self.bars.update(self.task, advance=count, noted=self.noted)
 
     def close(self) -> None:
         self.bars.stop()

@@ -85,7 +85,7 @@ def stability_table(caption: str, conditions: Mapping[str, Any], labels: Mapping
         caption,
         ["Noise", "Unchanged", "n", *(OUTCOMES[key] for key in shown), "max |Δlogit|"],
         [stability_row(labels.get(name, name), conditions[name], shown) for name in names],
-        [name in wording.CONTROLS for name in names],
+        [name in wording.FOR_COMPARISON for name in names],
     )
 
 

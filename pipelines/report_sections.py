@@ -194,7 +194,8 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
     title = "Visible watermark"
     if wording.why_missing(mark):
         return Section(title, missing=wording.why_missing(mark))
-    table = stability_table("Marked images beside the originals, 8-bit pixels", {"marked": mark}, {"marked": "marked"})
+    conditions = {"marked": mark, **(mark.get("controls") or {})}
+    table = stability_table("Marked images, 8-bit pixels, and the controls", conditions, wording.MARK_CONDITIONS)
     facts = [
         ("PSNR to the original", f"{wording.decibel(mark.get('psnr'))} {number_interval(mark.get('psnr_ci'))}"),
         ("SSIM to the original", f"{number(mark.get('ssim'))} {number_interval(mark.get('ssim_ci'))}"),

@@ -19,6 +19,8 @@ from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
 from pipelines.models import ModelFacts
 from pipelines.noise_trial import NoiseTrial, TrialData, read_noise
+from pipelines.progress import Counter
+from pipelines.search_progress import SearchProgress, attach
 from pipelines.shards import lowest_places
 from pipelines.shardwork import Spread
 from pipelines.split import Split, make_split
@@ -66,7 +68,8 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
         ingested, reference = context.inputs["ingest"].folder, context.inputs["reference"].folder
         write_calibration(calibration, ingested=ingested, reference=reference, split=split)
     data = _trial_data(context, plan, calibration)
-    results = _tuner(context, plan, data).fit()
+    with context.progress.counting(plan.settings.trials, "trials") as counter:
+        results = _tuner(context, plan, data, counter).fit()
     plan.written()
     trials, curves = _tables(results)
     write_table(context.folder / "trials.parquet", pa.Table.from_pylist(trials))
@@ -101,7 +104,7 @@ def _trial_data(context: Context, plan: Search, calibration: Path) -> TrialData:
     )
 
 
-def _tuner(context: Context, plan: Search, data: TrialData) -> Any:
+def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) -> Any:
     from ray import tune
 
     resources = {"CPU": plan.spread.cpus, **({"GPU": plan.spread.gpus} if plan.spread.gpus else {})}
@@ -110,6 +113,7 @@ def _tuner(context: Context, plan: Search, data: TrialData) -> Any:
     if tune.Tuner.can_restore(str(path)):
         restored = _restore(path, trainable, plan)
         if restored is not None:
+            attach(restored, counter)
             return restored
         context.progress.say("  search: the state a kill left cannot be read; its trials run again from the start")
     shutil.rmtree(path, ignore_errors=True)
@@ -120,7 +124,7 @@ def _tuner(context: Context, plan: Search, data: TrialData) -> Any:
         run_config=tune.RunConfig(
             name=_TUNE,
             storage_path=str(context.folder),
-            callbacks=list(plan.callbacks),
+            callbacks=[*plan.callbacks, SearchProgress(counter)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=True),
             failure_config=tune.FailureConfig(max_failures=1),
             verbose=0,

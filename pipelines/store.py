@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from urllib.parse import unquote
@@ -20,23 +19,6 @@ WRITE_ERRORS = (MlflowException, OSError)  # what a store that is away, locked o
 
 class TrackingError(NullspaceError):
     """The tracking store cannot be used: wrong URI, unreachable, not writable, or its experiment was deleted."""
-
-
-QUIET = {
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
-
-
-def quiet_mlflow() -> None:
-    """Keep MLflow from talking on the terminal and to its makers; what the user has set stays.
-
-    For a program's first lines: MLflow reads some of this when it is imported.
-    """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
 
 
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:

@@ -57,7 +57,7 @@ def groups(model: Mapping[str, Any]) -> Iterator[list[tuple[Row, bool]]]:
     yield condition_rows(kernel.get("conditions"), KERNEL_CONDITIONS)
     yield condition_rows(noise.get("conditions"), NOISE_CONDITIONS)
     if not wording.why_missing(mark):
-        yield [(outcome_row("visible watermark", mark), False)]
+        yield condition_rows({"marked": mark, **(mark.get("controls") or {})}, wording.MARK_CONDITIONS)
 
 
 def condition_rows(conditions: Any, labels: Mapping[str, str]) -> list[tuple[Row, bool]]:
@@ -65,7 +65,7 @@ def condition_rows(conditions: Any, labels: Mapping[str, str]) -> list[tuple[Row
     if wording.why_missing(conditions):
         return []
     names = [name for name in (*labels, *(key for key in conditions if key not in labels)) if name in conditions]
-    return [(outcome_row(labels.get(name, name), conditions[name]), name in wording.CONTROLS) for name in names]
+    return [(outcome_row(labels.get(name, name), conditions[name]), name in wording.FOR_COMPARISON) for name in names]
 
 
 def outcome_row(title: str, outcome: Mapping[str, Any]) -> Row:

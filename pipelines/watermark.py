@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ from nullspace.kernel import patch_kernel
 from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.stability import mean_interval, outcomes, summarise
 from nullspace.vit import Outputs
-from nullspace.watermark.visible import embed
+from nullspace.watermark.visible import embed, token_residual
 from pipelines.config import WatermarkSettings
 from pipelines.files import write_json
 from pipelines.ids import IdDigest, check_ids, digest_files
 from pipelines.marks import make_mark
 from pipelines.models import ModelSpec
-from pipelines.modelwork import ModelShards, read_outputs
+from pipelines.modelwork import ModelShards, generator, read_outputs
 from pipelines.pictures import save_difference, save_picture
 from pipelines.shards import Shard, shard_names
 from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 
-VERSION = 1
+VERSION = 2
 SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
+# The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
+CONDITIONS = ("marked", "plain", "permuted")
 _QUALITY = ("psnr", "ssim", "ssim_to_plain", "token_residual")
 
 
@@ -44,11 +47,13 @@ class WatermarkShards(ModelShards):
         batch_images: int,
         reference: str,
         settings: WatermarkSettings,
+        seed: int,
         rtol: float | None,
         examples: tuple[str, int],
     ) -> None:
         super().__init__(out, model, shards, device, batch_images)
         self.reference, self.settings, self.examples = Path(reference), settings, examples
+        self.seed = seed
         self.kernel = patch_kernel(self.model, rtol=rtol)
         self.mark = make_mark(settings, self.model.preprocessing.input_size)
 
@@ -57,31 +62,32 @@ class WatermarkShards(ModelShards):
         keep = self.examples[1] if name == self.examples[0] else 0
         parts = []
         for batch in shard.batches(self.batch_images):
-            parts.append(self._batch(shard, clean, batch, keep))
+            parts.extend(self._batch(shard, clean, batch, keep))
             keep = max(0, keep - len(shard.ids[batch]))
         return pa.concat_tables(parts)
 
-    def _batch(self, shard: Shard, clean: Outputs, batch: slice, keep: int) -> pa.Table:
+    def _batch(self, shard: Shard, clean: Outputs, batch: slice, keep: int) -> Iterator[pa.Table]:
         images = self.pixels(shard, batch)
         mark, alpha = (part.to(self.device) for part in self.mark)
         strength, iterations = self.settings.strength, self.settings.iterations
         made = embed(self.model, self.kernel, images, mark, alpha, strength=strength, iterations=iterations)
-        saved = from_uint8(round_to_uint8(made.marked))
+        saved, plain = (from_uint8(round_to_uint8(changed)) for changed in (made.marked, made.plain))
+        self._keep_examples(batch.start, keep, images, plain, saved)
+        shuffled = images + _permuted(saved - images, shard.ids[batch], self.seed)
         before = Outputs(features=clean.features[batch], logits=clean.logits[batch])
-        after = self.model.outputs_from_tokens(self.model.tokens(saved))
-        changes = outcomes(before, Outputs(features=after.features.float(), logits=after.logits.float()))
-        self._keep_examples(batch.start, keep, images, made.plain, saved)
-        return pa.table(
-            {
+        for condition, changed in zip(CONDITIONS, (saved, plain, shuffled), strict=True):
+            after = self.model.outputs_from_tokens(self.model.tokens(changed, check_range=False))
+            changes = outcomes(before, Outputs(features=after.features.float(), logits=after.logits.float()))
+            columns: dict[str, Any] = {
                 "id": shard.ids[batch],
                 "label": shard.labels[batch].numpy(),
-                "psnr": _psnr(saved, images).cpu().numpy(),
-                "ssim": _ssim(saved, images).cpu().numpy(),
-                "ssim_to_plain": _ssim(saved, made.plain).cpu().numpy(),
-                "token_residual": made.residual.cpu().numpy(),
+                "condition": [condition] * len(changed),
+                "psnr": _psnr(changed, images).cpu().numpy(),
+                "ssim": _ssim(changed, images).cpu().numpy(),
+                "ssim_to_plain": _ssim(changed, plain).cpu().numpy(),
+                "token_residual": token_residual(self.model, images, changed.clamp(0, 1)).cpu().numpy(),
             }
-            | {key: value.numpy() for key, value in changes.items()}
-        )
+            yield pa.table(columns | {key: value.numpy() for key, value in changes.items()})
 
     def _keep_examples(self, start: int, keep: int, images: Tensor, plain: Tensor, marked: Tensor) -> None:
         folder = self.out / "examples"
@@ -92,6 +98,15 @@ class WatermarkShards(ModelShards):
             save_picture(Path(f"{stem}_plain.png"), plain[number])
             save_picture(Path(f"{stem}_marked.png"), marked[number])
             save_difference(Path(f"{stem}_difference.png"), images[number], marked[number])
+
+
+def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
+    """The change (n,3,H,W) of each image with its elements in random order: same norm, no structure."""
+    rows = [
+        row.flatten()[torch.randperm(row.numel(), generator=generator(seed, "mark_permuted", id_)).to(row.device)]
+        for row, id_ in zip(change, ids, strict=True)
+    ]
+    return torch.stack(rows).reshape(change.shape)
 
 
 def _psnr(images: Tensor, originals: Tensor) -> Tensor:
@@ -126,15 +141,17 @@ def watermark(
     work = {**arguments, **more}
     run_shards(WatermarkShards, work, shards, out=context.folder, spread=spread, progress=context.progress)
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
-    check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files))
-    result = _summary(files)
+    check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
+    marked, *rest = (_summary(files, condition) for condition in CONDITIONS)
+    result = {**marked, "controls": dict(zip(CONDITIONS[1:], rest, strict=True))}
     write_json(context.folder / "watermark.json", result)
     return result
 
 
-def _summary(files: list[Path]) -> dict[str, Any]:
-    table = pq.read_table([str(file) for file in files])
-    columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in ("id", "label")}
+def _summary(files: list[Path], condition: str) -> dict[str, Any]:
+    table = pq.read_table([str(file) for file in files], filters=[("condition", "=", condition)])
+    texts = ("id", "label", "condition")
+    columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in texts}
     result: dict[str, Any] = {"unmarked": int(np.isinf(columns["psnr"]).sum())}
     for name in _QUALITY:
         values = columns.pop(name)

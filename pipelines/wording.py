@@ -18,7 +18,13 @@ KERNEL_CONDITIONS = {
     "permuted": "same noise, permuted",
     "gaussian": "Gaussian noise, same norm",
 }
+MARK_CONDITIONS = {
+    "marked": "visible watermark",
+    "plain": "same mark laid on plainly",
+    "permuted": "its change, permuted",
+}
 CONTROLS = ("permuted", "gaussian")
+FOR_COMPARISON = (*CONTROLS, "plain")
 IN_PROSE = {"permuted": "the same noise permuted leaves", "gaussian": "Gaussian noise of that norm"}
 
 

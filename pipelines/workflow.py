@@ -20,6 +20,7 @@ from pipelines.models import ModelFacts, learn_facts
 from pipelines.plan import Means, Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.publishing import publish
+from pipelines.quiet import quiet
 from pipelines.sources import open_source
 from pipelines.stages import Done, Stage, do_stage, find_done
 from pipelines.tracking import Tracker
@@ -73,6 +74,7 @@ def run_pipeline(
 
     The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
     """
+    quiet()
     work, progress = work.expanduser().absolute(), progress or Progress()
     with ExitStack() as stack:
         stack.enter_context(_signals_interrupt())
@@ -152,8 +154,6 @@ def _signals_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    # Tune would take Ctrl-C for itself and return as if the search were over.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     try:
         yield
     finally:

@@ -15,31 +15,39 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind = Field(
-        "auto",
+        default="auto",
         description="folder (one folder per class), csv (images + labels.csv), unlabelled (images only), parquet "
         "(encoded images in a column), digits (built in), or auto: recognised by what lies at `path`",
     )
     path: str | None = Field(
-        None, min_length=1, description="local path or URI (s3://…, gs://…, file://…) of the images; none for digits"
+        default=None,
+        min_length=1,
+        description="local path or URI (s3://…, gs://…, file://…) of the images; none for digits",
     )
     labels: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="csv only: the table of `file,label[,…]`; default: labels.csv inside `path`",
     )
-    image_column: str | None = Field(None, description="parquet only: column of bytes; default: `image`, else `bytes`")
-    label_column: str | None = Field(None, description="parquet and csv: column of labels; default: `label`")
-    id_column: str | None = Field(None, description="parquet only: column of unique ids; default: `id`, else file#row")
+    image_column: str | None = Field(
+        default=None, description="parquet only: column of bytes; default: `image`, else `bytes`"
+    )
+    label_column: str | None = Field(default=None, description="parquet and csv: column of labels; default: `label`")
+    id_column: str | None = Field(
+        default=None, description="parquet only: column of unique ids; default: `id`, else file#row"
+    )
     unmatched: Literal["error", "skip"] = Field(
-        "error",
+        default="error",
         description="csv only: a file without a row, or a row without a file, stops the run (error) or becomes an "
         "error row like an unreadable image (skip)",
     )
     limit: int | None = Field(
-        None, ge=1, description="use only this many images: always the same ones for a seed, spread by a hash of the id"
+        default=None,
+        ge=1,
+        description="use only this many images: always the same ones for a seed, spread by a hash of the id",
     )
-    split: Literal["held_out", "train", "all"] = Field("held_out", description="digits only: which images")
-    seed: int = Field(0, ge=0, description="which images `limit` takes")
+    split: Literal["held_out", "train", "all"] = Field(default="held_out", description="digits only: which images")
+    seed: int = Field(default=0, ge=0, description="which images `limit` takes")
 
     @model_validator(mode="after")
     def _path_fits(self) -> SourceSettings:
