@@ -45,7 +45,7 @@ def make_plan(config: PipelineConfig, models: list[ModelFacts], source_digest: s
         key = facts.preprocessing.key()
         if key not in ingests:
             ingests[key] = _ingest(config, facts, source_digest, means)
-        branches[facts.spec.label] = _branch(config, facts, ingests[key], means)
+        branches[facts.spec.label] = Branch(config, facts, ingests[key], means).stages()
     return Plan(ingests, branches)
 
 
@@ -77,90 +77,102 @@ def _ingest(config: PipelineConfig, facts: ModelFacts, source_digest: str, means
     )
 
 
-def _branch(config: PipelineConfig, facts: ModelFacts, ingested: Stage, means: Means) -> dict[str, Stage]:
-    weights = {"name": facts.spec.name, "weights_sha256": facts.spec.weights_sha256}
+@dataclass(frozen=True)
+class Branch:
+    """The stages of one model."""
 
-    def stage(
-        module: Any, name: str, settings: Mapping[str, Any], inputs: Mapping[str, Stage], make: Callable[..., Any]
+    config: PipelineConfig
+    facts: ModelFacts
+    ingested: Stage
+    means: Means
+
+    def stages(self) -> dict[str, Stage]:
+        """All of them by name, in the order they are done."""
+        clean, exact = self._reference(), self._kernel()
+        searched = self._search({"reference": clean, "kernel": exact})
+        evaluated = self._evaluate({"reference": clean, "search": searched})
+        marked = self._watermark({"reference": clean, "kernel": exact})
+        return {stage.name: stage for stage in (clean, exact, searched, evaluated, marked)}
+
+    def _reference(self) -> Stage:
+        def make(context: Context) -> dict[str, Any]:
+            work = self._arguments(self.config.evaluate.batch_images)
+            return reference.reference(context, arguments=work, spread=self.means.compute.spread())
+
+        return self._stage("reference", reference.VERSION, {}, {}, make)
+
+    def _kernel(self) -> Stage:
+        rtol = self.config.kernel.rtol
+
+        def make(context: Context) -> dict[str, Any]:
+            return kernel.kernel(context, model=self.facts.spec.load("cpu"), rtol=rtol)
+
+        return self._stage("kernel", kernel.VERSION, {"rtol": rtol}, {}, make)
+
+    def _search(self, inputs: Mapping[str, Stage]) -> Stage:
+        # How many trials run at once changes how fast they are done, not what is searched.
+        said = {"seed": self.config.seed, **self.config.search.model_dump(mode="json", exclude={"max_concurrent"})}
+
+        def make(context: Context) -> dict[str, Any]:
+            return _searched(context, self, f"{self.facts.spec.label}-{stage.fingerprint[:12]}")
+
+        stage = self._stage("search", search.VERSION, said, inputs, make)
+        return stage
+
+    def _evaluate(self, inputs: Mapping[str, Stage]) -> Stage:
+        rms, rtol = self.config.kernel.rms, self.config.kernel.rtol
+        examples = self.config.evaluate.examples
+
+        def make(context: Context) -> dict[str, Any]:
+            work = self._arguments(self.config.evaluate.batch_images) | {"rtol": rtol}
+            spread = self.means.compute.spread()
+            return evaluate.evaluate(context, arguments=work, rms=rms, examples=examples, spread=spread)
+
+        said = {"rms": rms, "examples": examples, "rtol": rtol}
+        return self._stage("evaluate", evaluate.VERSION, said, inputs, make)
+
+    def _watermark(self, inputs: Mapping[str, Stage]) -> Stage:
+        settings = self.config.watermark
+        more = {"rtol": self.config.kernel.rtol, "seed": self.config.seed}
+        said = settings.model_dump(mode="json", exclude={"batch_images"}) | {"logo": logo_digest(settings.logo)} | more
+
+        def make(context: Context) -> dict[str, Any]:
+            work = self._arguments(settings.batch_images) | more
+            spread = self.means.compute.spread()
+            return watermark.watermark(context, arguments=work, settings=settings, spread=spread)
+
+        return self._stage("watermark", watermark.VERSION, said, inputs, make)
+
+    def _arguments(self, batch_images: int) -> dict[str, Any]:
+        return {"model": self.facts.spec, "device": self.means.compute.device, "batch_images": batch_images}
+
+    def _stage(
+        self,
+        name: str,
+        version: int,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Stage],
+        make: Callable[[Context], dict[str, Any]],
     ) -> Stage:
-        inputs = {"ingest": ingested, **inputs}
-        said = {**weights, **settings}
-        return Stage(name, module.VERSION, said, inputs, make, branch=facts.spec.label)
-
-    def arguments(batch_images: int) -> dict[str, Any]:
-        return {"model": facts.spec, "device": means.compute.device, "batch_images": batch_images}
-
-    clean = stage(
-        reference,
-        "reference",
-        {},
-        {},
-        lambda context: reference.reference(
-            context, arguments=arguments(config.evaluate.batch_images), spread=means.compute.spread()
-        ),
-    )
-    exact = stage(
-        kernel,
-        "kernel",
-        {"rtol": config.kernel.rtol},
-        {},
-        lambda context: kernel.kernel(context, model=facts.spec.load("cpu"), rtol=config.kernel.rtol),
-    )
-    searched = stage(
-        search,
-        "search",
-        {"seed": config.seed, **config.search.model_dump(mode="json", exclude={"max_concurrent"})},
-        {"reference": clean, "kernel": exact},
-        lambda context: _search(context, config, facts, searched.fingerprint, means),
-    )
-    evaluated = stage(
-        evaluate,
-        "evaluate",
-        {"rms": config.kernel.rms, "examples": config.evaluate.examples, "rtol": config.kernel.rtol},
-        {"reference": clean, "search": searched},
-        lambda context: evaluate.evaluate(
-            context,
-            arguments=arguments(config.evaluate.batch_images) | {"rtol": config.kernel.rtol},
-            rms=config.kernel.rms,
-            examples=config.evaluate.examples,
-            spread=means.compute.spread(),
-        ),
-    )
-    marked = stage(
-        watermark,
-        "watermark",
-        {"rtol": config.kernel.rtol, "seed": config.seed, **_mark_settings(config)},
-        {"reference": clean, "kernel": exact},
-        lambda context: watermark.watermark(
-            context,
-            arguments=arguments(config.watermark.batch_images) | {"rtol": config.kernel.rtol, "seed": config.seed},
-            settings=config.watermark,
-            spread=means.compute.spread(),
-        ),
-    )
-    return {"reference": clean, "kernel": exact, "search": searched, "evaluate": evaluated, "watermark": marked}
+        spec = self.facts.spec
+        said = {"name": spec.name, "weights_sha256": spec.weights_sha256, **settings}
+        return Stage(name, version, said, {"ingest": self.ingested, **inputs}, make, branch=spec.label)
 
 
-def _mark_settings(config: PipelineConfig) -> dict[str, Any]:
-    settings = config.watermark.model_dump(mode="json", exclude={"batch_images"})
-    return settings | {"logo": logo_digest(config.watermark.logo)}
-
-
-def _search(
-    context: Context, config: PipelineConfig, facts: ModelFacts, fingerprint: str, means: Means
-) -> dict[str, Any]:
+def _searched(context: Context, branch: Branch, study: str) -> dict[str, Any]:
+    means = branch.means
     writer = [TrialCallback(means.tracker, context.run_id, searched=search.SEARCHED, steps="steps")]
 
     def restored(tuner: Any) -> None:
         writer[0] = reconnect(tuner, means.tracker)
 
     plan = search.Search(
-        facts=facts,
-        settings=config.search,
-        seed=config.seed,
+        facts=branch.facts,
+        settings=branch.config.search,
+        seed=branch.config.seed,
         device=means.compute.device,
         spread=means.compute.spread(),
-        study=f"{facts.spec.label}-{fingerprint[:12]}",
+        study=study,
         callbacks=writer,
         restored=restored,
         written=lambda: writer[0].flush(),

@@ -17,7 +17,6 @@ DEFAULTS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # of a Ray started here; a cluster's own nodes keep theirs
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune would take Ctrl-C for itself and return as if the search were over
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # TensorBoard, CSV and JSON files nobody reads: MLflow has it all
 }
 
 
