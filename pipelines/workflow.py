@@ -14,7 +14,7 @@ from typing import Any
 from pipelines import recording, report_stage, workfolder
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
-from pipelines.environment import environment
+from pipelines.environment import environment, run_tags
 from pipelines.ledger import redact
 from pipelines.models import ModelFacts, learn_facts
 from pipelines.plan import Means, Plan, make_plan
@@ -96,9 +96,10 @@ def tracking_uri(config: PipelineConfig, work: Path) -> str:
 
 
 def _finish_all(run: Run, plan: Plan, models: list[ModelFacts], compute: Compute) -> dict[str, Any]:
-    # Where the device is asked for before a stage needs Ray, `auto` alone is not yet decided: leave it to the workers.
-    said = environment(None if compute.wanted == "auto" else compute.device)
+    # On a cluster, `auto` is decided by asking Ray, which only the first unfinished stage starts.
+    said = environment(None if compute.address and compute.wanted == "auto" else compute.device)
     run.tracker.json_artifact(run.run_id, said, "environment.json")
+    run.tracker.tags(run.run_id, run_tags(said))
     run.tracker.artifact(run.run_id, run.work / "config.yaml")
     for stage in plan.in_order():
         run.finish(stage)

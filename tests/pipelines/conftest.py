@@ -1,0 +1,33 @@
+"""One finished run of the demo, made through the command line, for all tests that only look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.pipelines.driver import Driver
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """What the run left: its work folder, the results it printed, and what it said meanwhile."""
+
+    work: Path
+    results: dict[str, Any]
+    said: str
+
+    def stage(self, name: str) -> Path:
+        """Folder of a finished stage."""
+        (folder,) = [path for path in (self.work / "stages").iterdir() if path.name.startswith(f"{name}-")]
+        return folder
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """The small demo, run once. Tests must not change its folder."""
+    work = tmp_path_factory.mktemp("demo_run") / "work"
+    with Driver(work) as driver:
+        results = driver.results()
+        return DemoRun(work, results, driver.said)

@@ -1,0 +1,153 @@
+"""`nullspace run` as a user starts it: a process of its own that is watched, stopped at a chosen moment, cleaned up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+NULLSPACE = Path(sys.executable).with_name("nullspace")  # the installed command
+
+# The demo, made small; one trial at a time, so that two runs give the very same numbers.
+SMALL = {
+    "source.limit": "120",
+    "ingest.shard_images": "40",
+    "search.trials": "2",
+    "search.max_concurrent": "1",
+    "search.steps": "[20,40]",
+    "search.report_every": "20",
+    "search.grace_steps": "20",
+    "search.learn_images": "40",
+    "search.validation_images": "20",
+}
+STAGES = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "report")
+
+
+class Driver:
+    """A run of the demo under way. Use as a context manager: whatever the test does, nothing of it stays alive."""
+
+    def __init__(self, work: Path, *arguments: str, settings: Mapping[str, str] = SMALL, config: str = "demo") -> None:
+        self.work = work
+        work.parent.mkdir(parents=True, exist_ok=True)
+        count = len([*work.parent.glob("out-*.json")])
+        self._out, self._said = work.parent / f"out-{count}.json", work.parent / f"said-{count}.txt"
+        sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        with self._out.open("wb") as out, self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [str(NULLSPACE), "run", config, "--workdir", str(work), "--json", *sets, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=said,
+                env=environment(),
+                start_new_session=True,  # its Ray is found again by its session
+            )
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def said(self) -> str:
+        """What it wrote to stderr so far: progress, and the error at the end."""
+        return self._said.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def out(self) -> str:
+        """What it wrote to stdout so far."""
+        return self._out.read_text(encoding="utf-8")
+
+    def finish(self, seconds: float = 300) -> int:
+        """Wait for the end; returns the exit code."""
+        return self.process.wait(timeout=seconds)
+
+    def results(self, seconds: float = 300) -> dict[str, Any]:
+        """Wait for a good end; returns the JSON it printed."""
+        assert self.finish(seconds) == 0, self.said
+        return json.loads(self.out)
+
+    def until(self, happened: Callable[[], object], what: str, seconds: float = 180) -> None:
+        """Wait until something happened, closely enough to stop the driver in the middle of it."""
+        wait_until(happened, f"{what}; it said:\n{self.said}", seconds, alive=lambda: self.process.poll() is None)
+
+    def until_stage(self, stage: str) -> None:
+        """Wait until a stage is under way: one that works through shards has written rows, the search a checkpoint."""
+        self.until(lambda: f"running  {stage}" in self.said, f"{stage} begins")
+        signs = {name: "*-*.parquet" for name in ("ingest", "reference", "evaluate", "watermark")}
+        signs["search"] = "tune/*/checkpoint_*/state.json"
+        if stage in signs:
+            found = self.work / "stages"
+            pattern = f"{stage}-*.partial/{signs[stage]}"
+            self.until(lambda: f"done     {stage}" in self.said or [*found.glob(pattern)], f"{stage} is under way")
+
+    def kill(self) -> None:
+        """kill -9 of the driver alone, as an out-of-memory killer does it."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def processes(self, *, but: tuple[str, ...] = ()) -> list[int]:
+        """Processes of this run, Ray's included; without those whose command line holds one of `but`."""
+        found = subprocess.run(["ps", "-A", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True)
+        rows = [line.split(None, 2) for line in found.stdout.splitlines()]
+        alive = [(int(pid), args) for pid, state, args in rows if not state.startswith("Z")]
+        return [pid for pid, args in alive if _session(pid) == self.process.pid and not any(b in args for b in but)]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what would lead a run elsewhere."""
+    return {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
+
+
+def wait_until(
+    happened: Callable[[], object], what: str, seconds: float, alive: Callable[[], bool] = lambda: True
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert alive(), f"ended before: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+
+
+def client_of(work: Path) -> MlflowClient:
+    """A client of the store a run in `work` writes to by default."""
+    uri = f"sqlite:///{work.parent / 'mlflow.db'}"
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def runs_of(work: Path, experiment: str = "demo") -> list[Run]:
+    """All MLflow runs of an experiment; none when it does not exist yet."""
+    client = client_of(work)
+    found = client.get_experiment_by_name(experiment)
+    return [] if found is None else list(client.search_runs([found.experiment_id], max_results=1000))
+
+
+def children_of(runs: list[Run], parent: str | None) -> list[Run]:
+    return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+
+
+def figures(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of results.json that must not depend on when, where and in how many attempts it was made."""
+    model = results["models"]["digits"]
+    noise = {k: v for k, v in model["noise"].items() if k not in ("artifact", "best_trial", "vit_model_id", "version")}
+    return {"data": results["data"], **model, "noise": noise}
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None

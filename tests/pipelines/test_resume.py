@@ -1,0 +1,3 @@
+def test_x():
+    from tests.pipelines.driver import SMALL
+    assert SMALL
