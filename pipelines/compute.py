@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -76,14 +79,10 @@ class Compute:
 
         if ray.is_initialized():
             return
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            if self.address and self.address != "local":
-                quiet.pop("include_dashboard")
-                ray.init(address=self.address, **quiet)
-            else:
-                cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-                ray.init(address="local", num_cpus=cpus, object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
+            with _native_stderr_away():
+                self._init(quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ClusterError(
                 f"cannot reach Ray at {self.address or 'local'}: {error}; start it with cluster/start-node.sh, or "
@@ -91,6 +90,30 @@ class Compute:
             ) from error
         self._started = True
         _silence_ray_data()
+
+    def _init(self, quiet: dict[str, Any]) -> None:
+        import ray
+
+        if self.address and self.address != "local":
+            ray.init(address=self.address, **quiet)
+            return
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        quiet["include_dashboard"] = False
+        ray.init(address="local", num_cpus=cpus, object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
+
+
+@contextmanager
+def _native_stderr_away() -> Iterator[None]:
+    """Ray's C++ part announces its log level on file descriptor 2 while it starts; failures come as exceptions."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _silence_ray_data() -> None:

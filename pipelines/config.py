@@ -16,17 +16,29 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipelines.errors import ConfigError
+from pipelines.ledger import redact
 from pipelines.sources import SourceSettings
 
 SHIPPED = Path(__file__).with_name("configs")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
+# Keys that say how the work is done: changed, the same run goes on, as its stages do.
+_HOW_NOT_WHAT: dict[str, Any] = {
+    "resources": True,
+    "tracking": True,
+    "device": True,
+    "ingest": {"max_error_fraction"},
+    "search": {"max_concurrent"},
+    "evaluate": {"batch_images"},
+    "watermark": {"batch_images"},
+}
+
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class ModelSettings(Settings):
@@ -111,6 +123,13 @@ class WatermarkSettings(Settings):
     batch_images: int = Field(default=32, ge=1)
     examples: int = Field(default=4, ge=0, le=64)
 
+    @field_validator("text")
+    @classmethod
+    def _visible(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("expected a text that can be seen, got blanks alone")
+        return value
+
 
 class ResourceSettings(Settings):
     """How a stage is spread; `None` asks the cluster."""
@@ -128,13 +147,16 @@ class TrackingSettings(Settings):
     @field_validator("uri")
     @classmethod
     def _no_password(cls, value: str | None) -> str | None:
-        if value and re.match(r"https?://[^/]*@", value):
-            raise ValueError("credentials belong in MLFLOW_TRACKING_USERNAME/_PASSWORD, not in the uri")
+        if value and re.match(r"[\w+.-]+://[^/?#]*@", value):
+            raise ValueError(
+                "credentials do not belong in a config, which is recorded; set MLFLOW_TRACKING_USERNAME/_PASSWORD, or "
+                "the whole uri as MLFLOW_TRACKING_URI"
+            )
         return value
 
 
 class PipelineConfig(Settings):
-    name: str = Field(description="name of the experiment in MLflow", pattern=_LABEL.pattern + "$")
+    name: str = Field(description="name of the experiment in MLflow", pattern=f"^{_LABEL.pattern}$")
     seed: int = Field(default=0, ge=0)
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
     source: SourceSettings
@@ -157,7 +179,7 @@ class PipelineConfig(Settings):
 
     def fingerprint(self) -> str:
         """Hash of everything the config says that can change a result (not how the work is spread)."""
-        said = self.model_dump(mode="json", exclude={"resources", "tracking", "device"})
+        said = self.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -166,10 +188,10 @@ def find_config(config: str | Path) -> Path:
     path = Path(config)
     if path.is_file():
         return path
-    shipped = SHIPPED / path.with_suffix(".yaml").name
-    if path.parent == Path() and shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+    shipped = {file.stem: file for file in SHIPPED.glob("*.yaml")}
+    if path.parent == Path() and path.name.removesuffix(".yaml") in shipped:
+        return shipped[path.name.removesuffix(".yaml")]
+    names = ", ".join(sorted(shipped))
     raise ConfigError(f"no config at {path}, and none of that name is shipped; shipped are: {names}")
 
 
@@ -178,8 +200,10 @@ def load_config(config: str | Path, overrides: list[str] | None = None) -> Pipel
     path = find_config(config)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise ConfigError(f"{path} is not YAML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(raw).__name__}")
     for override in overrides or []:
@@ -236,7 +260,9 @@ def _explain(error: ValidationError, where: str) -> str:
         elif problem["type"] == "missing":
             lines.append(f"  {key}: required, but missing")
         else:
-            lines.append(f"  {key}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})")
+            # A whole section as it was given says nothing beside its key.
+            got = "" if isinstance(problem["input"], dict) else f" (got {redact(repr(problem['input']))})"
+            lines.append(f"  {key}: {problem['msg'].removeprefix('Value error, ')}{got}")
     return f"{where} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:\n" + "\n".join(lines)
 
 

@@ -88,7 +88,7 @@ class EvaluateShards(ModelShards):
 
     def _keep_examples(self, name: str, shard: Shard) -> None:
         chosen, count = self.examples
-        if name != chosen or not self.kernel_noise:
+        if name != chosen or not count or not self.kernel_noise:
             return
         folder = self.out / "examples"
         folder.mkdir(exist_ok=True)

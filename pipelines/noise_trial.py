@@ -58,6 +58,7 @@ class NoiseTrial(Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
+        self.loss: float | None = None
         self.settings = trial_settings(config, self.data, embed_dim=self.model.embed_dim)
         learn = self.calibration["learn"]
         self.learner = NoiseLearner(
@@ -72,11 +73,13 @@ class NoiseTrial(Trainable):
     def step(self) -> dict[str, Any]:
         left = self.settings.steps - self.learner.steps_done
         losses = [self.learner.step() for _ in range(min(self.data.report_every, left))]
+        if losses:  # none are left when a kill came between a trial's last checkpoint and its end
+            self.loss = sum(losses) / len(losses)
         radius = self._radius()
         norm = relative_norm(self.learner.noise, self.data.token_norm, shift_invariant=self.data.shift_invariant)
         return {
             "step": self.learner.steps_done,
-            "loss": sum(losses) / len(losses),
+            "loss": self.loss,
             "radius": radius.scale * norm,
             "scale": radius.scale,
             "probability_change": radius.probability_change,
@@ -101,11 +104,14 @@ class NoiseTrial(Trainable):
         state = self.learner.state_dict()
         tensors = {name: value.contiguous() for name, value in state.items() if isinstance(value, torch.Tensor)}
         save_file(tensors, Path(checkpoint_dir, _TENSORS))
-        write_json(Path(checkpoint_dir, _STATE), {n: v for n, v in state.items() if not isinstance(v, torch.Tensor)})
+        counts = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
+        write_json(Path(checkpoint_dir, _STATE), {"loss": self.loss, "learner": counts})
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         folder = Path(str(checkpoint))
-        self.learner.load_state_dict({**load_file(folder / _TENSORS), **read_json(folder / _STATE)})
+        said = read_json(folder / _STATE)
+        self.loss = said["loss"]
+        self.learner.load_state_dict({**load_file(folder / _TENSORS), **said["learner"]})
 
 
 def read_noise(checkpoint: Path) -> torch.Tensor:

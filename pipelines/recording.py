@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.stages import RECORD, Done, Stage
-from pipelines.tracking import FINGERPRINT, PARENT, STAGE, Tracker
+from pipelines.tracking import BRANCH, FINGERPRINT, PARENT, STAGE, Tracker
 
 _FOLDERS = ("examples", "figures")
 _ENDINGS = {".json", ".html", ".safetensors"}
@@ -15,7 +15,8 @@ _TABLES = ("trials.parquet", "curves.parquet", "spectrum.parquet")
 
 def recorded(tracker: Tracker, parent_id: str, stage: Stage) -> bool:
     """Whether MLflow already holds this stage, whole, under the parent."""
-    run = tracker.find({PARENT: parent_id, FINGERPRINT: stage.fingerprint, STAGE: stage.name})
+    branch = {BRANCH: stage.branch} if stage.branch else {}  # one model under two labels shares fingerprints, not runs
+    run = tracker.find({PARENT: parent_id, FINGERPRINT: stage.fingerprint, STAGE: stage.name, **branch})
     return run is not None and run.info.status == "FINISHED"
 
 

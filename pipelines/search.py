@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δ
 SEARCHED = ("relative_norm", "learning_rate", "steps")
 REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped")
 _CALIBRATION, _TUNE = "calibration.safetensors", "tune"
+_SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def _trial_data(context: Context, plan: Search, calibration: Path) -> TrialData:
 def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) -> Any:
     from ray import tune
 
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(_SECONDS_BETWEEN_SAVES))
     resources = {"CPU": plan.spread.cpus, **({"GPU": plan.spread.gpus} if plan.spread.gpus else {})}
     trainable = tune.with_resources(NoiseTrial, resources)
     path = context.folder / _TUNE
@@ -125,7 +128,9 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
             name=_TUNE,
             storage_path=str(context.folder),
             callbacks=[*plan.callbacks, SearchProgress(counter)],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=True),
+            # All are kept while the search runs: Tune removes older ones before it has saved which is the newest, so
+            # that a kill in between would leave a state that asks for a checkpoint which is gone.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=True),
             failure_config=tune.FailureConfig(max_failures=1),
             verbose=0,
         ),
@@ -136,12 +141,25 @@ def _restore(path: Path, trainable: Any, plan: Search) -> Any | None:
     """The tuner a killed run left, or None when its files are cut off (then the trials run again)."""
     from ray import tune
 
+    if not _is_whole(path):
+        return None
     try:
         tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, restart_errored=True)
     except (EOFError, OSError, ValueError, RuntimeError):
         return None
     plan.restored(tuner)
     return tuner
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the newest state of an experiment was saved to its end. Tune itself would start anew with a traceback."""
+    states = sorted(path.glob("experiment_state-*.json"))
+    if not states:
+        return False
+    session = states[-1].stem.partition("-")[2]
+    ends = {".json": b"}", ".pkl": b"."}  # of a JSON object, of a pickle
+    files = [file for file in path.glob(f"*-{session}.*") if file.suffix in ends]
+    return all(file.read_bytes().rstrip(b"\n").endswith(ends[file.suffix]) for file in files)
 
 
 def _space(settings: SearchSettings) -> dict[str, Any]:
@@ -160,8 +178,9 @@ def _space(settings: SearchSettings) -> dict[str, Any]:
 def _tune_config(plan: Search) -> Any:
     import optuna
     from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
+
+    from pipelines.early_stopping import ResumableASHA
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = plan.settings
@@ -169,7 +188,7 @@ def _tune_config(plan: Search) -> Any:
         metric="radius",
         mode="max",
         search_alg=OptunaSearch(sampler=optuna.samplers.TPESampler(seed=plan.seed), study_name=plan.study),
-        scheduler=ASHAScheduler(
+        scheduler=ResumableASHA(
             time_attr="step",
             max_t=settings.steps[1],
             grace_period=min(settings.grace_steps, settings.steps[1]),
@@ -199,7 +218,8 @@ def _tables(results: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             }
         )
         frame = result.metrics_dataframe
-        for row in [] if frame is None else frame.to_dict("records"):
+        # A trial that was killed goes on at its last checkpoint and may report a step again.
+        for row in [] if frame is None else frame.drop_duplicates("step", keep="last").to_dict("records"):
             curves.append({"trial_id": trial_id, "step": int(row["step"]), **{name: row[name] for name in REPORTED}})
     return trials, sorted(curves, key=lambda row: (row["trial_id"], row["step"]))
 

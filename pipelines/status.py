@@ -22,7 +22,7 @@ def status(work: Path) -> dict[str, Any]:
     state = "running" if workfolder.is_held(work) else said["state"]
     if state == "running" and not workfolder.is_held(work):
         state = "killed"  # it never came to say how it ended
-    stages = [_stage(folder) for folder in sorted((work / "stages").iterdir()) if folder.is_dir()]
+    stages = [_stage(folder) for folder in sorted((work / "stages").glob("*")) if folder.is_dir()]
     reports = {name: str(work / name) for name in ("report.html", "results.json") if (work / name).is_file()}
     return {**said, "state": state, "stages": stages, **reports}
 

@@ -1,0 +1,108 @@
+"""A few real digits as an ingest folder, and stages made from it by their workers themselves, without Ray."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nullspace.artifact import NullNoise
+from pipelines.config import ModelSettings
+from pipelines.digits import MODEL_NAME, data
+from pipelines.evaluate import EvaluateShards
+from pipelines.files import write_table
+from pipelines.models import ModelFacts, ModelSpec, learn_facts
+from pipelines.reference import ReferenceShards
+from pipelines.shards import shard_names, shard_path, shard_table
+from pipelines.shardwork import ShardWorker
+from pipelines.split import Split, make_split, place
+
+SEED = 3
+COUNT = 24
+
+
+@cache
+def facts() -> ModelFacts:
+    return learn_facts(ModelSettings(name=MODEL_NAME), seed=0)[0]
+
+
+def spec() -> ModelSpec:
+    return facts().spec
+
+
+@cache
+def digits() -> data.Digits:
+    return data.load("held_out")
+
+
+def ingested(folder: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
+    """Shards of the first held-out digits, of the given sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = 0
+    for number, size in enumerate(sizes):
+        part = slice(start, start + size)
+        images = np.ascontiguousarray(digits().images[part].transpose(0, 3, 1, 2))
+        table = shard_table(digits().ids[part], images, digits().labels[part].tolist())
+        write_table(shard_path(folder, f"{number:06d}"), table)
+        start += size
+    return folder
+
+
+def work_through(worker: ShardWorker, shards: Path) -> Path:
+    """Let a worker do all shards, as Ray would, one at a time."""
+    for name in shard_names(shards):
+        worker({"shard": np.array([name])})
+    return worker.out
+
+
+def referenced(folder: Path, shards: Path, batch_images: int = 8) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return work_through(ReferenceShards(str(folder), spec(), str(shards), "cpu", batch_images), shards)
+
+
+def split(learn: int = 8, validation: int = 6) -> Split:
+    places = sorted(place(id_, SEED) for id_ in digits().ids[:COUNT])
+    return make_split(places, SEED, learn=learn, validation=validation, total=COUNT)
+
+
+def noise(size: float = 0.3) -> NullNoise:
+    """Random noise of the digits model's shape, unequal from token to token."""
+    found = facts()
+    drawn = torch.randn(found.num_patches, found.embed_dim, generator=torch.Generator().manual_seed(1))
+    tensor = size * drawn * torch.linspace(0.5, 1.5, found.num_patches)[:, None]
+    return NullNoise(
+        tensor=tensor,
+        model_name=found.spec.name,
+        weights_sha256=found.spec.weights_sha256,
+        norm=float(tensor.norm()),
+        relative_norm=0.5,
+        spread=0.9,
+        token_norm=5.0,
+        shift_invariant=True,
+        objective="none",
+        seed=SEED,
+        data_fingerprint="0",
+    )
+
+
+def evaluator(out: Path, shards: Path, reference: Path, **changed: Any) -> EvaluateShards:
+    """An evaluate worker; its noise is written beside `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    artifact = out.with_name("noise.safetensors")
+    noise().save(artifact)
+    said: dict[str, Any] = {
+        "model": spec(),
+        "shards": str(shards),
+        "device": "cpu",
+        "batch_images": 8,
+        "reference": str(reference),
+        "noise": str(artifact),
+        "split": split(),
+        "rms": 1.5,
+        "rtol": None,
+        "examples": ("000000", 2),
+    }
+    return EvaluateShards(str(out), **{**said, **changed})
