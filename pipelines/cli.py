@@ -37,7 +37,8 @@ def run(
     config: ConfigArgument,
     set_: Overrides = None,
     workdir: Annotated[
-        Path | None, typer.Option(help="Work folder; default runs/NAME, NAME being the config's. The same folder again goes on there.")
+        Path | None,
+        typer.Option(help="Work folder; default runs/NAME of the config. The same one again goes on there."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the config's.")] = None,
     address: Annotated[

@@ -114,7 +114,9 @@ class EvaluateSettings(Settings):
 
 
 class WatermarkSettings(Settings):
-    text: str = Field(default="NULLSPACE", min_length=1, max_length=64, description="text of the visible mark")
+    text: str = Field(
+        default="NULL\nSPACE", min_length=1, max_length=64, description="text of the mark; \\n breaks lines"
+    )
     logo: str | None = Field(default=None, description="PNG with transparency used instead of the text")
     scale: float = Field(default=0.9, gt=0, le=1, description="width of the mark over the width of the image")
     position: Literal["center", "top", "bottom"] = "center"

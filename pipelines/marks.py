@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,9 +48,11 @@ def logo_digest(path: str | None) -> str | None:
 def _text(text: str) -> Image.Image:
     # Drawn large and scaled down once: the letters' edges stay smooth at any size.
     font = ImageFont.load_default(size=160)
-    left, top, right, bottom = (round(edge) for edge in font.getbbox(text, stroke_width=6))
+    style: dict[str, Any] = {"font": font, "stroke_width": 6, "spacing": 24, "align": "center"}
+    measured = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, **style)
+    left, top, right, bottom = (round(edge) for edge in measured)
     picture = Image.new("RGBA", (right - left, bottom - top))
-    ImageDraw.Draw(picture).text((-left, -top), text, font=font, fill="white", stroke_width=6, stroke_fill="white")
+    ImageDraw.Draw(picture).multiline_text((-left, -top), text, fill="white", stroke_fill="white", **style)
     return picture
 
 

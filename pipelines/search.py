@@ -157,9 +157,9 @@ def _is_whole(path: Path) -> bool:
     if not states:
         return False
     session = states[-1].stem.partition("-")[2]
-    ends = {".json": b"}", ".pkl": b"."}  # of a JSON object, of a pickle
-    files = [file for file in path.glob(f"*-{session}.*") if file.suffix in ends]
-    return all(file.read_bytes().rstrip(b"\n").endswith(ends[file.suffix]) for file in files)
+    pickles = [file for file in path.glob(f"*-{session}.*") if file != states[-1]]
+    ends = {states[-1]: b"}", **dict.fromkeys(pickles, b".")}  # of a JSON object, of a pickle
+    return all(file.read_bytes().endswith(end) for file, end in ends.items())
 
 
 def _space(settings: SearchSettings) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Driver:
     def until_stage(self, stage: str) -> None:
         """Wait until a stage is under way: one that works through shards has written rows, the search a checkpoint."""
         self.until(lambda: f"running  {stage}" in self.said, f"{stage} begins")
-        signs = {name: "*-*.parquet" for name in ("ingest", "reference", "evaluate", "watermark")}
+        signs = dict.fromkeys(("ingest", "reference", "evaluate", "watermark"), "*-*.parquet")
         signs["search"] = "tune/*/checkpoint_*/state.json"
         if stage in signs:
             found = self.work / "stages"

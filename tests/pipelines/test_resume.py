@@ -1,3 +1,4 @@
 def test_x():
     from tests.pipelines.driver import SMALL
+
     assert SMALL

@@ -34,7 +34,8 @@ def test_the_order_of_the_ids_does_not_matter() -> None:
 
 def test_another_seed_chooses_other_images() -> None:
     ids = [str(number) for number in range(1000)]
-    one, other = ({id_ for id_ in ids if split_of(ids, seed, 500, 100).part(id_) == "learn"} for seed in (0, 1))
+    splits = [split_of(ids, seed, 500, 100) for seed in (0, 1)]
+    one, other = ({id_ for id_ in ids if split.part(id_) == "learn"} for split in splits)
     assert 200 < len(one & other) < 300, "half of a half, as chance has it"
 
 

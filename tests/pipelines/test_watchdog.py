@@ -156,10 +156,13 @@ def test_signals_to_everybody_do_not_end_the_witness(tracker: Tracker) -> None:
 
 
 def test_a_sidecar_somebody_killed_does_not_disturb_the_driver(tracker: Tracker) -> None:
-    watchdog = Watchdog.start(tracker.uri, begin(tracker), session=tracker.session)
+    run = begin(tracker)
+    watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
     watchdog.process.kill()
     watchdog.process.wait()
     watchdog.done()
+    assert watchdog.process.returncode == -signal.SIGKILL
+    assert statuses(tracker, [run]) == ["RUNNING"], "the driver's own run is the driver's to end"
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="command lines are read from /proc")

@@ -27,7 +27,8 @@ OUTCOMES = {
 CHANGES = ["squared_feature_change", "squared_logit_change", "squared_probability_change", "max_abs_logit_change"]
 
 
-def rows(folder: Path) -> pd.DataFrame:
+def rows(folder: Path) -> Any:
+    """All rows of a stage as a data frame; Any, since pandas' stubs take its comparisons for series."""
     tables = [pq.read_table(file).to_pandas() for file in sorted(folder.glob("rows-*.parquet"))]
     return pd.concat(tables, ignore_index=True)
 
@@ -148,7 +149,9 @@ def test_a_mark_is_seen_by_people_and_not_by_the_model(made: Path, tmp_path: Pat
     # The permutation keeps the norm of the change, so its PSNR is the same to rounding.
     assert by["permuted"]["psnr"].to_numpy() == pytest.approx(by["marked"]["psnr"].to_numpy(), abs=1e-2)
     assert (by["marked"]["ssim_to_plain"].to_numpy() <= 1).all() and (by["plain"]["ssim_to_plain"] > 0.999).all()
-    names = {f"{number:02d}_{kind}.png" for number in range(3) for kind in ("original", "plain", "marked", "difference")}
+    names = {
+        f"{number:02d}_{kind}.png" for number in range(3) for kind in ("original", "plain", "marked", "difference")
+    }
     assert {path.name for path in (out / "examples").iterdir()} == names
     files = sorted(out.glob("rows-*.parquet"))
     assert _summary(files, "marked")["n"] == 24 and _summary(files, "marked")["unmarked"] == 0

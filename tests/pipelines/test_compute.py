@@ -1,0 +1,105 @@
+"""How many workers a stage gets, on machines made up by the test; Ray is not started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from nullspace.errors import DeviceError
+from pipelines import compute as module
+from pipelines.compute import Compute
+from pipelines.config import ResourceSettings
+from pipelines.errors import ClusterError
+from pipelines.shardwork import Spread
+
+
+def compute(
+    monkeypatch: pytest.MonkeyPatch,
+    have: dict[str, float],
+    *,
+    device: str = "cpu",
+    address: str | None = "head:6379",
+    **said: Any,
+) -> Compute:
+    monkeypatch.setattr(Compute, "_resources", lambda self: have)
+    return Compute(ResourceSettings(**said), address=address, device=device)
+
+
+@pytest.mark.parametrize(
+    ("have", "said", "device", "expected"),
+    [
+        ({"CPU": 4}, {}, "cpu", Spread(4, 1, 0)),
+        ({"CPU": 4, "GPU": 2}, {}, "cpu", Spread(4, 1, 0)),
+        ({"CPU": 4, "GPU": 2}, {}, "cuda", Spread(2, 1, 1)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_worker": 0.25}, "cuda", Spread(8, 1, 0.25)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_worker": 0}, "cuda", Spread(16, 1, 0)),
+        ({"CPU": 5}, {"cpus_per_worker": 2}, "cpu", Spread(2, 2, 0)),
+        ({"CPU": 2}, {"cpus_per_worker": 0.5}, "cpu", Spread(4, 0.5, 0)),
+        ({"CPU": 8}, {"workers": 3}, "cpu", Spread(3, 1, 0)),
+        ({"CPU": 2}, {"workers": 9}, "cpu", Spread(2, 1, 0)),
+    ],
+)
+def test_a_stage_gets_what_was_asked_for_as_far_as_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], device: str, expected: Spread
+) -> None:
+    assert compute(monkeypatch, have, device=device, **said).spread() == expected
+
+
+@pytest.mark.parametrize(
+    ("have", "said", "device", "message"),
+    [
+        (
+            {"CPU": 2},
+            {"cpus_per_worker": 4},
+            "cpu",
+            "needs 4 CPU and 0 GPU, the cluster has 2 CPU and 0 GPU; lower res",
+        ),
+        ({"CPU": 2}, {}, "cuda", "needs 1 CPU and 1 GPU, the cluster has 2 CPU and 0 GPU.*choose another --device"),
+        ({"CPU": 8, "GPU": 1}, {"gpus_per_worker": 2}, "cuda:0", "needs 1 CPU and 2 GPU, the cluster has 8 CPU and 1"),
+        ({}, {}, "cpu", "the cluster has 0 CPU and 0 GPU"),
+    ],
+)
+def test_a_cluster_that_holds_no_worker_is_refused_with_the_numbers(
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], device: str, message: str
+) -> None:
+    with pytest.raises(ClusterError, match=message):
+        compute(monkeypatch, have, device=device, **said).spread()
+
+
+def test_the_device_follows_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert compute(monkeypatch, {"CPU": 4, "GPU": 1}, device="auto").device == "cuda", "the driver itself needs none"
+    assert compute(monkeypatch, {"CPU": 4, "GPU": 1}, device="cpu").device == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert compute(monkeypatch, {"CPU": 4}, device="auto").device == "cpu", "the driver's MPS is not the nodes'"
+    assert compute(monkeypatch, {"CPU": 4}, device="auto", address=None).device == "mps"
+
+
+def test_one_machine_refuses_an_impossible_device_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(DeviceError, match="expected a device of this machine .* got 'cuda:99'"):
+        compute(monkeypatch, {"CPU": 4}, device="cuda:99", address=None)
+    assert compute(monkeypatch, {"CPU": 4}, device="cuda:99").wanted == "cuda:99", "on a cluster the workers decide"
+
+
+def test_the_address_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "other:6379")
+    assert compute(monkeypatch, {}, address=None).address == "other:6379"
+    assert compute(monkeypatch, {}).address == "head:6379"
+
+
+def test_a_head_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**said: Any) -> None:
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(module, "_silence_ray_data", lambda: pytest.fail("nothing was started"))
+    with Compute(ResourceSettings(), address="head:6379", device="cpu") as unreachable:
+        message = "cannot reach Ray at head:6379: no answer; start it with cluster/start-node.sh"
+        with pytest.raises(ClusterError, match=message):
+            unreachable.spread()

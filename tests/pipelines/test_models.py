@@ -1,0 +1,77 @@
+"""What the driver learns by loading a model, and what it refuses before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nullspace.errors import CannotCutError, UnknownModelError, WeightsError
+from nullspace.vit import SplitViT
+from pipelines import models
+from pipelines.config import ModelSettings
+from pipelines.digits import MODEL_NAME
+from pipelines.digits.model import weights_path
+from pipelines.models import ModelSpec, learn_facts
+from tests.pipelines import tiny
+
+
+def test_the_facts_of_the_packaged_model() -> None:
+    facts, model = learn_facts(ModelSettings(name=MODEL_NAME, label="digits"), seed=4)
+    assert (facts.num_classes, facts.embed_dim, facts.num_patches) == (10, 96, 16)
+    assert facts.spec == ModelSpec("digits", MODEL_NAME, "pretrained", 4, model.weights_sha256)
+    assert facts.preprocessing.input_size == (32, 32) and facts.source.startswith("pretrained")
+
+
+def test_weights_from_a_file_are_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(weights_path().parent)
+    facts, _ = learn_facts(ModelSettings(name=MODEL_NAME, weights=weights_path().name), seed=0)
+    assert facts.spec.weights_sha256 == tiny.spec().weights_sha256
+    assert facts.spec.weights == str(weights_path()), "whole, as a worker has another folder"
+
+
+def test_random_weights_follow_the_seed() -> None:
+    hashes = [learn_facts(ModelSettings(name=MODEL_NAME, weights="random"), seed)[0].spec for seed in (0, 0, 1)]
+    assert hashes[0] == hashes[1] and hashes[0].weights_sha256 != hashes[2].weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"name": "nullspace_digits"}, UnknownModelError, "got 'nullspace_digits'; did you mean nullspace_digits_vit?"),
+        (
+            {"name": "resnet18", "weights": "random"},
+            CannotCutError,
+            "expected a model with a patch embedding, got ResNet",
+        ),
+        ({"name": "vit_small_r26_s32_224", "weights": "random"}, CannotCutError, "HybridEmbed is not one linear map"),
+        ({"name": MODEL_NAME, "weights": "/nowhere/x.safetensors"}, WeightsError, "/nowhere/x.safetensors"),
+    ],
+)
+def test_models_that_cannot_be_used_are_refused(settings: dict[str, str], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        learn_facts(ModelSettings(**settings), seed=0)
+
+
+def test_a_damaged_weights_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(weights_path().read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="cut.safetensors"):
+        learn_facts(ModelSettings(name=MODEL_NAME, weights=str(tmp_path / "cut.safetensors")), seed=0)
+
+
+def test_a_model_without_classifier_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def headless(name: str, weights: str, **said: Any) -> SplitViT:
+        return SplitViT.load(name, weights="random", model_args={"num_classes": 0})
+
+    monkeypatch.setattr(models, "load_model", headless)
+    with pytest.raises(CannotCutError, match=f"{MODEL_NAME} has no classifier, .*; choose one with a head"):
+        learn_facts(ModelSettings(name=MODEL_NAME), seed=0)
+
+
+def test_a_worker_loads_the_very_same_model_or_none() -> None:
+    spec = tiny.spec()
+    assert spec.load("cpu").weights_sha256 == spec.weights_sha256
+    other = ModelSpec(spec.label, spec.name, "random", 0, spec.weights_sha256)
+    with pytest.raises(WeightsError, match=f"the run began with weights {spec.weights_sha256[:12]}, here they are"):
+        other.load("cpu")

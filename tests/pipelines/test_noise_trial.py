@@ -1,0 +1,160 @@
+"""A trial of the search as a plain object, and the images it learns on; Tune is not started."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nullspace.geometry import relative_norm, remove_shift, token_norms
+from nullspace.radius import null_radius
+from pipelines.calibration import read_calibration, write_calibration
+from pipelines.modelwork import read_outputs
+from pipelines.noise_trial import NoiseTrial, TrialData, read_noise, trial_settings
+from pipelines.shards import read_shard, shard_path
+from tests.pipelines import tiny
+
+
+def calibration(work: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
+    shards = tiny.ingested(work / "ingest", sizes)
+    reference = tiny.referenced(work / "reference", shards)
+    write_calibration(
+        work / "calibration.safetensors", ingested=shards, reference=reference, split=tiny.split(learn=10, validation=8)
+    )
+    return work / "calibration.safetensors"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
+    return TrialData(
+        model=asdict(tiny.spec()),
+        calibration=str(calibration(tmp_path_factory.mktemp("search"))),
+        device="cpu",
+        batch_images=4,
+        epsilon=0.02,
+        report_every=3,
+        shift_invariant=True,
+        token_norm=6.0,
+        seed=5,
+    )
+
+
+def config(data: TrialData, **said: Any) -> dict[str, Any]:
+    return {"relative_norm": 0.4, "learning_rate": 0.1, "steps": 8, "data": asdict(data), **said}
+
+
+def begun(config: dict[str, Any]) -> NoiseTrial:
+    """A trial set up as Tune does it, without the folder in the home directory that Tune's constructor makes."""
+    trial = NoiseTrial.__new__(NoiseTrial)
+    trial.setup(config)
+    return trial
+
+
+def test_the_calibration_holds_the_images_of_the_split_in_the_order_of_ids(data: TrialData) -> None:
+    model = tiny.spec().load("cpu")
+    found = read_calibration(data.calibration, model, "cpu", batch_images=3)
+    folder = Path(data.calibration).parent
+    names = ("000000", "000001")
+    shards = [read_shard(shard_path(folder / "ingest", name)) for name in names]
+    outputs = torch.cat([read_outputs(folder / "reference", name).logits for name in names])
+    ids = [id_ for shard in shards for id_ in shard.ids]
+    split = tiny.split(learn=10, validation=8)
+    for part in ("learn", "validation"):
+        chosen = [ids.index(id_) for id_ in sorted(id_ for id_ in ids if split.part(id_) == part)]
+        images = torch.cat([shard.images for shard in shards])[chosen].float() / 255
+        with torch.no_grad():
+            torch.testing.assert_close(found[part].tokens, model.tokens(images), rtol=1e-4, atol=1e-4)
+        assert torch.equal(found[part].logits, outputs[chosen])
+
+
+def test_the_calibration_does_not_depend_on_the_cut(data: TrialData, tmp_path: Path) -> None:
+    model = tiny.spec().load("cpu")
+    one, other = (
+        read_calibration(file, model, "cpu", 8) for file in (data.calibration, str(calibration(tmp_path, (3, 20, 1))))
+    )
+    for part in ("learn", "validation"):
+        assert torch.equal(one[part].tokens, other[part].tokens)
+        torch.testing.assert_close(one[part].logits, other[part].logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trial_reports_by_steps_and_says_when_it_is_done(data: TrialData) -> None:
+    trial = begun(config(data))
+    reports = [trial.step() for _ in range(3)]
+    assert [report["step"] for report in reports] == [3, 6, 8]
+    assert [report["done"] for report in reports] == [False, False, True]
+    assert all(isinstance(report["capped"], int) and 0 <= report["agreement"] <= 1 for report in reports)
+
+
+def test_the_radius_is_the_norm_at_which_validation_images_reach_epsilon(data: TrialData) -> None:
+    trial = begun(config(data))
+    report = trial.step()
+    held_out, noise = trial.calibration["validation"], trial.learner.noise
+    found = null_radius(trial.model, held_out.tokens, held_out.logits, noise, epsilon=data.epsilon)
+    norm = relative_norm(noise, data.token_norm)
+    assert norm == pytest.approx(0.4, rel=1e-4)
+    assert (report["scale"], report["radius"]) == (found.scale, pytest.approx(found.scale * norm))
+    assert report["probability_change"] == pytest.approx(found.probability_change, rel=1e-3) and found.scale > 0
+    assert report["probability_change"] <= data.epsilon
+
+
+def test_the_noise_holds_its_norm_in_every_token_and_has_no_shift(data: TrialData) -> None:
+    trial = begun(config(data))
+    trial.step()
+    noise = trial.learner.noise
+    torch.testing.assert_close(remove_shift(noise), noise, rtol=0, atol=1e-5)
+    torch.testing.assert_close(token_norms(noise), torch.full((16,), 0.4 * 6.0, dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+def test_learning_lowers_the_loss(data: TrialData) -> None:
+    trial = begun(config(replace(data, report_every=10, batch_images=10), steps=40))
+    losses = [trial.step()["loss"] for _ in range(4)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_loaded_trial_goes_on_bit_for_bit(data: TrialData, tmp_path: Path) -> None:
+    whole, first = begun(config(data)), begun(config(data))
+    expected = [whole.step() for _ in range(3)]
+    assert first.step() == expected[0]
+    first.save_checkpoint(str(tmp_path))
+    assert torch.equal(read_noise(tmp_path), first.learner.noise)
+    second = begun(config(data))
+    second.load_checkpoint(str(tmp_path))
+    assert [second.step(), second.step()] == expected[1:]
+    assert torch.equal(second.learner.noise, whole.learner.noise)
+
+
+def test_a_trial_killed_between_its_last_checkpoint_and_its_end_can_report_again(
+    data: TrialData, tmp_path: Path
+) -> None:
+    trial = begun(config(data, steps=3))
+    last = trial.step()
+    trial.save_checkpoint(str(tmp_path))
+    again = begun(config(data, steps=3))
+    again.load_checkpoint(str(tmp_path))
+    assert last["done"] and again.step() == last
+
+
+def test_a_reused_process_does_the_next_trial_as_a_fresh_one(data: TrialData) -> None:
+    other = config(data, relative_norm=0.9, steps=3)
+    used = begun(config(data))
+    used.step()
+    model, tokens = used.model, used.calibration["learn"].tokens
+    assert used.reset_config(other)
+    assert used.model is model and used.calibration["learn"].tokens is tokens
+    assert used.step() == begun(other).step()
+
+
+def test_a_process_is_not_reused_for_other_data(data: TrialData) -> None:
+    trial = begun(config(data))
+    assert not trial.reset_config(config(replace(data, epsilon=0.5)))
+    assert trial.step() == begun(config(data)).step(), "it is as it was"
+
+
+def test_the_searched_rate_is_a_share_of_the_noises_own_size(data: TrialData) -> None:
+    settings = trial_settings(config(data, steps=8.0), data, embed_dim=96)
+    rms = 0.4 * 6.0 / 96**0.5
+    assert settings.learning_rate == pytest.approx(0.1 * rms)
+    assert (settings.relative_norm, settings.steps, settings.batch_size, settings.seed) == (0.4, 8, 4, 5)

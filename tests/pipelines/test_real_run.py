@@ -1,0 +1,51 @@
+"""The whole pipeline on real ImageNet images and real weights: exact noise is not seen, the same noise permuted is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.driver import Driver
+
+# Few images and steps: what is asserted holds for any number of them.
+SETTINGS = {
+    "source.limit": "48",
+    "ingest.shard_images": "24",
+    "search.trials": "1",
+    "search.steps": "[4,4]",
+    "search.report_every": "4",
+    "search.batch_images": "8",
+    "search.learn_images": "8",
+    "search.validation_images": "8",
+    "evaluate.examples": "1",
+    "watermark.examples": "1",
+}
+
+
+@pytest.mark.real
+@pytest.mark.ray
+@pytest.mark.slow
+def test_deit_tiny_on_real_images(assets: Path, tmp_path: Path) -> None:
+    settings = SETTINGS | {
+        "source.path": str(assets / "imagenet_val_600" / "images"),
+        "source.labels": str(assets / "imagenet_val_600" / "labels.csv"),
+        "models.0.weights": str(assets / "deit_tiny_patch16_224" / "model.safetensors"),
+    }
+    with Driver(tmp_path / "work", config="deit_tiny", settings=settings) as driver:
+        results = driver.results(seconds=900)
+    model = results["models"]["deit_tiny_patch16_224"]
+    assert model["kernel"]["rank"] == 192
+    assert model["kernel"]["nullity"] == 576
+    exact, permuted = (model["kernel"]["conditions"][name] for name in ("exact", "permuted"))
+    assert exact["n"] == permuted["n"] == 48
+    assert exact["agreement"] == 1
+    assert exact["max_abs_logit_change"] <= 1e-3
+    assert exact["noise_rms"] >= 0.5
+    assert exact["noise_rms"] == pytest.approx(permuted["noise_rms"], rel=1e-4)
+    assert permuted["agreement"] < 0.8
+    assert model["clean_accuracy"]["accuracy"] > 0.6  # 0.81 on all 600: the labels and the preprocessing are right
+    assert model["noise"]["conditions"]["learned"]["n"] == 32
+    assert model["noise"]["spread"] == pytest.approx(1, abs=1e-3)
+    assert model["watermark"]["agreement"] == 1
+    assert model["watermark"]["controls"]["permuted"]["psnr"] == pytest.approx(model["watermark"]["psnr"], abs=0.5)

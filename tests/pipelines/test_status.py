@@ -1,0 +1,95 @@
+"""Status: what is finished, what is not, and how the last run ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import workfolder
+from pipelines.config import PipelineConfig
+from pipelines.errors import WorkdirError
+from pipelines.files import write_text
+from pipelines.ingest import MANIFEST
+from pipelines.progress import Progress
+from pipelines.stages import Stage, do_stage
+from pipelines.status import status
+
+CONFIG = PipelineConfig.model_validate(
+    {"name": "mine", "source": {"kind": "digits"}, "models": [{"name": "nullspace_digits_vit"}]}
+)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    with workfolder.opened(tmp_path, CONFIG):
+        workfolder.say_run(tmp_path, experiment="mine", run_id="7", state="running")
+    return tmp_path
+
+
+def partial(work: Path, name: str) -> Path:
+    folder = work / "stages" / f"{name}-0123456789ab.partial"
+    folder.mkdir()
+    return folder
+
+
+def test_a_folder_nothing_ran_in_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WorkdirError, match="is not a work folder: it has no run.json; give the --workdir of a run"):
+        status(tmp_path)
+    with pytest.raises(WorkdirError, match="is not a work folder"):
+        status(tmp_path / "nowhere")
+
+
+def test_a_run_that_never_said_how_it_ended_was_killed(work: Path) -> None:
+    assert status(work)["state"] == "killed"
+    with workfolder.opened(work, CONFIG):
+        assert status(work)["state"] == "running"
+    for ended in ("finished", "failed", "killed"):
+        workfolder.say_run(work, state=ended)
+        assert status(work)["state"] == ended
+    with workfolder.opened(work, CONFIG):
+        assert status(work)["state"] == "running", "held again, before it says so itself"
+    assert (status(work)["experiment"], status(work)["run_id"]) == ("mine", "7")
+
+
+def test_finished_stages_say_how_long_they_took(work: Path) -> None:
+    stage = Stage("kernel", 1, {}, {}, lambda context: {}, branch="deit-tiny")
+    made = do_stage(stage, work, {}, Progress(), "run")
+    (found,) = status(work)["stages"]
+    assert (found["stage"], found["state"]) == ("kernel--deit-tiny", "done")
+    assert found["folder"] == str(made.folder) and found["seconds"] == pytest.approx(made.seconds, abs=1e-3)
+
+
+def test_unfinished_stages_say_how_far_they_are(work: Path) -> None:
+    ingest = partial(work, "ingest--32x32")
+    table = pa.table({"id": np.arange(10).astype(str)})
+    pq.write_table(table, ingest / MANIFEST, row_group_size=4)
+    for name in ("shard-000000", "errors-000000", "shard-000001"):
+        pq.write_table(table, ingest / f"{name}.parquet")
+    write_text(partial(work, "reference--deit") / "rows-000000.parquet", "")
+    by = {found["stage"]: found for found in status(work)["stages"]}
+    assert (by["ingest--32x32"]["state"], by["ingest--32x32"]["shards"], by["ingest--32x32"]["of"]) == (
+        "unfinished",
+        2,
+        3,
+    )
+    assert (by["reference--deit"]["shards"], by["reference--deit"]["of"]) == (1, None)
+
+
+def test_a_record_in_a_partial_folder_does_not_count_as_done(work: Path) -> None:
+    write_text(partial(work, "kernel--deit") / "stage.json", "{}")  # killed between the record and the renaming
+    assert [found["state"] for found in status(work)["stages"]] == ["unfinished"]
+
+
+def test_reports_are_named_when_they_are_there(work: Path) -> None:
+    assert "report.html" not in status(work)
+    write_text(work / "report.html", "")
+    assert status(work)["report.html"] == str(work / "report.html") and "results.json" not in status(work)
+
+
+def test_stages_removed_by_hand_are_no_trouble(work: Path) -> None:
+    (work / "stages").rmdir()
+    assert status(work)["stages"] == []
