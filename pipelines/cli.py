@@ -53,7 +53,7 @@ def run(
     Example: `nullspace run demo`, or
     `nullspace run deit_tiny --set source.path=IMAGES --set models.0.weights=FILE --workdir runs/deit`
     """
-    from pipelines.config import load_config
+    from pipelines.config_file import load_config
     from pipelines.progress import Progress
     from pipelines.workflow import run_pipeline
 
@@ -142,7 +142,7 @@ def config_show(
     """
     import yaml
 
-    from pipelines.config import load_config
+    from pipelines.config_file import load_config
 
     said = load_config(config, set_).model_dump(mode="json")
     if as_json:

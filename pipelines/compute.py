@@ -50,29 +50,31 @@ class Compute:
 
     def spread(self) -> Spread:
         """Actors for one stage: as configured, else what the cluster holds. Raises ClusterError when it holds none."""
-        have = self._resources()
+        nodes = self._nodes()
         gpus = self.resources.gpus_per_worker if self.device.startswith("cuda") else 0.0
-        fits = int(have.get("CPU", 0) // self.resources.cpus_per_worker)
-        if gpus:
-            fits = min(fits, int(have.get("GPU", 0) / gpus))
+        fits = sum(_workers_on(node, self.resources.cpus_per_worker, gpus) for node in nodes)
         if fits < 1:
+            largest = ", ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
             raise ClusterError(
-                f"a worker needs {self.resources.cpus_per_worker:g} CPU and {gpus:g} GPU, the cluster has "
-                f"{have.get('CPU', 0):g} CPU and {have.get('GPU', 0):g} GPU; lower resources.cpus_per_worker or "
-                "gpus_per_worker, or choose another --device"
+                f"a worker needs {self.resources.cpus_per_worker:g} CPU and {gpus:g} GPU of one node, the cluster has "
+                f"{largest or 'no node'}; lower resources.cpus_per_worker or gpus_per_worker, or choose another "
+                "--device"
             )
         wanted = self.resources.workers
         return Spread(min(wanted, fits) if wanted else fits, self.resources.cpus_per_worker, gpus)
 
     def _has_gpus(self) -> bool:
         # Asking Ray means starting it; a machine by itself can be asked directly.
-        return bool(self._resources().get("GPU")) if self.address else torch.cuda.is_available()
+        if self.address:
+            return any(node.get("GPU") for node in self._nodes())
+        return torch.cuda.is_available()
 
-    def _resources(self) -> dict[str, Any]:
+    def _nodes(self) -> list[dict[str, float]]:
+        """What each living node has in all."""
         self._start()
         import ray
 
-        return ray.cluster_resources()
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def _start(self) -> None:
         import ray
@@ -100,6 +102,12 @@ class Compute:
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         quiet["include_dashboard"] = False
         ray.init(address="local", num_cpus=cpus, object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
+
+
+def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many workers a node holds; a worker cannot be spread over two."""
+    shares = [node.get("CPU", 0) / cpus, *([node.get("GPU", 0) / gpus] if gpus else [])]
+    return int(min(shares) + 1e-9)  # 1 / 0.1 is a little less than 10
 
 
 @contextmanager

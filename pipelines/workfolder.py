@@ -18,6 +18,7 @@ from pipelines.errors import WorkdirError
 from pipelines.files import read_json, write_json, write_text
 
 RUN = "run.json"
+_ATTEMPTS = 3
 
 
 @contextmanager
@@ -36,14 +37,19 @@ def opened(work: Path, config: PipelineConfig) -> Iterator[None]:
 
 
 def _lock(lock: Any, work: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
-    except OSError as error:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        raise WorkdirError(
-            f"{work} is in use by {holder}; wait for it, stop it, or choose another --workdir"
-        ) from error
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
+            break
+        except OSError as error:
+            if attempt + 1 < _ATTEMPTS:
+                time.sleep(0.1)  # `is_held` takes the lock for a moment
+                continue
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise WorkdirError(
+                f"{work} is in use by {holder}; wait for it, stop it, or choose another --workdir"
+            ) from error
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()

@@ -23,7 +23,7 @@ def compute(
     address: str | None = "head:6379",
     **said: Any,
 ) -> Compute:
-    monkeypatch.setattr(Compute, "_resources", lambda self: have)
+    monkeypatch.setattr(Compute, "_nodes", lambda self: [have])
     return Compute(ResourceSettings(**said), address=address, device=device)
 
 
@@ -54,10 +54,20 @@ def test_a_stage_gets_what_was_asked_for_as_far_as_it_is_there(
             {"CPU": 2},
             {"cpus_per_worker": 4},
             "cpu",
-            "needs 4 CPU and 0 GPU, the cluster has 2 CPU and 0 GPU; lower res",
+            "needs 4 CPU and 0 GPU of one node, the cluster has 2 CPU and 0 GPU; lower res",
         ),
-        ({"CPU": 2}, {}, "cuda", "needs 1 CPU and 1 GPU, the cluster has 2 CPU and 0 GPU.*choose another --device"),
-        ({"CPU": 8, "GPU": 1}, {"gpus_per_worker": 2}, "cuda:0", "needs 1 CPU and 2 GPU, the cluster has 8 CPU and 1"),
+        (
+            {"CPU": 2},
+            {},
+            "cuda",
+            "needs 1 CPU and 1 GPU of one node, the cluster has 2 CPU and 0 GPU.*choose another --device",
+        ),
+        (
+            {"CPU": 8, "GPU": 1},
+            {"gpus_per_worker": 2},
+            "cuda:0",
+            "needs 1 CPU and 2 GPU of one node, the cluster has 8 CPU and 1",
+        ),
         ({}, {}, "cpu", "the cluster has 0 CPU and 0 GPU"),
     ],
 )
@@ -103,3 +113,12 @@ def test_a_head_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -
         message = "cannot reach Ray at head:6379: no answer; start it with cluster/start-node.sh"
         with pytest.raises(ClusterError, match=message):
             unreachable.spread()
+
+
+def test_a_worker_is_not_spread_over_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = compute(monkeypatch, {}, cpus_per_worker=2)
+    monkeypatch.setattr(Compute, "_nodes", lambda self: [{}, {"CPU": 3.0}, {"CPU": 3.0}])
+    assert machines.spread().workers == 2
+    monkeypatch.setattr(Compute, "_nodes", lambda self: [{"CPU": 1.0}, {"CPU": 1.0}])
+    with pytest.raises(ClusterError, match="has 1 CPU and 0 GPU, 1 CPU and 0 GPU"):
+        machines.spread()

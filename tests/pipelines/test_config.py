@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.config import SHIPPED, PipelineConfig, find_config, load_config
+from pipelines.config import PipelineConfig
+from pipelines.config_file import SHIPPED, find_config, load_config
 from pipelines.errors import ConfigError
 
 MINIMAL: dict[str, Any] = {"name": "mine", "source": {"kind": "digits"}, "models": [{"name": "nullspace_digits_vit"}]}
@@ -176,3 +177,10 @@ BATCHES = ["evaluate.batch_images=3", "watermark.batch_images=3", "ingest.max_er
 def test_the_fingerprint_changes_with_what_is_done_not_with_how(tmp_path: Path, override: str) -> None:
     changed = load(tmp_path, override).fingerprint() != load(tmp_path).fingerprint()
     assert changed == (override not in (*MEANS, *BATCHES))
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text("name: a\nsource: {kind: digits}\nmodels: [{name: m}]\nseed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match="'seed' stands there twice"):
+        load_config(file)

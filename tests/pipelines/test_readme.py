@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
-from pipelines.config import load_config
+from pipelines.config_file import load_config
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import SMALL, Driver
 

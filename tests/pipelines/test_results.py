@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from pipelines.recording import numbers
+from pipelines.recording import numbers, recorded
 from pipelines.results import NO_KERNEL, data_results, model_results
-from pipelines.stages import Done
+from pipelines.stages import Done, Stage
+from pipelines.tracking import BRANCH, FINGERPRINT, PARENT, STAGE
 from tests.pipelines import tiny
 
 CONDITION = {"agreement": 0.9, "agreement_ci": [0.8, 0.95], "n": 50, "mse_logits": 1.0, "mse_probabilities": 0.1}
@@ -74,3 +76,14 @@ def test_every_figure_of_a_nested_result_becomes_a_number() -> None:
         "invariant": 1.0,
     }
     assert all(isinstance(value, float) for value in dict(numbers(said)).values())
+
+
+def test_a_stage_is_looked_for_under_its_own_branch() -> None:
+    """One model under two labels has equal fingerprints: each branch still has a run of its own."""
+    one, other = (Stage("kernel", 1, {}, {}, lambda context: {}, branch=branch) for branch in ("one", "other"))
+    assert one.fingerprint == other.fingerprint
+    kept = {PARENT: "parent", FINGERPRINT: one.fingerprint, STAGE: "kernel", BRANCH: "one"}
+    tracker: Any = SimpleNamespace(
+        find=lambda tags: SimpleNamespace(info=SimpleNamespace(status="FINISHED")) if tags == kept else None
+    )
+    assert recorded(tracker, "parent", one) and not recorded(tracker, "parent", other)
