@@ -1,4 +1,4 @@
-"""From a YAML file to a config: found, read, overridden, checked; what is wrong is said by key, with the nearest right one."""
+"""From a YAML file to a config: found, read, overridden, checked; wrong keys are named with the nearest right one."""
 
 from __future__ import annotations
 

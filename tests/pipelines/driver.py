@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,8 @@ class Driver:
     def __init__(self, work: Path, *arguments: str, settings: Mapping[str, str] = SMALL, config: str = "demo") -> None:
         self.work = work
         work.parent.mkdir(parents=True, exist_ok=True)
-        count = len([*work.parent.glob("out-*.json")])
-        self._out, self._said = work.parent / f"out-{count}.json", work.parent / f"said-{count}.txt"
+        count = len([*work.parent.glob("*.out")])
+        self._out, self._said = work.parent / f"{count}.out", work.parent / f"{count}.said"
         sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         with self._out.open("wb") as out, self._said.open("wb") as said:
             self.process = subprocess.Popen(
@@ -99,12 +101,44 @@ class Driver:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def processes(self, *, but: tuple[str, ...] = ()) -> list[int]:
-        """Processes of this run, Ray's included; without those whose command line holds one of `but`."""
+    def processes(self, *, only: tuple[str, ...] = ("",), but: tuple[str, ...] = ()) -> list[int]:
+        """Processes of this run, Ray's included: those whose command line holds one of `only` and none of `but`."""
         found = subprocess.run(["ps", "-A", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True)
         rows = [line.split(None, 2) for line in found.stdout.splitlines()]
         alive = [(int(pid), args) for pid, state, args in rows if not state.startswith("Z")]
-        return [pid for pid, args in alive if _session(pid) == self.process.pid and not any(b in args for b in but)]
+        wanted = [pid for pid, args in alive if any(o in args for o in only) and not any(b in args for b in but)]
+        return [pid for pid in wanted if _session(pid) == self.process.pid]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the command line answered in this process: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def is_one_error(self) -> bool:
+        """Exit code 1, one message that begins with `error:`, nothing on stdout, no traceback."""
+        return self.code == 1 and not self.out and self.err.startswith("error: ") and "Traceback" not in self.err
+
+
+def nullspace(*arguments: str) -> Answer:
+    """`nullspace …` without a process of its own, which would import everything again."""
+    from pipelines.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, ["nullspace", *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = before
+    return Answer(code, out.getvalue(), err.getvalue())
 
 
 def environment() -> dict[str, str]:
@@ -137,6 +171,19 @@ def runs_of(work: Path, experiment: str = "demo") -> list[Run]:
 
 def children_of(runs: list[Run], parent: str | None) -> list[Run]:
     return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+
+
+def stage_runs(runs: list[Run], parent: str) -> dict[str, Run]:
+    """Runs of the stages below a parent run by name, each there once."""
+    found = children_of(runs, parent)
+    named = {run.data.tags["nullspace.stage"]: run for run in found}
+    assert len(named) == len(found), "a stage has two runs"
+    return named
+
+
+def half_written(work: Path) -> list[Path]:
+    """Unfinished stages and files written aside."""
+    return [p for p in work.rglob("*") if p.name.endswith(".partial") or (p.name.startswith(".") and p.name != ".lock")]
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, Any]:

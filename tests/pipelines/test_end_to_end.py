@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,20 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from mlflow.entities import Run
 
 from tests.pipelines.conftest import DemoRun
-from tests.pipelines.driver import SMALL, STAGES, Driver, children_of, client_of, figures, runs_of
+from tests.pipelines.driver import (
+    SMALL,
+    STAGES,
+    Driver,
+    children_of,
+    client_of,
+    figures,
+    half_written,
+    nullspace,
+    runs_of,
+    stage_runs,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -39,13 +50,6 @@ PROMISED = [
 def rows_of(folder: Path) -> pd.DataFrame:
     """All outcome rows of a stage, read by pandas alone."""
     return pd.concat([pq.read_table(file).to_pandas() for file in sorted(folder.glob("rows-*.parquet"))])
-
-
-def stage_runs(runs: list[Run], parent: str) -> dict[str, Run]:
-    found = children_of(runs, parent)
-    named = {run.data.tags["nullspace.stage"]: run for run in found}
-    assert len(named) == len(found), "a stage has two runs"
-    return named
 
 
 # ---- results.json ------------------------------------------------------------------------------------------------
@@ -176,11 +180,6 @@ def test_nothing_half_written_is_left(demo_run: DemoRun) -> None:
     assert {folder.name.partition("-")[0] for folder in (demo_run.work / "stages").iterdir()} == set(STAGES)
 
 
-def half_written(work: Path) -> list[Path]:
-    """Unfinished stages and files written aside."""
-    return [p for p in work.rglob("*") if p.name.endswith(".partial") or (p.name.startswith(".") and p.name != ".lock")]
-
-
 # ---- MLflow ------------------------------------------------------------------------------------------------------
 
 
@@ -252,13 +251,19 @@ def test_the_vit_is_recorded_as_the_model_the_noise_points_to(demo_run: DemoRun)
 
 
 @pytest.fixture(scope="module")
-def again(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+def again(demo_run: DemoRun) -> tuple[Driver, dict[str, Any]]:
     """The same command once more, in place: it must change nothing, so the others may still look."""
-    before = files_of(demo_run.work)
+    files, runs = files_of(demo_run.work), runs_of(demo_run.work)
     with Driver(demo_run.work) as driver:
-        results = driver.results(120)
-        assert files_of(demo_run.work) == before
-        return DemoRun(demo_run.work, results, driver.said)
+        while driver.process.poll() is None:
+            assert not driver.processes(only=("raylet", "gcs_server")), "Ray was started for nothing"
+            time.sleep(0.2)
+        results = driver.results()
+    assert files_of(demo_run.work) == files
+    after = runs_of(demo_run.work)
+    assert {run.info.run_id for run in after} == {run.info.run_id for run in runs}
+    assert {run.info.status for run in after} == {"FINISHED"}
+    return driver, results
 
 
 def files_of(work: Path) -> dict[str, int]:
@@ -266,24 +271,10 @@ def files_of(work: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in (work / "stages").rglob("*") if path.is_file()}
 
 
-def test_rerun_reuses_everything(demo_run: DemoRun, again: DemoRun) -> None:
-    assert again.said.count("reused ") == len(STAGES)
-    assert "running" not in again.said and "done " not in again.said
-    assert again.results == demo_run.results
-
-
-def test_rerun_starts_no_ray_and_makes_no_runs(demo_run: DemoRun) -> None:
-    before = {run.info.run_id for run in runs_of(demo_run.work)}
-    with Driver(demo_run.work) as driver:
-        seen: set[int] = set()
-        while driver.process.poll() is None:
-            seen |= set(driver.processes())
-        driver.results()
-        # The driver itself, and programs it asks for a moment (git); Ray would be a dozen that stay.
-        assert "raylet" not in driver.said
-    after = runs_of(demo_run.work)
-    assert {run.info.run_id for run in after} == before
-    assert {run.info.status for run in after} == {"FINISHED"}
+def test_rerun_reuses_everything(demo_run: DemoRun, again: tuple[Driver, dict[str, Any]]) -> None:
+    driver, results = again
+    assert [line.split()[0] for line in driver.said.splitlines()] == ["reused"] * len(STAGES)
+    assert results == demo_run.results
 
 
 def test_changed_mark_redoes_watermark_and_report_alone(demo_run: DemoRun, tmp_path: Path) -> None:
@@ -303,15 +294,13 @@ def test_changed_mark_redoes_watermark_and_report_alone(demo_run: DemoRun, tmp_p
 
 
 def test_another_experiment_in_the_folder_is_refused(demo_run: DemoRun) -> None:
-    with Driver(demo_run.work, settings={**SMALL, "name": "other"}) as driver:
-        assert driver.finish(90) == 1
-        assert "is the work folder of experiment 'demo', not of 'other'" in driver.said
-        assert "Traceback" not in driver.said and driver.out == ""
+    answer = nullspace("run", "demo", "--workdir", str(demo_run.work), "--set", "name=other")
+    assert answer.is_one_error
+    assert "is the work folder of experiment 'demo', not of 'other'" in answer.err
 
 
 def test_two_runs_at_a_time_in_one_folder_are_refused(demo_run: DemoRun) -> None:
     with (demo_run.work / ".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with Driver(demo_run.work) as driver:
-            assert driver.finish(90) == 1
-            assert "is in use by" in driver.said and "Traceback" not in driver.said
+        answer = nullspace("run", "demo", "--workdir", str(demo_run.work))
+    assert answer.is_one_error and "is in use by" in answer.err
