@@ -60,10 +60,11 @@ def run(
     settings = load_config(config, [*(set_ or []), *([f"device={device}"] if device else [])])
     work = workdir or Path("runs") / settings.name
     console = Console(stderr=as_json)
+    progress = Progress(console)  # its `say` takes a path as it is: no markup, no line breaks
     try:
-        results = run_pipeline(settings, work, address=address, progress=Progress(console))
+        results = run_pipeline(settings, work, address=address, progress=progress)
     except KeyboardInterrupt:
-        console.print(f"stopped; what is finished is kept in {work}. Go on with the same command.", highlight=False)
+        progress.say(f"stopped; what is finished is kept in {work}. Go on with the same command.")
         raise typer.Exit(130) from None
     if as_json:
         _print_json(results)
@@ -72,8 +73,8 @@ def run(
 
     render(results, console)
     for name in ("report.html", "results.json"):
-        console.print(f"{name:13} {(work / name).absolute()}", highlight=False, soft_wrap=True)
-    console.print(f"browse it     nullspace ui {work}", highlight=False, soft_wrap=True)
+        progress.say(f"{name:13} {(work / name).absolute()}")
+    progress.say(f"browse it     nullspace ui {work}")
 
 
 @app.command()
@@ -123,7 +124,7 @@ def status(
         _print_json(said)
         return
     console = Console()
-    console.print(f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False)
+    console.print(f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True)
     for stage in said["stages"]:
         shards = f"{stage.get('shards')}/{stage.get('of') or '?'} shards"
         how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards

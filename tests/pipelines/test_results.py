@@ -26,7 +26,7 @@ RESULTS: dict[str, dict[str, Any]] = {
 
 
 def finished(**changed: dict[str, Any]) -> dict[str, Done]:
-    return {name: Done(Path("/work") / name, said, 1.0, False) for name, said in {**RESULTS, **changed}.items()}
+    return {name: Done(Path("/runs") / name, said, 1.0, False) for name, said in {**RESULTS, **changed}.items()}
 
 
 def test_a_models_results_have_the_promised_keys() -> None:
@@ -35,7 +35,7 @@ def test_a_models_results_have_the_promised_keys() -> None:
     assert found["model"]["preprocessing"]["input_size"] == [32, 32]
     assert {"patch_dim", "embed_dim", "rank", "nullity", "rtol"} <= set(found["kernel"])
     assert found["kernel"]["conditions"]["exact"]["max_abs_logit_change"] == 1e-4
-    assert found["noise"]["artifact"] == "/work/search/noise.safetensors"
+    assert found["noise"]["artifact"] == "/runs/search/noise.safetensors"
     assert (found["noise"]["registered_model"], found["noise"]["version"]) == ("mine", 3)
     assert set(found["noise"]["conditions"]) == {"learned", "permuted", "gaussian"}
     assert "split" not in found["noise"] and found["watermark"] == RESULTS["watermark"]

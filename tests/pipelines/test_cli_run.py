@@ -1,0 +1,256 @@
+"""The command line: help that teaches, JSON that is only JSON, and one line for everything better input cures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from pipelines import workfolder
+from pipelines.config import PipelineConfig
+from tests.pipelines.conftest import DemoRun
+from tests.pipelines.driver import STAGES, nullspace
+
+DIGITS = "nullspace_digits_vit"
+
+
+def plain(text: str) -> str:
+    """Help without its boxes and line ends."""
+    return " ".join(text.replace("│", " ").split())
+
+
+# ---- help --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "teaches"),
+    [
+        (
+            [],
+            ["run Run the whole pipeline", "kernel The exact nullspace", "status How far", "ui Open MLflow", "config"],
+        ),
+        (
+            ["run"],
+            ["--set KEY=VALUE", "The same command after a kill goes on", "Example: nullspace run demo", "--json"],
+        ),
+        (["kernel"], ["--random", "--weights", "Example: nullspace kernel vit_small_patch32_224 --random"]),
+        (["status"], ["Example: nullspace status runs/demo", "Work folder of a run"]),
+        (["config", "show"], ["every default filled in", "Example: nullspace config show demo --set search.trials=4"]),
+        (["ui"], ["Example: nullspace ui runs/demo", "--port"]),
+    ],
+    ids=lambda value: " ".join(value) or "nullspace" if isinstance(value, list) else None,
+)
+def test_help_teaches(command: list[str], teaches: list[str]) -> None:
+    answer = nullspace(*command, "--help")
+    assert answer.code == 0 and not answer.err
+    for words in teaches:
+        assert words in plain(answer.out)
+
+
+def test_a_command_that_is_not_there_says_where_help_is() -> None:
+    answer = nullspace("rum")
+    assert answer.code == 2 and "nullspace --help" in answer.err and "rum" in answer.err
+
+
+# ---- commands that only look -------------------------------------------------------------------------------------
+
+
+def test_kernel_of_a_random_model_as_json() -> None:
+    answer = nullspace("kernel", "vit_tiny_patch16_224", "--random", "--json")
+    said = json.loads(answer.out)
+    assert answer.code == 0 and not answer.err
+    assert (said["patch_dim"], said["embed_dim"], said["rank"], said["nullity"]) == (768, 192, 192, 576)
+
+
+def test_kernel_for_people_says_the_same() -> None:
+    lines = dict(line.split(None, 1) for line in nullspace("kernel", DIGITS).out.splitlines())
+    said = json.loads(nullspace("kernel", DIGITS, "--json").out)
+    assert lines.keys() == said.keys()
+    assert lines["nullity"] == "96" and lines["gap"].strip() == "-"
+
+
+def test_config_show_fills_in_defaults_and_takes_overrides() -> None:
+    shown = nullspace("config", "show", "demo", "--set", "search.trials=4")
+    said = yaml.safe_load(shown.out)
+    assert said["search"]["trials"] == 4 and said["search"]["batch_images"] > 0
+    assert PipelineConfig.model_validate(said).name == "demo"
+    assert json.loads(nullspace("config", "show", "demo", "--set", "search.trials=4", "--json").out) == said
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_status_of_a_finished_run(demo_run: DemoRun) -> None:
+    said = json.loads(nullspace("status", str(demo_run.work), "--json").out)
+    assert said["experiment"] == "demo" and said["state"] == "finished"
+    assert said["run_id"] == demo_run.results["run"]["run_id"]
+    assert sorted(stage["stage"].partition("--")[0] for stage in said["stages"]) == sorted(STAGES)
+    assert {stage["state"] for stage in said["stages"]} == {"done"}
+    assert all(Path(said[name]).is_file() for name in ("report.html", "results.json"))
+    text = nullspace("status", str(demo_run.work)).out
+    assert text.startswith("demo: finished") and text.count("  done ") == len(STAGES)
+
+
+# ---- errors ------------------------------------------------------------------------------------------------------
+
+
+def wrong(folder: Path, content: bytes | dict[str, torch.Tensor] | None, name: str = "w.safetensors") -> str:
+    """Path of a weights file with this content, or of none."""
+    if isinstance(content, dict):
+        save_file(content, folder / name)
+    elif content is not None:
+        (folder / name).write_bytes(content)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("vit_tiny_patch16_225", "did you mean vit_tiny_patch16_224"),
+        ("resnet18", "expected a model with a patch embedding, got ResNet"),
+    ],
+)
+def test_models_that_are_not_there_or_cannot_be_cut(tmp_path: Path, model: str, expected: str) -> None:
+    for answer in (
+        nullspace("kernel", model, "--random"),
+        run(tmp_path, f"models.0.name={model}", "models.0.weights=random"),
+    ):
+        assert answer.is_one_error and expected in answer.err
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "expected a weights file"),
+        (b"", "is not a readable safetensors file"),
+        (b"no weights at all", "is not a readable safetensors file"),
+        ({"head.weight": torch.zeros(3)}, "expected"),
+        ({"stranger": torch.zeros(3)}, "expected"),
+    ],
+    ids=["missing", "empty", "text", "other shapes", "other names"],
+)
+def test_wrong_weights_files(tmp_path: Path, content: bytes | dict[str, torch.Tensor] | None, expected: str) -> None:
+    file = wrong(tmp_path, content)
+    answer = nullspace("kernel", DIGITS, "--weights", file)
+    assert answer.is_one_error and expected in answer.err
+    again = run(tmp_path, f"models.0.weights={file}")
+    assert again.is_one_error and again.err == answer.err, "both commands say the same"
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    torch.save({"head.weight": Bomb(str(marker))}, tmp_path / "w.pth")
+    answer = nullspace("kernel", DIGITS, "--weights", str(tmp_path / "w.pth"))
+    assert answer.is_one_error and not marker.exists()
+
+
+class Bomb:
+    """Its unpickling writes a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_weights_and_random_exclude_each_other() -> None:
+    answer = nullspace("kernel", DIGITS, "--random", "--weights", "w.safetensors")
+    assert answer.is_one_error and "exclude each other" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("serch.trials=3", "serch: unknown key; did you mean 'search'?"),
+        ("search.trails=3", "search.trails: unknown key; did you mean 'trials'?"),
+        ("search.trials=many", "search.trials: "),
+        ("search.trials=0", "search.trials: "),
+        ("search.steps=[9,3]", "search.steps: expected [low, high]"),
+        ("models=[]", "models: "),
+        ("search.trials", "expected key=value"),
+        ("models.7.weights=random", "there is no 'models.7.weights'"),
+    ],
+)
+def test_wrong_configs(tmp_path: Path, override: str, expected: str) -> None:
+    for answer in (run(tmp_path, override), nullspace("config", "show", "demo", "--set", override)):
+        assert answer.is_one_error and expected in answer.err
+    assert not (tmp_path / "work").exists(), "refused before anything is made"
+
+
+def test_a_config_that_is_not_there() -> None:
+    answer = nullspace("run", "dmo")
+    assert answer.is_one_error and "shipped are: deit_tiny, demo, imagenet" in answer.err
+
+
+def test_no_such_device(tmp_path: Path) -> None:
+    answer = run(tmp_path, arguments=("--device", "gpu"))
+    assert answer.is_one_error and "gpu" in answer.err
+
+
+@pytest.mark.parametrize("kind", ["auto", "folder", "unlabelled", "csv", "parquet"])
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "empty"])
+def test_no_images(tmp_path: Path, kind: str, there: bool) -> None:
+    images = tmp_path / "images"
+    if there:
+        images.mkdir()
+    answer = run(tmp_path, f"source={{kind: {kind}, path: {images}}}")
+    assert answer.is_one_error and str(images) in answer.err
+
+
+def test_a_work_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    answer = nullspace("run", "demo", "--workdir", str(tmp_path / "file" / "work"))
+    assert answer.is_one_error and "cannot write to the work folder" in answer.err and "--workdir" in answer.err
+
+
+def test_status_and_ui_of_a_folder_where_nothing_ran(tmp_path: Path) -> None:
+    for command in ("status", "ui"):
+        answer = nullspace(command, str(tmp_path))
+        assert answer.is_one_error and str(tmp_path) in answer.err
+
+
+def test_an_error_in_color_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert nullspace("status", str(tmp_path)).err.startswith("\x1b[31merror: ")
+
+
+# ---- images that cannot be read: found by the workers, told like any other error -----------------------------------
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One Ray for the runs below; a run that finds one uses it and leaves it."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=150 * 1024**2)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("good", [0, 3])
+def test_too_many_broken_images(ray_here: None, tmp_path: Path, good: int) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(good):
+        Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(images / f"{number}.png")
+    for number in range(2):
+        (images / f"broken-{number}.png").write_bytes(b"\x89PNG no more")
+    answer = run(tmp_path, f"source={{path: {images}}}", arguments=("--json",))
+    assert answer.code == 1 and not answer.out and "Traceback" not in answer.err
+    (error,) = [line for line in answer.err.splitlines() if line.startswith("error: ")]
+    assert f"2 of {2 + good} images cannot be read" in error and "ingest.max_error_fraction" in error
+    said = workfolder.read_run(tmp_path / "work")
+    assert said is not None and said["state"] == "failed"
+
+
+def run(folder: Path, *overrides: str, arguments: tuple[str, ...] = ()):
+    sets = [word for override in overrides for word in ("--set", override)]
+    return nullspace("run", "demo", "--workdir", str(folder / "work"), *sets, *arguments)
