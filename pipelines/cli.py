@@ -124,7 +124,9 @@ def status(
         _print_json(said)
         return
     console = Console()
-    console.print(f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True)
+    console.print(
+        f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True
+    )
     for stage in said["stages"]:
         shards = f"{stage.get('shards')}/{stage.get('of') or '?'} shards"
         how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 @contextmanager
@@ -23,6 +26,13 @@ def written_aside(target: Path) -> Iterator[Path]:
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def sweep(files: Iterable[Path]) -> None:
+    """Of these files, remove those that a kill left while they were written aside."""
+    for file in files:
+        if _ASIDE.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import StageError
-from pipelines.files import read_json, write_json
+from pipelines.files import read_json, sweep, write_json
 from pipelines.progress import Progress
 
 RECORD = "stage.json"
@@ -102,6 +102,7 @@ def do_stage(stage: Stage, work: Path, inputs: Mapping[str, Done], progress: Pro
         "seconds": round(seconds, 3),
         "result": result,
     }
+    sweep(partial.rglob(".*"))
     write_json(partial / RECORD, record)
     if folder.exists():  # a folder without a record: half removed by hand
         shutil.rmtree(folder)

@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.config import PipelineConfig
 from pipelines.errors import WorkdirError
-from pipelines.files import read_json, write_json, write_text
+from pipelines.files import read_json, sweep, write_json, write_text
 
 RUN = "run.json"
 _ATTEMPTS = 3
@@ -32,6 +32,7 @@ def opened(work: Path, config: PipelineConfig) -> Iterator[None]:
     with lock:
         _lock(lock, work)
         _check_owner(work, config.name)
+        sweep(work.glob(".*"))
         write_text(work / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         yield
 
