@@ -32,6 +32,10 @@ SMALL = {
     "search.learn_images": "40",
     "search.validation_images": "20",
 }
+ROWS = "*-*.parquet"
+UNDER_WAY = {  # what shows that a stage has done a part of its work; the others are over too soon
+    "ingest": ROWS, "reference": ROWS, "search": "tune/*/checkpoint_*/state.json", "evaluate": ROWS, "watermark": ROWS,
+}  # fmt: skip
 STAGES = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "report")
 
 

@@ -36,7 +36,7 @@ def test_a_run_on_several_nodes_uses_them_and_finds_the_same(
 ) -> None:
     heads = {raylet_of(node) for node in [cluster.head_node]}
     workers = {raylet_of(node) for node in cluster.worker_nodes}
-    with Driver(tmp_path / "work", "--address", cluster.address) as driver:
+    with Driver(tmp_path / "work", "--address", str(cluster.address)) as driver:
         seen: set[int] = set()
 
         def worked_everywhere() -> bool:

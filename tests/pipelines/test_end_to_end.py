@@ -115,11 +115,11 @@ def test_figures_of_conditions_are_those_of_their_rows(demo_run: DemoRun) -> Non
         check_outcome(value, own)
 
 
-def check_outcome(said: dict[str, Any], rows: pd.DataFrame) -> None:
+def check_outcome(said: dict[str, Any], rows: Any) -> None:
     assert said["n"] == len(rows)
     assert said["agreement"] == rows["agree"].mean()
     assert np.all(rows["agree"] == (rows["prediction_clean"] == rows["prediction_noised"]))
-    assert said["agreement_ci"] == pytest.approx(wilson(rows["agree"].sum(), len(rows)), abs=1e-9)
+    assert said["agreement_ci"] == pytest.approx(wilson(int(rows["agree"].sum()), len(rows)), abs=1e-9)
     for what in ("features", "logits", "probabilities"):
         column = {"features": "feature", "logits": "logit", "probabilities": "probability"}[what]
         values = rows[f"squared_{column}_change"].astype(np.float64)
