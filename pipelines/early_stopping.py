@@ -20,7 +20,7 @@ class ResumableASHA(ASHAScheduler):
         super().on_trial_add(tune_controller, trial)
         bracket = self._trial_info[trial.trial_id]
         for result in _reported(trial):
-            bracket.on_result(trial, result[str(self._time_attr)], self._metric_op * result[self._metric])
+            bracket.on_result(trial, result[self._time_attr], self._metric_op * result[str(self._metric)])
 
 
 def _reported(trial: Trial) -> Iterator[dict[str, Any]]:

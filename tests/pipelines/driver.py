@@ -88,16 +88,18 @@ class Driver:
 
     def until(self, happened: Callable[[], object], what: str, seconds: float = 180) -> None:
         """Wait until something happened, closely enough to stop the driver in the middle of it."""
-        wait_until(happened, f"{what}; it said:\n{self.said}", seconds, alive=lambda: self.process.poll() is None)
+        try:
+            wait_until(happened, what, seconds, alive=lambda: self.process.poll() is None)
+        except AssertionError as error:
+            error.add_note(f"it said:\n{self.said}")
+            raise
 
     def until_stage(self, stage: str) -> None:
         """Wait until a stage is under way: one that works through shards has written rows, the search a checkpoint."""
         self.until(lambda: f"running  {stage}" in self.said, f"{stage} begins")
-        signs = dict.fromkeys(("ingest", "reference", "evaluate", "watermark"), "*-*.parquet")
-        signs["search"] = "tune/*/checkpoint_*/state.json"
-        if stage in signs:
+        if stage in UNDER_WAY:
             found = self.work / "stages"
-            pattern = f"{stage}-*.partial/{signs[stage]}"
+            pattern = f"{stage}-*.partial/{UNDER_WAY[stage]}"
             self.until(lambda: f"done     {stage}" in self.said or [*found.glob(pattern)], f"{stage} is under way")
 
     def kill(self) -> None:
