@@ -1,0 +1,72 @@
+"""Where noise learning may begin: directions that a model feels least, read off its `SensitivitySpectrum`.
+
+Directions of single images do not carry over to others, sums over tokens do: on deit_tiny, 100 images, the top 64
+directions hold 1 % of the sensitivity of other images, while noise in the 4 least sensitive channel directions leaves
+54 % of predictions unchanged at relative norm 1 where Gaussian noise leaves 6 %.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nullspace.errors import NullspaceError
+from nullspace.geometry import check_token_norm
+from nullspace.spectrum import SensitivitySpectrum
+
+Start = Literal["channels", "kronecker", "complement"]
+FLOOR = 1e-6  # of the mean eigenvalue: what is smaller is rounding, and would get all of the noise
+
+
+def least_sensitive_start(
+    spectrum: SensitivitySpectrum,
+    relative_norm: float,
+    token_norm: float,
+    generator: torch.Generator,
+    *,
+    how: Start = "channels",
+    rank: int = 4,
+) -> Tensor:
+    """Random noise (N,D) where the model feels little, every token of norm relative_norm * token_norm, without shift.
+
+    "channels": each token a random combination of the `rank` least sensitive channel directions. "kronecker": normal
+    noise with covariance (T ⊗ C)^-1, with T and C the token and channel sums of G. "complement": `spectrum.sample`.
+    """
+    check_token_norm(token_norm)
+    count, dim = spectrum.eigenvectors.shape[1:]
+    if how == "complement":
+        return spectrum.sample(relative_norm, token_norm, generator).noise
+    if how == "channels":
+        if not 1 <= rank <= dim:
+            raise NullspaceError(f"expected 1 <= rank <= D = {dim}, got {rank}")
+        _, directions = channel_directions(spectrum)
+        drawn = torch.randn(count, rank, generator=generator, dtype=torch.float64) @ directions[:rank]
+    elif how == "kronecker":
+        drawn = torch.randn(count, dim, generator=generator, dtype=torch.float64)
+        drawn = _inverse_root(spectrum.tokens) @ drawn @ _inverse_root(spectrum.channels)
+    else:
+        raise NullspaceError(f'expected how "channels", "kronecker" or "complement", got {how!r}')
+    return spectrum.held(drawn, relative_norm * token_norm).float()
+
+
+def channel_directions(spectrum: SensitivitySpectrum) -> tuple[Tensor, Tensor]:
+    """Sensitivity of channel directions (D,), rising, and the directions as rows (D,D): eigenpairs of the token sum.
+
+    Of a shift invariant model (1,…,1) comes last, with value 0: it is no direction to put noise in.
+    """
+    channels = spectrum.channels.double()
+    if not spectrum.shift_invariant:
+        values, vectors = torch.linalg.eigh(channels)
+        return values, vectors.T
+    dim = len(channels)
+    shift = torch.full((dim, dim), 1 / dim, dtype=torch.float64)
+    beyond = 2 * float(channels.diagonal().sum()) + 1
+    values, vectors = torch.linalg.eigh(channels + beyond * shift)
+    return torch.cat([values[:-1], values.new_zeros(1)]), vectors.T
+
+
+def _inverse_root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance.double())
+    return (vectors * values.clamp_min(FLOOR * float(values.mean())).rsqrt()) @ vectors.T
