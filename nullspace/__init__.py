@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from nullspace.errors import NullspaceError
     from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
     from nullspace.preprocessing import Preprocessing
-    from nullspace.shift import ShiftTest, shift_test
+    from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
+    from nullspace.shift_lift import ShiftLift, shift_lift
     from nullspace.vit import Outputs, SplitViT
 
 __all__ = [
@@ -24,11 +25,15 @@ __all__ = [
     "Outputs",
     "PatchKernel",
     "Preprocessing",
+    "ShiftLift",
     "ShiftTest",
     "SplitViT",
     "choose_device",
+    "exact_kernel",
     "kernel_of",
     "patch_kernel",
+    "projection_shift_test",
+    "shift_lift",
     "shift_test",
 ]
 
@@ -38,11 +43,15 @@ _ROOMS = {
     "Outputs": "vit",
     "PatchKernel": "kernel",
     "Preprocessing": "preprocessing",
+    "ShiftLift": "shift_lift",
     "ShiftTest": "shift",
     "SplitViT": "vit",
     "choose_device": "device",
+    "exact_kernel": "shift",
     "kernel_of": "kernel",
     "patch_kernel": "kernel",
+    "projection_shift_test": "shift",
+    "shift_lift": "shift_lift",
     "shift_test": "shift",
 }
 

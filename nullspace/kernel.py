@@ -3,6 +3,10 @@
 A = W·diag(1/std) takes a pixel patch (3p²) to a token (D), W being the convolution's weight; mean and bias cancel in
 differences. Adding anything of ker A to a patch leaves its token, and so the whole model, as it was. The three colours
 are taken jointly: per channel most of the kernel is missed.
+
+Where the model ignores c·(1,…,1) added to the convolution's output (`exact_kernel` measures it), everything that A maps
+to a multiple of (1,…,1) is as invisible. That is ker (I - 11ᵀ/D)A, one dimension more whenever (1,…,1) is in the range
+of A: also square patch embeddings of full rank, as of vit_base_patch16, then have a kernel.
 """
 
 from __future__ import annotations
@@ -16,16 +20,20 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.row_space import row_space
 from nullspace.vit import SplitViT
 
 
 @dataclass(frozen=True, eq=False)
 class PatchKernel:
-    """ker A with the evidence for its dimension.
+    """ker A, or ker (I - 11ᵀ/D)A with `modulo_shift`, and the evidence for its dimension.
 
-    `rank` counts the `singular_values` of A above `tolerance` = rtol·sigma_max; `gap` is sigma_rank/sigma_(rank+1):
+    `rank` counts the `singular_values` above `tolerance` = rtol·sigma_max(A); `gap` is sigma_rank/sigma_(rank+1):
     how clear-cut that count is, None when no singular value (or every one) was left out, infinite when the next is 0.
     `row_space` (3p²,rank) is an orthonormal basis of the complement, `std` (3p²,) the pixel scale of every entry.
+
+    Modulo the shift the singular values are those on the D-1 directions orthogonal to (1,…,1), whose own zero is not
+    listed, and tolerance is relative to the larger of their sigma_max and |Aᵀ1|/√D, which is sigma_max(A) within √2.
     """
 
     patch_dim: int
@@ -38,6 +46,7 @@ class PatchKernel:
     singular_values: Tensor
     row_space: Tensor
     std: Tensor
+    modulo_shift: bool = False
 
     @property
     def is_trivial(self) -> bool:
@@ -70,6 +79,11 @@ class PatchKernel:
             raise NullspaceError(
                 f"the patch embedding maps {self.patch_dim} numbers to {self.embed_dim} with rank {self.rank}: its "
                 "kernel is zero and nothing can be sampled; choose a model with a smaller embedding or larger patches"
+                + (
+                    ""
+                    if self.modulo_shift
+                    else ", or use exact_kernel, which adds the shift where the model ignores it"
+                )
             )
         if not (math.isfinite(rms) and rms > 0) or count < 0:
             raise NullspaceError(f"expected rms > 0 and count >= 0, got rms {rms} and count {count}")
@@ -92,6 +106,7 @@ class PatchKernel:
             "embed_dim": self.embed_dim,
             "rank": self.rank,
             "nullity": self.nullity,
+            "modulo_shift": self.modulo_shift,
             "rtol": self.rtol,
             "tolerance": self.tolerance,
             "gap": self.gap if self.gap is not None and math.isfinite(self.gap) else None,
@@ -106,39 +121,58 @@ class PatchKernel:
             )
 
 
-def patch_kernel(model: SplitViT, *, rtol: float | None = None) -> PatchKernel:
-    """The kernel of a model's patch embedding; raises CannotCutError when that is not one convolution on patches."""
-    return kernel_of(model.patch_projection.weight, model.preprocessing.std, rtol=rtol)
+def patch_kernel(model: SplitViT, *, rtol: float | None = None, modulo_shift: bool = False) -> PatchKernel:
+    """The kernel of a model's patch embedding; raises CannotCutError when that is not one convolution on patches.
+
+    `modulo_shift` is right only for models measured to ignore shifts: `exact_kernel` measures and decides.
+    """
+    weight, std = model.patch_projection.weight, model.preprocessing.std
+    return kernel_of(weight, std, rtol=rtol, modulo_shift=modulo_shift)
 
 
-def kernel_of(weight: Tensor, std: Sequence[float] | Tensor, *, rtol: float | None = None) -> PatchKernel:
+def kernel_of(
+    weight: Tensor, std: Sequence[float] | Tensor, *, rtol: float | None = None, modulo_shift: bool = False
+) -> PatchKernel:
     """The kernel of A = W·diag(1/std), W being `weight` (D,3,p,p) or (D,3p²) and `std` the three channels' scale.
 
     In float64 on the CPU; `rtol` defaults to max(D,3p²)·eps(float64). In float32 the usual default calls
-    well-conditioned square matrices singular. Equivalent to scipy.linalg.null_space, which returns a basis instead.
+    well-conditioned square matrices singular. Equivalent to scipy.linalg.null_space of A, or of (I - 11ᵀ/D)A with
+    `modulo_shift`, which returns a basis instead.
     """
-    matrix, scale = _scaled(weight, std)
+    matrix, scale = scaled_weight(weight, std)
     rtol = max(matrix.shape) * torch.finfo(torch.float64).eps if rtol is None else float(rtol)
     if not 0 <= rtol < 1:
         raise NullspaceError(f"expected rtol in [0,1), relative to the largest singular value, got {rtol}")
-    sigma = torch.linalg.svdvals(matrix)
-    tolerance = rtol * float(sigma[0])
-    rank = int((sigma > tolerance).sum())
+    seen, removed = across_shift(matrix) if modulo_shift else (matrix, 0.0)
+    found = row_space(seen, rtol, at_least=removed)
     return PatchKernel(
         patch_dim=matrix.shape[1],
         embed_dim=matrix.shape[0],
-        rank=rank,
-        nullity=matrix.shape[1] - rank,
+        rank=found.rank,
+        nullity=matrix.shape[1] - found.rank,
         rtol=rtol,
-        tolerance=tolerance,
-        gap=_gap(sigma, rank),
-        singular_values=sigma,
-        row_space=_row_space(matrix, rank),
+        tolerance=found.tolerance,
+        gap=found.gap,
+        singular_values=found.singular_values,
+        row_space=found.basis,
         std=scale,
+        modulo_shift=modulo_shift,
     )
 
 
-def _scaled(weight: Tensor, std: Sequence[float] | Tensor) -> tuple[Tensor, Tensor]:
+def across_shift(matrix: Tensor) -> tuple[Tensor, float]:
+    """The columns of `matrix` (D,n) in D-1 orthonormal coordinates orthogonal to (1,…,1), and the norm of the rest.
+
+    A Householder reflection takes (1,…,1)/√D to the first axis, which is dropped: same kernel and singular values as
+    the centred matrix (I - 11ᵀ/D)A, without the singular value of the size of rounding that centring leaves behind.
+    """
+    root = math.sqrt(matrix.shape[0])
+    along = matrix.sum(dim=0) / root
+    rest = matrix[1:] - (along - matrix[0]) / (root - 1) if len(matrix) > 1 else matrix[:0]
+    return rest, float(along.norm())
+
+
+def scaled_weight(weight: Tensor, std: Sequence[float] | Tensor) -> tuple[Tensor, Tensor]:
     """A (D,3p²) and the std of every patch entry (3p²,), both float64 on the CPU."""
     matrix = weight.detach().to("cpu", torch.float64)
     if matrix.ndim not in (2, 4) or 0 in matrix.shape or (matrix.ndim == 4 and matrix.shape[1] != 3):
@@ -159,20 +193,3 @@ def _scaled(weight: Tensor, std: Sequence[float] | Tensor) -> tuple[Tensor, Tens
         )
     scale = channels.repeat_interleave(matrix.shape[1] // 3)
     return matrix / scale, scale
-
-
-def _gap(sigma: Tensor, rank: int) -> float | None:
-    if rank == 0 or rank == len(sigma):
-        return None
-    following = float(sigma[rank])
-    return float(sigma[rank - 1]) / following if following else math.inf
-
-
-def _row_space(matrix: Tensor, rank: int) -> Tensor:
-    """Orthonormal basis (n,rank) of the rows of `matrix` (m,n)."""
-    m, n = matrix.shape
-    if rank == n:
-        return torch.eye(n, dtype=torch.float64)
-    if rank == m:  # a thin QR: many times faster than an SVD with vectors, and no (n,nullity) basis is formed
-        return torch.linalg.qr(matrix.T, mode="reduced").Q
-    return torch.linalg.svd(matrix, full_matrices=False).Vh[:rank].T.contiguous()

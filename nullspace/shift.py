@@ -2,6 +2,9 @@
 
 Such an encoder reads its residual stream through LayerNorms only, and LayerNorm removes the mean, so a different c for
 every token changes nothing. Whether a model is of this kind is measured here, never concluded from its name.
+
+Where a LayerNorm follows the patch embedding's convolution (swin), the shift is ignored one step earlier, and so by
+every encoder: `projection_shift_test` adds it to the convolution's output, which is what the exact kernel needs.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nullspace.errors import NullspaceError
 from nullspace.geometry import mean_token_norm, remove_shift
+from nullspace.kernel import PatchKernel, patch_kernel
 from nullspace.vit import SplitViT
 
 SHIFT_THRESHOLD = 1e-3
@@ -55,10 +59,68 @@ def shift_test(model: SplitViT, images_or_tokens: Tensor, *, relative_shift: flo
     tokens = model.tokens(images_or_tokens) if images_or_tokens.ndim == 4 else images_or_tokens
     length = relative_shift * mean_token_norm(tokens)
     clean = model.logits_from_tokens(tokens)
-    shift, control = (
+    changes = [
         float((model.logits_from_tokens(tokens + (length * unit).to(tokens)) - clean).abs().max())
         for unit in _directions(tokens.shape[1], tokens.shape[2], seed)
-    )
+    ]
+    return _judged(changes, relative_shift)
+
+
+@torch.no_grad()
+def projection_shift_test(model: SplitViT, images: Tensor, *, relative_shift: float = 10.0, seed: int = 0) -> ShiftTest:
+    """`shift_test` on the output of the patch embedding's convolution, before a norm the stem may have.
+
+    Images (B,3,H,W) in [0,1]. Equal to `shift_test` where the stem is nothing but the convolution. Raises
+    CannotCutError when the stem is not one convolution on patches.
+    """
+    if images.ndim != 4 or relative_shift <= 0:
+        raise NullspaceError(
+            f"expected images (B,3,H,W) and relative_shift > 0, got shape {tuple(images.shape)} and {relative_shift}"
+        )
+    convolution = model.patch_projection
+    clean, raw = _logits_and_output(model, convolution, images)  # (B,K) and (B,D,gh,gw)
+    length = relative_shift * mean_token_norm(raw.flatten(2).transpose(1, 2))
+    changes: list[float] = []
+    for unit in _directions(raw.shape[2] * raw.shape[3], raw.shape[1], seed):
+        moved = raw + (length * unit.T.unflatten(1, raw.shape[2:])).to(raw)
+        changes.append(float((_logits_and_output(model, convolution, images, moved)[0] - clean).abs().max()))
+    return _judged(changes, relative_shift)
+
+
+def exact_kernel(
+    model: SplitViT, images: Tensor | None = None, *, rtol: float | None = None, seed: int = 0
+) -> PatchKernel:
+    """The whole exact kernel of a model: modulo the shift where `projection_shift_test` finds it ignored.
+
+    `images` (B,3,H,W) in [0,1] are what is measured on; by default two of uniform noise by `seed`. The answer's
+    `modulo_shift` says what was found.
+    """
+    if images is None:
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.rand(2, 3, *model.preprocessing.input_size, generator=generator)
+    measured = projection_shift_test(model, images, seed=seed)
+    return patch_kernel(model, rtol=rtol, modulo_shift=measured.invariant)
+
+
+def _logits_and_output(
+    model: SplitViT, module: nn.Module, images: Tensor, instead: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits, and what `module` gave on the way; with `instead` that is passed on in its place."""
+    outputs: list[Tensor] = []
+
+    def see(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor | None:
+        outputs.append(output)
+        return instead
+
+    hook = module.register_forward_hook(see)
+    try:
+        return model(images), outputs[0]
+    finally:
+        hook.remove()
+
+
+def _judged(changes: list[float], relative_shift: float) -> ShiftTest:
+    shift, control = changes
     return ShiftTest(
         invariant=control > 0 and shift <= SHIFT_THRESHOLD * control,
         relative_shift=relative_shift,
