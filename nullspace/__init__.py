@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
     from nullspace.preprocessing import Preprocessing
     from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
-    from nullspace.shift_lift import ShiftLift, shift_lift
+    from nullspace.shift_pixels import ShiftLift, shift_lift
     from nullspace.vit import Outputs, SplitViT
 
 __all__ = [
@@ -43,7 +43,7 @@ _ROOMS = {
     "Outputs": "vit",
     "PatchKernel": "kernel",
     "Preprocessing": "preprocessing",
-    "ShiftLift": "shift_lift",
+    "ShiftLift": "shift_pixels",
     "ShiftTest": "shift",
     "SplitViT": "vit",
     "choose_device": "device",
@@ -51,7 +51,7 @@ _ROOMS = {
     "kernel_of": "kernel",
     "patch_kernel": "kernel",
     "projection_shift_test": "shift",
-    "shift_lift": "shift_lift",
+    "shift_lift": "shift_pixels",
     "shift_test": "shift",
 }
 

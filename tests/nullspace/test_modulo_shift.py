@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nullspace.errors import CannotCutError, NullspaceError
 from nullspace.kernel import PatchKernel, across_shift, kernel_of, patch_kernel
 from nullspace.shift import exact_kernel, projection_shift_test, shift_test
-from nullspace.shift_lift import shift_lift, shift_lift_of
+from nullspace.shift_pixels import shift_lift, shift_lift_of
 from nullspace.vit import SplitViT
 
 STD = (0.229, 0.224, 0.225)
