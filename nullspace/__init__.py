@@ -11,48 +11,77 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nullspace.artifact import NullNoise
+    from nullspace.closure import additivity, agreement_by_norm, scaling_curve, transfer
     from nullspace.device import choose_device
     from nullspace.errors import NullspaceError
     from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
+    from nullspace.nullness import Evidence, HeldOut, evidence, measure_nullness
     from nullspace.preprocessing import Preprocessing
     from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
     from nullspace.shift_pixels import ShiftLift, shift_lift
+    from nullspace.spectrum import SensitivitySpectrum
+    from nullspace.starts import least_sensitive_start
+    from nullspace.subspace import captured_elsewhere, sensitivity_spectrum
     from nullspace.vit import Outputs, SplitViT
 
 __all__ = [
+    "Evidence",
+    "HeldOut",
     "NullNoise",
     "NullspaceError",
     "Outputs",
     "PatchKernel",
     "Preprocessing",
+    "SensitivitySpectrum",
     "ShiftLift",
     "ShiftTest",
     "SplitViT",
+    "additivity",
+    "agreement_by_norm",
+    "captured_elsewhere",
     "choose_device",
+    "evidence",
     "exact_kernel",
     "kernel_of",
+    "least_sensitive_start",
+    "measure_nullness",
     "patch_kernel",
     "projection_shift_test",
+    "scaling_curve",
+    "sensitivity_spectrum",
     "shift_lift",
     "shift_test",
+    "transfer",
 ]
 
 _ROOMS = {
+    "Evidence": "nullness",
+    "HeldOut": "nullness",
     "NullNoise": "artifact",
     "NullspaceError": "errors",
     "Outputs": "vit",
     "PatchKernel": "kernel",
     "Preprocessing": "preprocessing",
+    "SensitivitySpectrum": "spectrum",
     "ShiftLift": "shift_pixels",
     "ShiftTest": "shift",
     "SplitViT": "vit",
+    "additivity": "closure",
+    "agreement_by_norm": "closure",
+    "captured_elsewhere": "subspace",
     "choose_device": "device",
+    "evidence": "nullness",
     "exact_kernel": "shift",
     "kernel_of": "kernel",
+    "least_sensitive_start": "starts",
+    "measure_nullness": "nullness",
     "patch_kernel": "kernel",
     "projection_shift_test": "shift",
+    "scaling_curve": "closure",
+    "sensitivity_spectrum": "subspace",
     "shift_lift": "shift_pixels",
     "shift_test": "shift",
+    "transfer": "closure",
 }
 
 

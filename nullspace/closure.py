@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from nullspace.controls import gaussian
 from nullspace.errors import NullspaceError
 from nullspace.geometry import hold_token_norm, token_norms
-from nullspace.nullness import CONTROLS, Evidence, HeldOut, control, evidence, is_null_exactly, nullness
+from nullspace.nullness import CONTROLS, Evidence, HeldOut, control, evidence, is_null_exactly, measure_nullness
 from nullspace.spectrum import SensitivitySpectrum
 
 SCALES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -53,18 +54,17 @@ def transfer(
     draws: int = 1,
     seed: int = 0,
 ) -> list[Evidence]:
-    """`nullness` of every noise (N,D), e.g. one per seed, on every set of images or model of equal shape.
+    """`measure_nullness` of every noise (N,D), e.g. one per seed, on every set of images or model of equal shape.
 
     The rows' `details` say which ("noise", "on"). With `relative_norm` every token is held to it in the unit of each
     `HeldOut`, as models differ in their token norms; without, the noise is added as it is.
     """
-    rows = []
+    rows: list[Evidence] = []
     for place, held_out in held_outs.items():
         for name, noise in noises.items():
             v = noise if relative_norm is None else _held_to(held_out, noise, relative_norm)
-            for row in nullness(held_out, v, draws=draws, seed=seed):
-                row.details.update({"noise": name, "on": place})
-                rows.append(row)
+            measured = measure_nullness(held_out, v, draws=draws, seed=seed)
+            rows += [replace(row, details={"noise": name, "on": place} | row.details) for row in measured]
     return rows
 
 

@@ -1,7 +1,7 @@
 """Evidence that noise is null on images it was not learned from, beside controls of equal norm for every token.
 
-`HeldOut` keeps such images' states and clean outputs, computed once; `evidence` measures one noise on them, `nullness`
-a learned one and its controls. Scaling, sums and transfer: `closure`.
+`HeldOut` keeps such images' states and clean outputs, computed once; `evidence` measures one noise on them,
+`measure_nullness` a learned one and its controls. Scaling, sums and transfer: `closure`.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def evidence(held_out: HeldOut, noise: Tensor, condition: str, **details: Any) -
     )
 
 
-def nullness(held_out: HeldOut, noise: Tensor, *, draws: int = 1, seed: int = 0) -> list[Evidence]:
+def measure_nullness(held_out: HeldOut, noise: Tensor, *, draws: int = 1, seed: int = 0) -> list[Evidence]:
     """Rows for learned noise (N,D) and for `draws` permuted and Gaussian controls each, of equal norm per token.
 
     Control number i is drawn with seed + i, which its row names. Noise that is all shift has no such control: it is

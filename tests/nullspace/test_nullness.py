@@ -13,7 +13,7 @@ from nullspace.closure import SCALES, additivity, agreement_by_norm, scaling_cur
 from nullspace.encoder import Encoder
 from nullspace.errors import NullspaceError
 from nullspace.geometry import hold_token_norm, mean_token_norm, token_norms
-from nullspace.nullness import Evidence, HeldOut, control, evidence, is_null_exactly, nullness
+from nullspace.nullness import Evidence, HeldOut, control, evidence, is_null_exactly, measure_nullness
 from nullspace.stability import outcomes, summarise
 from nullspace.subspace import sensitivity_spectrum
 from nullspace.vit import SplitViT
@@ -83,7 +83,7 @@ def test_shift_noise_is_null_scaled_and_added(model: SplitViT, injection: str) -
     held_out = held_out_of(model, injection)
     first, second = shift_of(held_out), shift_of(held_out, seed=3)
     assert is_null_exactly(held_out, first)
-    rows = [*nullness(held_out, first), *scaling_curve(held_out, first), *additivity(held_out, first, second)]
+    rows = [*measure_nullness(held_out, first), *scaling_curve(held_out, first), *additivity(held_out, first, second)]
     assert len(rows) == 1 + len(SCALES) + 4
     for row in rows:
         assert row.agreement == 1 and row.metrics["mse_logits"] < 1e-4, row
@@ -113,7 +113,7 @@ def test_controls_have_the_norm_of_every_token(held_out: HeldOut) -> None:
 
 
 def test_table_has_its_controls_at_equal_norm(held_out: HeldOut) -> None:
-    rows = nullness(held_out, noise_of(held_out), draws=3, seed=4)
+    rows = measure_nullness(held_out, noise_of(held_out), draws=3, seed=4)
     assert [row.condition for row in rows] == ["learned"] + ["permuted"] * 3 + ["gaussian"] * 3
     assert [row.details.get("seed") for row in rows] == [None, 4, 5, 6, 4, 5, 6]
     for row in rows:
@@ -122,11 +122,11 @@ def test_table_has_its_controls_at_equal_norm(held_out: HeldOut) -> None:
     assert json.loads(json.dumps(written, allow_nan=False)) == written
     assert {"condition", "effective_norm", "agreement_ci", "mse_features", "confidence_change_ci"} <= set(written[0])
     with pytest.raises(NullspaceError, match="draws >= 1, got 0"):
-        nullness(held_out, noise_of(held_out), draws=0)
+        measure_nullness(held_out, noise_of(held_out), draws=0)
 
 
 def test_noise_of_nothing_is_null_and_has_no_spread(held_out: HeldOut) -> None:
-    (row,) = nullness(held_out, torch.zeros(16, 24))
+    (row,) = measure_nullness(held_out, torch.zeros(16, 24))
     assert (row.agreement, row.norm, row.relative_norm, row.spread) == (1, 0, 0, 0)
 
 
