@@ -29,7 +29,7 @@ __all__ = [
     "sensitivity_spectrum",
 ]
 
-KEPT_ROWS = 512  # rows of J held at most beside a batch, or 4(k+oversampling): 0.3 GB for a model of base size
+KEPT_ROWS = 512  # directions that rows of J are compressed to, or 4(k+oversampling); at most twice as many are held
 _COLUMNS = 1 << 15  # of N·D multiplied in float64 at a time
 
 
@@ -139,7 +139,7 @@ class _Gathered:
 
     def __init__(self, shape: tuple[int, int], kept: int, shift_invariant: bool) -> None:
         self.shape, self.kept, self.shift_invariant = shape, kept, shift_invariant
-        self.rows = torch.empty(0, shape[0] * shape[1])
+        self._pieces: list[Tensor] = []  # joined when needed: joining at every batch would copy them all each time
         self.tokens: Any = 0.0
         self.channels: Any = 0.0
         self.energy, self.variance, self.n, self.drawn = 0.0, 0.0, 0, False
@@ -155,23 +155,30 @@ class _Gathered:
         precise = _precise(rows)
         self.tokens = self.tokens + torch.einsum("rtd,rsd->ts", precise, precise)
         self.channels = self.channels + torch.einsum("rtd,rte->de", precise, precise)
-        self.rows = torch.cat([self.rows.to(rows), rows.flatten(1)])
-        if len(self.rows) > 2 * self.kept:
+        self._pieces.append(rows.flatten(1))
+        if sum(map(len, self._pieces)) > 2 * self.kept:
             values, vectors = top_of_rows(self.rows, self.kept)
-            self.rows = vectors * values.sqrt().to(vectors).unsqueeze(1)
+            self._pieces = [vectors * values.sqrt().to(vectors).unsqueeze(1)]
+
+    @property
+    def rows(self) -> Tensor:
+        """Rows (r,N·D) whose outer products sum to n·G, but for what compressing them left out."""
+        self._pieces = [torch.cat(self._pieces)]
+        return self._pieces[0]
 
 
 def top_of_rows(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Largest eigenvalues (≤k,) of rowsᵀ·rows for rows (r,M), falling, and orthonormal eigenvectors (≤k,M).
 
-    By the r×r Gram matrix in float64; eigenvalues below the rounding of `rows` are left out.
+    By the r×r Gram matrix in float64; eigenvalues that are rounding, of the rows or of the matrix, are left out.
     """
     gram = torch.zeros(len(rows), len(rows), dtype=_precise(rows[:0]).dtype, device=rows.device)
     for part in rows.split(_COLUMNS, dim=1):
         gram += _precise(part) @ _precise(part).T
     values, left = torch.linalg.eigh(gram)
     values, left = values.flip(0)[:k], left.flip(1)[:, :k]
-    kept = values > len(rows) * torch.finfo(rows.dtype).eps * values[:1]
+    rounding = max(torch.finfo(rows.dtype).eps ** 2, torch.finfo(values.dtype).eps)
+    kept = values > max(len(rows), 16) * rounding * values[:1]
     values, left = values[kept], left[:, kept]
     return values, _orthonormal((left / values.sqrt()).T.to(rows) @ rows)
 
