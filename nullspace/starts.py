@@ -1,8 +1,8 @@
 """Where noise learning may begin: directions that a model feels least, read off its `SensitivitySpectrum`.
 
-Directions of single images do not carry over to others, sums over tokens do: on deit_tiny, 100 images, the top 64
-directions hold 1 % of the sensitivity of other images, while noise in the 4 least sensitive channel directions leaves
-54 % of predictions unchanged at relative norm 1 where Gaussian noise leaves 6 %.
+Directions of token noise do not carry over to other images, sums over tokens do. On deit_tiny the top 64 directions of
+50 images hold 86 % of their sensitivity and 1 % of that of 50 others; but noise in the 4 least sensitive channel
+directions of 100 images left 54 of 100 other predictions unchanged at relative norm 1, Gaussian noise 6.
 """
 
 from __future__ import annotations
