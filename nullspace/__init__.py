@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from nullspace.device import choose_device
     from nullspace.errors import NullspaceError
     from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
+    from nullspace.lift import Lift, PatchMap, SharedLift, lift_noise, lift_shared, map_of, patch_map
     from nullspace.nullness import Evidence, HeldOut, evidence, measure_nullness
     from nullspace.preprocessing import Preprocessing
+    from nullspace.rounding import Rounding, RoundingPlan, round_in_kernel, round_patches, rounding_plan
     from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
     from nullspace.shift_pixels import ShiftLift, shift_lift
     from nullspace.spectrum import SensitivitySpectrum
@@ -27,12 +29,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Evidence",
     "HeldOut",
+    "Lift",
     "NullNoise",
     "NullspaceError",
     "Outputs",
     "PatchKernel",
+    "PatchMap",
     "Preprocessing",
+    "Rounding",
+    "RoundingPlan",
     "SensitivitySpectrum",
+    "SharedLift",
     "ShiftLift",
     "ShiftTest",
     "SplitViT",
@@ -44,9 +51,16 @@ __all__ = [
     "exact_kernel",
     "kernel_of",
     "least_sensitive_start",
+    "lift_noise",
+    "lift_shared",
+    "map_of",
     "measure_nullness",
     "patch_kernel",
+    "patch_map",
     "projection_shift_test",
+    "round_in_kernel",
+    "round_patches",
+    "rounding_plan",
     "scaling_curve",
     "sensitivity_spectrum",
     "shift_lift",
@@ -57,12 +71,17 @@ __all__ = [
 _ROOMS = {
     "Evidence": "nullness",
     "HeldOut": "nullness",
+    "Lift": "lift",
     "NullNoise": "artifact",
     "NullspaceError": "errors",
     "Outputs": "vit",
     "PatchKernel": "kernel",
+    "PatchMap": "lift",
     "Preprocessing": "preprocessing",
+    "Rounding": "rounding",
+    "RoundingPlan": "rounding",
     "SensitivitySpectrum": "spectrum",
+    "SharedLift": "lift",
     "ShiftLift": "shift_pixels",
     "ShiftTest": "shift",
     "SplitViT": "vit",
@@ -74,9 +93,16 @@ _ROOMS = {
     "exact_kernel": "shift",
     "kernel_of": "kernel",
     "least_sensitive_start": "starts",
+    "lift_noise": "lift",
+    "lift_shared": "lift",
+    "map_of": "lift",
     "measure_nullness": "nullness",
     "patch_kernel": "kernel",
+    "patch_map": "lift",
     "projection_shift_test": "shift",
+    "round_in_kernel": "rounding",
+    "round_patches": "rounding",
+    "rounding_plan": "rounding",
     "scaling_curve": "closure",
     "sensitivity_spectrum": "subspace",
     "shift_lift": "shift_pixels",
