@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import socket
@@ -70,11 +71,18 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _host() -> dict[str, Any]:
     return {
         "name": socket.gethostname(),
-        "user": os.environ.get("USER") or os.environ.get("USERNAME") or "unknown",
+        "user": _user(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": _memory_gib(),
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"  # a container may run under a number that no account has
 
 
 def _memory_gib() -> float | None:

@@ -15,6 +15,7 @@ from pipelines.recording import numbers
 from pipelines.registry import record_vit, register_noise
 from pipelines.stages import Done
 from pipelines.tracking import Tracker
+from pipelines.wording import noise_sentence
 
 
 def publish(
@@ -32,8 +33,8 @@ def publish(
         num_classes=facts.num_classes,
         facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches},
     )
-    learned = done["evaluate"].result["noise"]["learned"]
-    metrics = {**dict(numbers(learned)), "relative_norm": done["search"].result["relative_norm"]}
+    searched, conditions = done["search"].result, done["evaluate"].result["noise"]
+    metrics = {**dict(numbers(conditions["learned"])), "relative_norm": searched["relative_norm"]}
     with tempfile.TemporaryDirectory() as folder:
         version = register_noise(
             tracker,
@@ -47,6 +48,8 @@ def publish(
             tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
             weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
             seed=facts.spec.seed,
+            settings={**searched["settings"], "best_trial": searched["best_trial"], "objective": searched["objective"]},
+            description=noise_sentence({**searched, "conditions": conditions}),
         )
     return {"registered_model": name, "version": version, "vit_model_id": vit}
 

@@ -21,7 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from pipelines import noise_model
 from pipelines.environment import installed_version
@@ -86,6 +86,8 @@ def register_noise(
     weights: str = "pretrained",
     seed: int = 0,
     model_args: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    description: str = "",
 ) -> str:
     """Register a noise file as a version of `registered_name` with alias `champion`; returns the version.
 
@@ -95,6 +97,8 @@ def register_noise(
         metrics: finite summaries shown on the logged model and on the run.
         weights: how the loaded model gets its weights without `weights_path`: "pretrained" or "random" (with `seed`).
         model_args: further arguments the model was made with.
+        settings: how the noise was found; parameters of the logged model.
+        description: Markdown on the pages of the version and of the logged model.
 
     The same noise file is registered once, so a resumed pipeline gets the version it made before.
     """
@@ -104,7 +108,12 @@ def register_noise(
     version = _find_version(tracker.client, registered_name, identity)
     if version is None:
         model = _find_model(tracker, identity) or tracker.client.create_logged_model(
-            tracker.experiment_id, _model_name(registered_name), run_id, identity, model_type="null-noise"
+            tracker.experiment_id,
+            _model_name(registered_name),
+            run_id,
+            {**identity, MLFLOW_RUN_NOTE: description},
+            flatten(settings or {}),
+            model_type="null-noise",
         )
         if model.status != LoggedModelStatus.READY:
             packed = {"noise": noise_path, **({"weights": weights_path} if weights_path else {})}
@@ -112,7 +121,8 @@ def register_noise(
             _upload_pyfunc(tracker.client, model, run_id, packed, input_size, config)
         _link_output(tracker.client, run_id, model.model_id)
         tracker.metrics(run_id, metrics, model_id=model.model_id)
-        version = _create_version(tracker.client, registered_name, model, run_id, {**flatten(tags), **identity})
+        marks = {**flatten(tags), **identity}
+        version = _create_version(tracker.client, registered_name, model, run_id, marks, description)
     tracker.client.set_registered_model_alias(registered_name, CHAMPION, version.version)
     return str(version.version)
 
@@ -186,7 +196,7 @@ def _find_version(client: MlflowClient, name: str, tags: Mapping[str, str]) -> M
 
 
 def _create_version(
-    client: MlflowClient, name: str, model: LoggedModel, run_id: str, tags: Mapping[str, str]
+    client: MlflowClient, name: str, model: LoggedModel, run_id: str, tags: Mapping[str, str], description: str
 ) -> ModelVersion:
     try:
         client.create_registered_model(name, description="Null noise of a Vision Transformer, loadable as a pyfunc.")
@@ -195,7 +205,9 @@ def _create_version(
             raise
     # Not "models:/<id>": without a server MLflow looks that up in the process-global store, not in this client's.
     marks = {**tags, LOGGED_MODEL: model.model_id}  # as a tag too: only some registries keep `model_id`
-    version = client.create_model_version(name, model.artifact_location, run_id, marks, model_id=model.model_id)
+    version = client.create_model_version(
+        name, model.artifact_location, run_id, marks, description=description or None, model_id=model.model_id
+    )
     # A server does this by itself; it makes the logged model's page lead to the version.
     known = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
     mark = {"name": name, "version": str(version.version)}

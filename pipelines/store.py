@@ -21,9 +21,6 @@ class TrackingError(NullspaceError):
     """The tracking store cannot be used: wrong URI, unreachable, not writable, or its experiment was deleted."""
 
 
-TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # or the pages open on those for chat models
-
-
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     """A client and the experiment's id; creates what is missing. Raises TrackingError with the remedy."""
     try:
@@ -79,4 +76,4 @@ def _open_experiment(uri: str, experiment: str, files: Path | None) -> tuple[Mlf
         return client, found.experiment_id
     # Without a location MLflow would put files into ./mlruns of whatever folder the process was started in.
     location = None if files is None else (files / uuid.uuid4().hex[:12]).as_uri()
-    return client, client.create_experiment(experiment, artifact_location=location, tags=TRAINING)
+    return client, client.create_experiment(experiment, artifact_location=location)

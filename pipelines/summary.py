@@ -1,4 +1,4 @@
-"""The results as tables for a terminal; plain ASCII text when the output goes to a file or a pipe."""
+"""The results as tables: for a terminal, plain ASCII text in a file or a pipe, and as Markdown for MLflow."""
 
 from __future__ import annotations
 
@@ -27,6 +27,27 @@ def render(results: Mapping[str, Any], console: Console) -> None:
         table = outcomes_table(model, plain=not console.is_terminal)
         if table.row_count:
             console.print(table)
+
+
+def as_markdown(results: Mapping[str, Any]) -> str:
+    """The same facts and tables as Markdown, controls in italics."""
+    return "\n\n".join(
+        part for label, model in (results.get("models") or {}).items() for part in _markdown_parts(label, model)
+    )
+
+
+def _markdown_parts(label: str, model: Mapping[str, Any]) -> Iterator[str]:
+    yield f"**{label}**"
+    yield "\n".join(f"- {' '.join(line.split())}" for line in facts(model))
+    rows = [[_cell(text, control) for text in row] for group in groups(model) for row, control in group]
+    if rows:
+        head = [[name.replace("\n", " ") for name in COLUMNS], [":--", *["--:"] * (len(COLUMNS) - 1)]]
+        yield "\n".join(f"| {' | '.join(cells)} |" for cells in (*head, *rows))
+
+
+def _cell(text: str, control: bool) -> str:
+    escaped = text.replace("|", "\\|")
+    return f"*{escaped}*" if control and text else escaped
 
 
 def facts(model: Mapping[str, Any]) -> Iterator[str]:

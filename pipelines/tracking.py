@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 
-from pipelines.ledger import NONFINITE, Ledger, as_text, flatten, in_chunks, is_finite, number, redact
+from pipelines.ledger import NONFINITE, Ledger, as_text, flatten, in_chunks, is_finite, number
 from pipelines.store import TrackingError, absolute_uri, open_store, search_all
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -153,11 +153,6 @@ class Tracker:
     def figure(self, run_id: str, figure: Any, file: str) -> None:
         """Store a matplotlib or plotly figure (`.png`, `.svg`, `.html`)."""
         self.client.log_figure(run_id, figure, file)
-
-    def run_url(self, run_id: str, server: str | None = None) -> str:
-        """Address of a run's page, on `server` (default: the tracking server, or where `nullspace ui` shows it)."""
-        own = redact(self.uri) if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{(server or own).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     # ---- inside --------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nullspace.errors import NullspaceError
 from pipelines import workfolder
 from pipelines.errors import WorkdirError
+
+# MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
+MODE = "workflowType=machine_learning"
 
 
 def serve(work: Path, host: str, port: int) -> int:
@@ -18,12 +23,23 @@ def serve(work: Path, host: str, port: int) -> int:
     if said is None:
         raise WorkdirError(f"{work} has no run to show; run one first, e.g. nullspace run demo")
     uri = said["tracking_uri"]
+    if uri.startswith("http"):
+        raise NullspaceError(f"this run is tracked by a server, which shows it itself: {run_page(uri, said)}")
     if not uri.startswith("sqlite:"):
-        raise NullspaceError(f"this run is tracked by a server, which shows it itself: {uri}")
-    print(f"MLflow on http://{host}:{port}/#/experiments (Ctrl-C ends it)", flush=True)
+        raise NullspaceError(f"expected a run tracked in SQLite or by a server, got {uri}; run `mlflow server` on it")
+    print(f"MLflow on {run_page(f'http://{host}:{port}', said)} (Ctrl-C ends it)", flush=True)
+    print("Its links may lead to pages for GenAI; 'Model training' at the top left, chosen once, stays.", flush=True)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
     command += ["--port", str(port), "--workers", "1"]
     try:
         return subprocess.run(command, env=os.environ, check=False).returncode
     except KeyboardInterrupt:
         return 0
+
+
+def run_page(server: str, said: Mapping[str, Any]) -> str:
+    """Address of the page of a run, from what run.json says of it; of the list of experiments where it says less."""
+    place = "experiments"
+    if "experiment_id" in said:
+        place += f"/{said['experiment_id']}/runs/{said['run_id']}"
+    return f"{server.rstrip('/')}/#/{place}?{MODE}"

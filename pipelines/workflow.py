@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from pipelines import recording, report_stage, workfolder
 from pipelines.compute import Compute
@@ -23,6 +25,7 @@ from pipelines.publishing import publish
 from pipelines.quiet import quiet
 from pipelines.sources import open_source
 from pipelines.stages import Done, Stage, do_stage, find_done
+from pipelines.summary import as_markdown
 from pipelines.tracking import Tracker
 from pipelines.watchdog import Watchdog
 
@@ -108,7 +111,16 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts], compute: Compute
         branch = {name: run.of(stage) for name, stage in plan.branches[facts.spec.label].items()}
         registered[facts.spec.label] = publish(run.tracker, run.run_id, run.config, facts, branch)
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
-    return report_stage.hand_over(run.finish(stage), run.work)
+    results = report_stage.hand_over(run.finish(stage), run.work)
+    _show(run, results)
+    return results
+
+
+def _show(run: Run, results: Mapping[str, Any]) -> None:
+    """Results and report on the run's own page: people open it first, and its stages later or never."""
+    run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(results)})
+    for name in (report_stage.REPORT, report_stage.RESULTS):
+        run.tracker.artifact(run.run_id, run.work / name)
 
 
 @contextmanager
@@ -122,6 +134,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
         work,
         experiment=config.name,
         config_fingerprint=config.fingerprint(),
+        experiment_id=tracker.experiment_id,
         run_id=run_id,
         tracking_uri=redact(tracker.uri),
         state="running",

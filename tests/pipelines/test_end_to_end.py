@@ -201,7 +201,9 @@ def test_what_mlflow_holds_of_each_run(demo_run: DemoRun) -> None:
     client, runs = client_of(demo_run.work), runs_of(demo_run.work)
     (parent,) = children_of(runs, None)
     assert parent.data.params["search.trials"] == SMALL["search.trials"] and parent.data.params["seed"] == "0"
-    assert {"config.yaml", "environment.json"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    own = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert own == {"config.yaml", "environment.json", "report.html", "results.json"}
+    assert "| kernel noise | 100 % |" in parent.data.tags["mlflow.note.content"]
     stages = stage_runs(runs, parent.info.run_id)
     files = {name: {file.path for file in client.list_artifacts(run.info.run_id)} for name, run in stages.items()}
     assert {"noise.safetensors", "trials.parquet", "curves.parquet"} <= files["search"]
@@ -228,6 +230,7 @@ def test_champion_loads_by_name_and_predicts(demo_run: DemoRun, monkeypatch: pyt
     client, noise = client_of(demo_run.work), demo_run.results["models"]["digits"]["noise"]
     version = client.get_model_version_by_alias("demo-digits", "champion")
     assert noise["registered_model"] == "demo-digits" and str(version.version) == str(noise["version"]) == "1"
+    assert "times the token norm leaves" in (version.description or "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", client.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/demo-digits@champion", model_config={"device": "cpu"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import platform
 import subprocess
@@ -58,3 +59,11 @@ def test_tags_for_the_pages_of_mlflow() -> None:
     assert run_tags(facts)["mlflow.source.git.commit"] == "abc"
     facts["git"]["commit"] = None
     assert "mlflow.source.git.commit" not in run_tags(facts)
+
+
+def test_a_number_without_an_account_is_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4242")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert environment()["host"]["user"] == "unknown"

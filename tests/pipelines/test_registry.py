@@ -87,6 +87,8 @@ def register_file(tracker: Tracker, run: str, vit: SplitViT, path: Path, **chang
         "input_size": vit.preprocessing.input_size,
         "metrics": {"agreement": 0.9},
         "tags": {"nullspace.fingerprint": "f1"},
+        "settings": {"learning_rate": 0.1},
+        "description": "Small noise.",
     }
     return register_noise(tracker, run, **{**given, **changes})
 
@@ -138,6 +140,8 @@ def test_version_alias_tags_and_lineage(tracker: Tracker, run: str, vit: SplitVi
     assert tracker.client.get_run(run).data.metrics["agreement"] == 0.9
     model = tracker.client.get_logged_model(champion.tags[LOGGED_MODEL])
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": version}]
+    assert model.tags["mlflow.note.content"] == champion.description == "Small noise."
+    assert model.params == {"learning_rate": "0.1"}
     assert [(metric.key, metric.value) for metric in model.metrics or []] == [("agreement", 0.9)]
 
 

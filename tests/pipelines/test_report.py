@@ -346,6 +346,14 @@ def test_summary_on_a_terminal_fits_eighty_columns(results: dict[str, Any]) -> N
     assert "95.3 %" in text and "╭" in text
 
 
+def test_summary_as_markdown_has_a_table_for_each_model_with_numbers(results: dict[str, Any]) -> None:
+    text = summary.as_markdown(results)
+    assert "| learned noise | 95.3 % | [94.2, 96.4] | 1,797 | 5.79 |" in text
+    assert "| *same noise, permuted* |" in text and "the kernel is trivial" in text
+    for table in (part.splitlines() for part in text.split("\n\n") if part.startswith("|")):
+        assert {line.count("|") for line in table} == {len(summary.COLUMNS) + 1}
+
+
 def test_rendering_changes_nothing_in_the_results(
     results: dict[str, Any], stages: report.StageFolders, tmp_path: Path
 ) -> None:
