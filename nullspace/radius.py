@@ -13,7 +13,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 
 if TYPE_CHECKING:
-    from nullspace.vit import SplitViT
+    from nullspace.encoder import Encoder
 
 RESOLUTION = 0.03  # of the scale; images sampled anew move it by more than that
 SMALLEST = 2.0**-8  # of the scale started at; what is noticed at this share is no null noise at all
@@ -46,8 +46,8 @@ class Radius:
 
 
 def null_radius(
-    model: SplitViT,
-    tokens: Tensor,
+    encoder: Encoder,
+    states: Tensor,
     logits: Tensor,
     noise: Tensor,
     *,
@@ -55,17 +55,17 @@ def null_radius(
     max_scale: float = 4.0,
     batch_size: int = 64,
 ) -> Radius:
-    """Largest a with mean_x |softmax g(u+a v) - softmax g(u)|^2 <= epsilon for tokens u (n,N,D), clean logits (n,K).
+    """Largest a with mean_x |softmax g(u+a v) - softmax g(u)|^2 <= epsilon for states u (n,S,D), clean logits (n,K).
 
     Use images the noise was not learned from. Starts at 1, doubles or quarters until epsilon lies between two scales,
     then bisects to 3 %: some 8 passes over the images. The change need not grow with the scale, so this is the first
     crossing among the scales TRIED: each one tried below it is within epsilon, each above is not. Deterministic.
     """
-    _check(tokens, logits, noise, epsilon, max_scale, batch_size)
+    _check(encoder, states, logits, noise, epsilon, max_scale, batch_size)
     made: dict[float, Measurement] = {}
 
     def within(scale: float) -> bool:
-        made[scale] = measure(model, tokens, logits, noise, scale=scale, batch_size=batch_size)
+        made[scale] = measure(encoder, states, logits, noise, scale=scale, batch_size=batch_size)
         return made[scale].probability_change <= epsilon
 
     low, high = _bracket(within, min(1.0, max_scale), max_scale)
@@ -78,7 +78,7 @@ def null_radius(
         probability_change=shown.probability_change,
         agreement=shown.agreement,
         epsilon=epsilon,
-        n=len(tokens),
+        n=len(states),
         capped=high == math.inf,
         measurements=tuple(made[scale] for scale in sorted(made)),
     )
@@ -105,15 +105,14 @@ def _bracket(within: Callable[[float], bool], start: float, max_scale: float) ->
 
 @torch.no_grad()
 def measure(
-    model: SplitViT, tokens: Tensor, logits: Tensor, noise: Tensor, *, scale: float = 1.0, batch_size: int = 64
+    encoder: Encoder, states: Tensor, logits: Tensor, noise: Tensor, *, scale: float = 1.0, batch_size: int = 64
 ) -> Measurement:
-    """Change of probabilities and agreement under `scale` * noise (N,D) for tokens (n,N,D) with clean logits (n,K)."""
-    device = next(model.parameters()).device
-    added = scale * noise.detach().to(device)
+    """Change of probabilities and agreement under `scale` * noise (N,D) for states (n,S,D) with clean logits (n,K)."""
+    added = scale * noise.detach().to(encoder.device)
     change, kept = 0.0, 0
-    for start in range(0, len(tokens), batch_size):
-        before = logits[start : start + batch_size].to(device)
-        after = model.logits_from_tokens(tokens[start : start + batch_size].to(added) + added)
+    for start in range(0, len(states), batch_size):
+        before = logits[start : start + batch_size].to(added)
+        after = encoder.logits(encoder.add(states[start : start + batch_size].to(added), added))
         difference = (after.float().softmax(-1) - before.float().softmax(-1)).square().sum(-1)
         change += float(difference.cpu().double().sum())
         kept += int((after.argmax(-1) == before.argmax(-1)).sum())
@@ -121,19 +120,19 @@ def measure(
         raise NullspaceError(
             f"the model's output is not finite at {scale} times the noise; use float32 and finite noise"
         )
-    return Measurement(scale, change / len(tokens), kept / len(tokens))
+    return Measurement(scale, change / len(states), kept / len(states))
 
 
-def _check(tokens: Tensor, logits: Tensor, noise: Tensor, epsilon: float, max_scale: float, batch_size: int) -> None:
-    if tokens.ndim != 3 or logits.ndim != 2 or len(tokens) != len(logits) or len(tokens) == 0:
+def _check(
+    encoder: Encoder, states: Tensor, logits: Tensor, noise: Tensor, epsilon: float, max_scale: float, batch_size: int
+) -> None:
+    if states.ndim != 3 or logits.ndim != 2 or len(states) != len(logits) or len(states) == 0:
         raise NullspaceError(
-            "expected tokens (n,N,D) and logits (n,K) of the same n >= 1 images, got shapes "
-            f"{tuple(tokens.shape)} and {tuple(logits.shape)}"
+            "expected states (n,S,D) and logits (n,K) of the same n >= 1 images, got shapes "
+            f"{tuple(states.shape)} and {tuple(logits.shape)}"
         )
-    if noise.shape != tokens.shape[1:]:
-        raise NullspaceError(
-            f"expected noise {tuple(tokens.shape[1:])} like one image's tokens, got {tuple(noise.shape)}"
-        )
+    if tuple(noise.shape) != encoder.noise_shape:
+        raise NullspaceError(f"expected noise {encoder.noise_shape} like one image's tokens, got {tuple(noise.shape)}")
     if not (epsilon > 0 and 0 < max_scale < math.inf and batch_size >= 1):
         raise NullspaceError(
             f"expected epsilon > 0, a positive finite max_scale and batch_size >= 1, got {epsilon}, {max_scale} and "

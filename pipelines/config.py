@@ -74,7 +74,12 @@ class SearchSettings(Settings):
         default=(0.1, 1.0), description="per-token norm held while learning, over the mean token norm"
     )
     learning_rate: Range = Field(
-        default=(0.01, 0.3), description="per step, as a share of the noise's RMS; searched on a log scale"
+        default=(0.01, 0.1), description="per step, as a share of the size of what is learned; on a log scale"
+    )
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1, 4, 16, 64),
+        min_length=1,
+        description="how many directions, shared by all tokens, the noise has: one rank after the other",
     )
     steps: tuple[int, int] = Field(default=(50, 200), description="optimiser steps of a trial")
     batch_images: int = Field(default=32, ge=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from ray.tune import Trainable
 from safetensors.torch import load_file, save_file
 
+from nullspace.encoder import Encoder
 from nullspace.encoder_noise import NoiseLearner, NoiseSettings
 from nullspace.geometry import relative_norm
 from nullspace.radius import Radius, null_radius
@@ -18,7 +18,7 @@ from pipelines.calibration import read_calibration
 from pipelines.files import read_json, write_json
 from pipelines.models import ModelSpec
 
-_STATE, _TENSORS = "state.json", "state.safetensors"
+_STATE, _TENSORS, _NOISE = "state.json", "state.safetensors", "noise.safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class TrialData:
     report_every: int
     shift_invariant: bool
     token_norm: float
+    ranks: tuple[int, ...]
     seed: int
 
 
 class NoiseTrial(Trainable):
-    """Searched: `relative_norm` held per token, `learning_rate` as a share of the noise's own size per step, `steps`.
+    """Searched: `relative_norm` held per token, `learning_rate` (share of its own size per step), `steps`.
 
     Reported: `radius`, the relative norm at which the mean squared probability change on validation images reaches
     epsilon. It compares trials of any norm: the noise is scaled to it, so a trial wins by direction, not by size.
@@ -46,8 +47,8 @@ class NoiseTrial(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         data = TrialData(**config["data"])
         self.data = data
-        self.model = ModelSpec(**data.model).load(data.device)
-        self.calibration = read_calibration(data.calibration, self.model, data.device, data.batch_images)
+        self.encoder = Encoder(ModelSpec(**data.model).load(data.device))
+        self.calibration = read_calibration(data.calibration, self.encoder, data.batch_images)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -59,12 +60,12 @@ class NoiseTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self.loss: float | None = None
-        self.settings = trial_settings(config, self.data, embed_dim=self.model.embed_dim)
+        self.settings = trial_settings(config, self.data)
         learn = self.calibration["learn"]
         self.learner = NoiseLearner(
-            self.model,
-            learn.tokens,
-            learn.logits,
+            self.encoder,
+            learn.states,
+            learn.clean,
             self.settings,
             shift_invariant=self.data.shift_invariant,
             token_norm=self.data.token_norm,
@@ -92,9 +93,9 @@ class NoiseTrial(Trainable):
         held_out = self.calibration["validation"]
         with torch.no_grad():
             return null_radius(
-                self.model,
-                held_out.tokens,
-                held_out.logits,
+                self.encoder,
+                held_out.states,
+                held_out.clean.logits,
                 self.learner.noise,
                 epsilon=self.data.epsilon,
                 batch_size=self.data.batch_images,
@@ -106,6 +107,7 @@ class NoiseTrial(Trainable):
         save_file(tensors, Path(checkpoint_dir, _TENSORS))
         counts = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
         write_json(Path(checkpoint_dir, _STATE), {"loss": self.loss, "learner": counts})
+        save_file({"noise": self.learner.noise.cpu().contiguous()}, Path(checkpoint_dir, _NOISE))
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         folder = Path(str(checkpoint))
@@ -116,15 +118,15 @@ class NoiseTrial(Trainable):
 
 def read_noise(checkpoint: Path) -> torch.Tensor:
     """The noise (N,D) a trial's checkpoint holds, as it was learned."""
-    return load_file(checkpoint / _TENSORS)["noise"]
+    return load_file(checkpoint / _NOISE)["noise"]
 
 
-def trial_settings(config: dict[str, Any], data: TrialData, *, embed_dim: int) -> NoiseSettings:
-    """Settings of the learner. The searched rate is a share of the noise's RMS, so one range suits every model."""
-    element = config["relative_norm"] * data.token_norm / math.sqrt(embed_dim)
+def trial_settings(config: dict[str, Any], data: TrialData) -> NoiseSettings:
+    """Settings of the learner for the values a trial was given."""
     return NoiseSettings(
         relative_norm=config["relative_norm"],
-        learning_rate=config["learning_rate"] * element,
+        ranks=data.ranks,
+        learning_rate=config["learning_rate"],
         steps=int(config["steps"]),
         batch_size=data.batch_images,
         seed=data.seed,

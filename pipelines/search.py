@@ -27,7 +27,7 @@ from pipelines.shardwork import Spread
 from pipelines.split import Split, make_split
 from pipelines.stages import Context
 
-VERSION = 1
+VERSION = 2
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
 SEARCHED = ("relative_norm", "learning_rate", "steps")
 REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped")
@@ -102,6 +102,7 @@ def _trial_data(context: Context, plan: Search, calibration: Path) -> TrialData:
         report_every=plan.settings.report_every,
         shift_invariant=context.inputs["kernel"].result["shift"]["invariant"],
         token_norm=context.inputs["reference"].result["token_norm"],
+        ranks=plan.settings.ranks,
         seed=plan.seed,
     )
 
@@ -254,7 +255,12 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
         objective=OBJECTIVE,
         seed=plan.seed,
         data_fingerprint=str(context.inputs["ingest"].result["ids"]["total"]),
-        settings={**{name: best.config[name] for name in SEARCHED}, "epsilon": data.epsilon, "scale": scale},
+        settings={
+            **{name: best.config[name] for name in SEARCHED},
+            "ranks": list(data.ranks),
+            "epsilon": data.epsilon,
+            "scale": scale,
+        },
         versions={name: installed_version(name) or "unknown" for name in ("torch", "timm", "nullspace-vit")},
     )
     noise.save(context.folder / "noise.safetensors")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from nullspace.encoder import Encoder
 from nullspace.geometry import relative_norm, remove_shift, token_norms
 from nullspace.radius import null_radius
 from pipelines.calibration import read_calibration, write_calibration
@@ -38,6 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
         report_every=3,
         shift_invariant=True,
         token_norm=6.0,
+        ranks=(1, 3),
         seed=5,
     )
 
@@ -54,8 +56,8 @@ def begun(config: dict[str, Any]) -> NoiseTrial:
 
 
 def test_the_calibration_holds_the_images_of_the_split_in_the_order_of_ids(data: TrialData) -> None:
-    model = tiny.spec().load("cpu")
-    found = read_calibration(data.calibration, model, "cpu", batch_images=3)
+    encoder = Encoder(tiny.spec().load("cpu"))
+    found = read_calibration(data.calibration, encoder, batch_images=3)
     folder = Path(data.calibration).parent
     names = ("000000", "000001")
     shards = [read_shard(shard_path(folder / "ingest", name)) for name in names]
@@ -66,18 +68,18 @@ def test_the_calibration_holds_the_images_of_the_split_in_the_order_of_ids(data:
         chosen = [ids.index(id_) for id_ in sorted(id_ for id_ in ids if split.part(id_) == part)]
         images = torch.cat([shard.images for shard in shards])[chosen].float() / 255
         with torch.no_grad():
-            torch.testing.assert_close(found[part].tokens, model.tokens(images), rtol=1e-4, atol=1e-4)
-        assert torch.equal(found[part].logits, outputs[chosen])
+            torch.testing.assert_close(found[part].states, encoder.states(images), rtol=1e-4, atol=1e-4)
+        assert torch.equal(found[part].clean.logits, outputs[chosen])
 
 
 def test_the_calibration_does_not_depend_on_the_cut(data: TrialData, tmp_path: Path) -> None:
-    model = tiny.spec().load("cpu")
+    encoder = Encoder(tiny.spec().load("cpu"))
     one, other = (
-        read_calibration(file, model, "cpu", 8) for file in (data.calibration, str(calibration(tmp_path, (3, 20, 1))))
+        read_calibration(file, encoder, 8) for file in (data.calibration, str(calibration(tmp_path, (3, 20, 1))))
     )
     for part in ("learn", "validation"):
-        assert torch.equal(one[part].tokens, other[part].tokens)
-        torch.testing.assert_close(one[part].logits, other[part].logits, rtol=1e-4, atol=1e-4)
+        assert torch.equal(one[part].states, other[part].states)
+        torch.testing.assert_close(one[part].clean.logits, other[part].clean.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_a_trial_reports_by_steps_and_says_when_it_is_done(data: TrialData) -> None:
@@ -92,7 +94,7 @@ def test_the_radius_is_the_norm_at_which_validation_images_reach_epsilon(data: T
     trial = begun(config(data))
     report = trial.step()
     held_out, noise = trial.calibration["validation"], trial.learner.noise
-    found = null_radius(trial.model, held_out.tokens, held_out.logits, noise, epsilon=data.epsilon)
+    found = null_radius(trial.encoder, held_out.states, held_out.clean.logits, noise, epsilon=data.epsilon)
     norm = relative_norm(noise, data.token_norm)
     assert norm == pytest.approx(0.4, rel=1e-4)
     assert (report["scale"], report["radius"]) == (found.scale, pytest.approx(found.scale * norm))
@@ -141,9 +143,9 @@ def test_a_reused_process_does_the_next_trial_as_a_fresh_one(data: TrialData) ->
     other = config(data, relative_norm=0.9, steps=3)
     used = begun(config(data))
     used.step()
-    model, tokens = used.model, used.calibration["learn"].tokens
+    encoder, states = used.encoder, used.calibration["learn"].states
     assert used.reset_config(other)
-    assert used.model is model and used.calibration["learn"].tokens is tokens
+    assert used.encoder is encoder and used.calibration["learn"].states is states
     assert used.step() == begun(other).step()
 
 
@@ -153,8 +155,7 @@ def test_a_process_is_not_reused_for_other_data(data: TrialData) -> None:
     assert trial.step() == begun(config(data)).step(), "it is as it was"
 
 
-def test_the_searched_rate_is_a_share_of_the_noises_own_size(data: TrialData) -> None:
-    settings = trial_settings(config(data, steps=8.0), data, embed_dim=96)
-    rms = 0.4 * 6.0 / 96**0.5
-    assert settings.learning_rate == pytest.approx(0.1 * rms)
+def test_what_is_searched_reaches_the_learner(data: TrialData) -> None:
+    settings = trial_settings(config(data, steps=8.0), data)
+    assert (settings.ranks, settings.learning_rate) == ((1, 3), 0.1)
     assert (settings.relative_norm, settings.steps, settings.batch_size, settings.seed) == (0.4, 8, 4, 5)

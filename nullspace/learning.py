@@ -1,0 +1,202 @@
+"""Learning noise from start to end: by the settings, with an early stop on held-out images, or growing to an epsilon.
+
+Two problems are offered. `learn_noise`: the smallest change at a given relative norm. `largest_noise`: the largest
+relative norm whose mean squared change of probabilities on held-out images is at most epsilon, by continuation: noise
+learned at one norm is where learning at the next, larger one starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nullspace.encoder import Encoder
+from nullspace.encoder_noise import NoiseLearner, NoiseSettings
+from nullspace.errors import NullspaceError
+from nullspace.geometry import relative_norm
+from nullspace.radius import Measurement, Radius, measure, null_radius
+from nullspace.vit import Outputs
+
+
+@dataclass(frozen=True, eq=False)
+class LearningData:
+    """Images as learning sees them: states (n,S,D) of an encoder and their clean outputs."""
+
+    states: Tensor
+    clean: Outputs
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedNoise:
+    """Noise (N,D) or (n,N,D) float32, with how it was come by.
+
+    `losses` are those of every step; `checks` what was measured on held-out images, by step; `best_step` the step the
+    noise is of. `image_steps` counts images run forward and back, the start included.
+    """
+
+    noise: Tensor
+    settings: NoiseSettings
+    relative_norm: float
+    token_norm: float
+    losses: tuple[float, ...]
+    checks: tuple[tuple[int, Measurement], ...]
+    best_step: int
+    stopped_early: bool
+    image_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class LargestNoise:
+    """The largest noise found within epsilon, and the radius measured at each norm it was learned at.
+
+    `noise` (N,D) is already scaled to `relative_norm`, which is 0 when even the smallest scale tried exceeds epsilon.
+    """
+
+    noise: Tensor
+    relative_norm: float
+    epsilon: float
+    radius: Radius
+    rounds: tuple[tuple[float, float], ...]  # (relative norm learned at, relative norm reached)
+    image_steps: int
+
+
+def prepare(encoder: Encoder, images: Tensor, *, batch_size: int = 64) -> LearningData:
+    """States and clean outputs of images (n,3,H,W), float in [0,1] or uint8, computed once on the model's device."""
+    states, features, logits = [], [], []
+    with torch.no_grad():
+        for batch in images.split(batch_size):
+            batch = batch.to(encoder.device)
+            found = encoder.states(batch.float() / 255 if batch.dtype == torch.uint8 else batch)
+            outputs = encoder.outputs(found)
+            states.append(found)
+            features.append(outputs.features)
+            logits.append(outputs.logits)
+    if not states:
+        raise NullspaceError("expected at least one image to learn from, got none")
+    return LearningData(torch.cat(states), Outputs(torch.cat(features), torch.cat(logits)))
+
+
+def learn_noise(
+    encoder: Encoder,
+    data: LearningData,
+    settings: NoiseSettings,
+    *,
+    shift_invariant: bool,
+    held_out: LearningData | None = None,
+    check_every: int = 25,
+    patience: int | None = None,
+    start: Tensor | None = None,
+    token_norm: float | None = None,
+    micro_batch: int | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> LearnedNoise:
+    """Learn noise of `settings.relative_norm` that changes the outputs of `data` least.
+
+    With `held_out` images the noise of the step that changed their probabilities least is kept, looked at every
+    `check_every` steps; with `patience` learning ends after that many looks without a better one. `progress` is told
+    every step and its loss. Raises NullspaceError.
+    """
+    if check_every < 1 or (patience is not None and (patience < 1 or held_out is None)):
+        raise NullspaceError(
+            f"expected check_every >= 1, and patience >= 1 with held_out images, got {check_every} and {patience}"
+        )
+    learner = NoiseLearner(
+        encoder, data.states, data.clean, settings,
+        shift_invariant=shift_invariant, token_norm=token_norm, start=start, micro_batch=micro_batch,
+    )  # fmt: skip
+    watch = _Watch(encoder, held_out if settings.scope == "universal" else None, settings.batch_size)
+    losses: list[float] = []
+    stopped = False
+    while learner.steps_done < settings.steps and not stopped:
+        losses.append(learner.step())
+        if progress is not None:
+            progress(learner.steps_done, losses[-1])
+        if learner.steps_done % check_every == 0 or learner.steps_done == settings.steps:
+            watch.look(learner)
+            stopped = patience is not None and watch.looks_since_best >= patience
+    noise = watch.best if watch.best is not None else learner.noise
+    return LearnedNoise(
+        noise=noise,
+        settings=settings,
+        relative_norm=relative_norm(noise.flatten(0, -2), learner.token_norm, shift_invariant=shift_invariant),
+        token_norm=learner.token_norm,
+        losses=tuple(losses),
+        checks=tuple(watch.checks),
+        best_step=watch.best_step or learner.steps_done,
+        stopped_early=stopped and learner.steps_done < settings.steps,
+        image_steps=learner.image_steps,
+    )
+
+
+def largest_noise(
+    encoder: Encoder,
+    data: LearningData,
+    held_out: LearningData,
+    settings: NoiseSettings,
+    *,
+    epsilon: float,
+    shift_invariant: bool,
+    growth: float = 1.5,
+    max_rounds: int = 8,
+    token_norm: float | None = None,
+    micro_batch: int | None = None,
+) -> LargestNoise:
+    """Largest relative norm with mean |Δsoftmax|² <= epsilon on `held_out`, which must not be images of `data`.
+
+    Learns at `settings.relative_norm`, then again and again at `growth` times the norm that was reached, starting from
+    what was found, until a round reaches no further. Each round takes `settings.steps`.
+    """
+    if not growth > 1 or max_rounds < 1 or settings.scope != "universal":
+        raise NullspaceError(
+            f'expected growth > 1, max_rounds >= 1 and scope "universal", got {growth}, {max_rounds} and '
+            f"{settings.scope!r}"
+        )
+    best: tuple[Tensor, Radius, float] | None = None
+    start, norm, steps = None, settings.relative_norm, 0
+    rounds: list[tuple[float, float]] = []
+    for _ in range(max_rounds):
+        learned = learn_noise(
+            encoder, data, replace(settings, relative_norm=norm),
+            shift_invariant=shift_invariant, start=start, token_norm=token_norm, micro_batch=micro_batch,
+        )  # fmt: skip
+        steps += learned.image_steps
+        radius = null_radius(
+            encoder, held_out.states, held_out.clean.logits, learned.noise,
+            epsilon=epsilon, batch_size=settings.batch_size,
+        )  # fmt: skip
+        reached = radius.scale * learned.relative_norm
+        rounds.append((norm, reached))
+        if best is not None and reached <= best[2]:
+            break
+        best = (radius.scale * learned.noise, radius, reached)
+        start, norm = learned.noise, max(growth * reached, norm / 4)
+    assert best is not None  # the first round always sets it
+    return LargestNoise(best[0], best[2], epsilon, best[1], tuple(rounds), steps)
+
+
+class _Watch:
+    """What held-out images say of the noise, and the best noise so far."""
+
+    def __init__(self, encoder: Encoder, held_out: LearningData | None, batch_size: int) -> None:
+        self._encoder, self._held_out, self._batch_size = encoder, held_out, batch_size
+        self.checks: list[tuple[int, Measurement]] = []
+        self.best: Tensor | None = None
+        self.best_step = self.looks_since_best = 0
+        self._least = float("inf")
+
+    def look(self, learner: NoiseLearner) -> None:
+        if self._held_out is None:
+            return
+        noise = learner.noise
+        found = measure(
+            self._encoder, self._held_out.states, self._held_out.clean.logits, noise, batch_size=self._batch_size
+        )
+        self.checks.append((learner.steps_done, found))
+        self.looks_since_best += 1
+        if found.probability_change < self._least:
+            self._least, self.best, self.best_step, self.looks_since_best = (
+                found.probability_change, noise, learner.steps_done, 0,
+            )  # fmt: skip
