@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nullspace.artifact import NullNoise
+    from nullspace.box import Furthest, LargestNoise, LargestScale, furthest, largest_noise, largest_scale
     from nullspace.closure import additivity, agreement_by_norm, scaling_curve, transfer
     from nullspace.device import choose_device
     from nullspace.errors import NullspaceError
+    from nullspace.file_kernel import FileKernel, kernel_on_file
     from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
     from nullspace.lift import Lift, PatchMap, SharedLift, lift_noise, lift_shared, map_of, patch_map
     from nullspace.nullness import Evidence, HeldOut, evidence, measure_nullness
     from nullspace.preprocessing import Preprocessing
+    from nullspace.resize import Resize, resize_matrix, resize_of
     from nullspace.rounding import Rounding, RoundingPlan, round_in_kernel, round_patches, rounding_plan
     from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
     from nullspace.shift_pixels import ShiftLift, shift_lift
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
     from nullspace.starts import least_sensitive_start
     from nullspace.subspace import captured_elsewhere, sensitivity_spectrum
     from nullspace.vit import Outputs, SplitViT
+    from nullspace.zoo import ZooRow, zoo_names, zoo_rows
 
 __all__ = [
     "Evidence",
+    "FileKernel",
+    "Furthest",
     "HeldOut",
+    "LargestNoise",
+    "LargestScale",
     "Lift",
     "NullNoise",
     "NullspaceError",
@@ -36,6 +44,7 @@ __all__ = [
     "PatchKernel",
     "PatchMap",
     "Preprocessing",
+    "Resize",
     "Rounding",
     "RoundingPlan",
     "SensitivitySpectrum",
@@ -43,13 +52,18 @@ __all__ = [
     "ShiftLift",
     "ShiftTest",
     "SplitViT",
+    "ZooRow",
     "additivity",
     "agreement_by_norm",
     "captured_elsewhere",
     "choose_device",
     "evidence",
     "exact_kernel",
+    "furthest",
     "kernel_of",
+    "kernel_on_file",
+    "largest_noise",
+    "largest_scale",
     "least_sensitive_start",
     "lift_noise",
     "lift_shared",
@@ -58,6 +72,8 @@ __all__ = [
     "patch_kernel",
     "patch_map",
     "projection_shift_test",
+    "resize_matrix",
+    "resize_of",
     "round_in_kernel",
     "round_patches",
     "rounding_plan",
@@ -66,11 +82,17 @@ __all__ = [
     "shift_lift",
     "shift_test",
     "transfer",
+    "zoo_names",
+    "zoo_rows",
 ]
 
 _ROOMS = {
     "Evidence": "nullness",
+    "FileKernel": "file_kernel",
+    "Furthest": "box",
     "HeldOut": "nullness",
+    "LargestNoise": "box",
+    "LargestScale": "box",
     "Lift": "lift",
     "NullNoise": "artifact",
     "NullspaceError": "errors",
@@ -78,6 +100,7 @@ _ROOMS = {
     "PatchKernel": "kernel",
     "PatchMap": "lift",
     "Preprocessing": "preprocessing",
+    "Resize": "resize",
     "Rounding": "rounding",
     "RoundingPlan": "rounding",
     "SensitivitySpectrum": "spectrum",
@@ -85,13 +108,18 @@ _ROOMS = {
     "ShiftLift": "shift_pixels",
     "ShiftTest": "shift",
     "SplitViT": "vit",
+    "ZooRow": "zoo",
     "additivity": "closure",
     "agreement_by_norm": "closure",
     "captured_elsewhere": "subspace",
     "choose_device": "device",
     "evidence": "nullness",
     "exact_kernel": "shift",
+    "furthest": "box",
     "kernel_of": "kernel",
+    "kernel_on_file": "file_kernel",
+    "largest_noise": "box",
+    "largest_scale": "box",
     "least_sensitive_start": "starts",
     "lift_noise": "lift",
     "lift_shared": "lift",
@@ -100,6 +128,8 @@ _ROOMS = {
     "patch_kernel": "kernel",
     "patch_map": "lift",
     "projection_shift_test": "shift",
+    "resize_matrix": "resize",
+    "resize_of": "resize",
     "round_in_kernel": "rounding",
     "round_patches": "rounding",
     "rounding_plan": "rounding",
@@ -108,6 +138,8 @@ _ROOMS = {
     "shift_lift": "shift_pixels",
     "shift_test": "shift",
     "transfer": "closure",
+    "zoo_names": "zoo",
+    "zoo_rows": "zoo",
 }
 
 

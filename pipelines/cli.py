@@ -79,26 +79,49 @@ def run(
 
 @app.command()
 def kernel(
-    model: Annotated[str, typer.Argument(help="timm model name, e.g. vit_small_patch32_224.")],
-    weights: Annotated[Path | None, typer.Option(help="Weights file (.safetensors or .pth).")] = None,
+    model: Annotated[str | None, typer.Argument(help="timm model name, e.g. vit_small_patch32_224.")] = None,
+    zoo: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Tabulate every timm model that matches, e.g. 'vit_*'.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights file (.safetensors or .pth), or pretrained.", metavar="FILE")
+    ] = None,
     random: Annotated[bool, typer.Option("--random", help="Random weights: no download.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     rtol: Annotated[float | None, typer.Option(help="Rank tolerance; default max(m,n)·eps(float64).")] = None,
+    style: Annotated[
+        str, typer.Option("--format", metavar="STYLE", help="Of a zoo: table, csv, json or markdown.")
+    ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Of a zoo: write it to this file.")] = None,
+    max_parameters: Annotated[
+        float, typer.Option(help="Of a zoo: larger models are not run, so their shifts are not measured.")
+    ] = 400e6,
 ) -> None:
     """The exact nullspace of a patch embedding: rank, nullity, spectrum, tolerance, gap.
 
-    Without --weights or --random timm's pretrained weights are used.
+    Without --weights or --random timm's pretrained weights are used; a zoo wants one of --random and
+    --weights pretrained.
 
     Example: `nullspace kernel vit_small_patch32_224 --random`
+
+    Example: `nullspace kernel --zoo 'deit*' --random --format markdown`
     """
+    if weights is not None and random:
+        raise NullspaceError("--weights and --random exclude each other; give one")
+    if (model is None) == (zoo is None):
+        raise NullspaceError("expected a MODEL or --zoo PATTERN, got " + ("neither" if zoo is None else "both"))
+    if zoo is not None:
+        from pipelines.zoo import show_zoo
+
+        style = "json" if as_json else style
+        source = "random" if random else weights
+        show_zoo(zoo, source, seed=seed, rtol=rtol, style=style, max_parameters=int(max_parameters), output=output)
+        return
     from nullspace.kernel import patch_kernel
     from pipelines.models import load_model
 
-    if weights is not None and random:
-        raise NullspaceError("--weights and --random exclude each other; give one")
-    source = str(weights) if weights else "random" if random else "pretrained"
-    loaded = load_model(model, source, seed=seed, device="cpu")
+    loaded = load_model(str(model), "random" if random else weights or "pretrained", seed=seed, device="cpu")
     found = {"model": model, "weights": loaded.weights_source, **patch_kernel(loaded, rtol=rtol).to_dict()}
     if as_json:
         _print_json(found)
