@@ -18,13 +18,13 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
 COLUMNS = ("clean_prediction", "noised_prediction", "clean_confidence", "noised_confidence", "agree")
+DEFAULTS = {"device": "auto", "batch_size": 64}  # stored with the model: MLflow drops what it does not find there
 
 
 class NoiseModel(PythonModel):
     """A ViT with null noise on its patch tokens.
 
-    Configuration (`load_model(uri, model_config={…})`): `device` ("auto"), `batch_size` (64); the rest is set when
-    the noise is registered.
+    Configuration (`load_model(uri, model_config={…})`): see `DEFAULTS`; the rest is set when the noise is registered.
     """
 
     def load_context(self, context: Any) -> None:
@@ -34,9 +34,9 @@ class NoiseModel(PythonModel):
         from nullspace.vit import SplitViT
 
         register_own_models()
-        config = dict(context.model_config or {})
-        self.batch_size = int(config.get("batch_size", 64))
-        self.device = choose_device(config.get("device", "auto"))
+        config = {**DEFAULTS, **(context.model_config or {})}
+        self.batch_size = int(config["batch_size"])
+        self.device = choose_device(config["device"])
         self.noise = NullNoise.load(context.artifacts["noise"])
         self.model = SplitViT.load(
             self.noise.model_name,

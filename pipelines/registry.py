@@ -117,7 +117,7 @@ def register_noise(
         )
         if model.status != LoggedModelStatus.READY:
             packed = {"noise": noise_path, **({"weights": weights_path} if weights_path else {})}
-            config = {"weights": weights, "seed": seed, "model_args": dict(model_args or {})}
+            config = {"weights": weights, "seed": seed, "model_args": dict(model_args or {}), **noise_model.DEFAULTS}
             _upload_pyfunc(tracker.client, model, run_id, packed, input_size, config)
         _link_output(tracker.client, run_id, model.model_id)
         tracker.metrics(run_id, metrics, model_id=model.model_id)

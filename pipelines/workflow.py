@@ -130,18 +130,18 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     params = config.model_dump(mode="json", exclude={"name", "models"})
     params["models"] = {model.label: {"name": model.name, "weights": model.weights} for model in config.models}
     run_id = tracker.begin_run(key, name=f"{config.name} {config.fingerprint()[:8]}", tags={}, params=params)
-    workfolder.say_run(
-        work,
-        experiment=config.name,
-        config_fingerprint=config.fingerprint(),
-        experiment_id=tracker.experiment_id,
-        run_id=run_id,
-        tracking_uri=redact(tracker.uri),
-        state="running",
-    )
-    watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=work / "watchdog.log")
-    status = "FINISHED"
+    status, watchdog = "FINISHED", None
     try:
+        workfolder.say_run(
+            work,
+            experiment=config.name,
+            config_fingerprint=config.fingerprint(),
+            experiment_id=tracker.experiment_id,
+            run_id=run_id,
+            tracking_uri=redact(tracker.uri),
+            state="running",
+        )
+        watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=work / "watchdog.log")
         yield run_id
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
@@ -154,7 +154,8 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
         tracker.close_children(run_id, "KILLED" if status == "KILLED" else "FAILED")
         tracker.end(run_id, status)
         workfolder.say_run(work, state=status.lower())
-        watchdog.done()
+        if watchdog is not None:
+            watchdog.done()
 
 
 @contextmanager

@@ -54,6 +54,7 @@ def save_noise(vit: SplitViT, path: Path, seed: int, weights_sha256: str | None 
         model_name=vit.name,
         weights_sha256=weights_sha256 or vit.weights_sha256,
         norm=float(tensor.norm()),
+        effective_norm=float(tensor.norm()),
         relative_norm=0.5,
         spread=1.0,
         token_norm=1.0,
@@ -106,6 +107,11 @@ def loaded(tracker: Tracker, version: str) -> Any:
         return mlflow.pyfunc.load_model(f"models:/{NAME}@champion", model_config={"device": "cpu", "batch_size": 4})
     finally:
         mlflow.set_tracking_uri(before)
+
+
+def test_settings_given_while_loading_are_used(loaded: Any) -> None:
+    assert loaded.unwrap_python_model().batch_size == 4
+    assert loaded.model_config["device"] == "cpu"
 
 
 @pytest.fixture(scope="module")
