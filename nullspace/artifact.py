@@ -16,13 +16,15 @@ from typing import Any, Self
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
-from nullspace.errors import ArtifactError
+from nullspace.encoder import PATCH_TOKENS, Encoder, block_of
+from nullspace.errors import ArtifactError, NullspaceError
+from nullspace.geometry import relative_norm, remove_shift, spread, total_norm
 from nullspace.vit import SplitViT
 
 FORMAT = "nullspace-null-noise/1"
-INJECTION = "patch_tokens"
 _TENSOR = "noise"
 
 
@@ -30,14 +32,17 @@ _TENSOR = "noise"
 class NullNoise:
     """One null noise (N,D) float32 for all images, the model it belongs to, and what was measured when it was made.
 
-    `norm` is of the whole tensor, `token_norm` the mean token norm of the data, `relative_norm` and `spread` as in the
-    glossary. `settings` and `versions` are plain JSON values. Raises ArtifactError when a field does not fit.
+    `norm` is of the whole tensor and `effective_norm` of what is left of it without the shift part, which a shift
+    invariant model ignores; `token_norm` is the mean token norm of the data, `relative_norm` and `spread` are as in the
+    glossary. `injection` is where it is added: "patch_tokens", or "block:k" for the patch tokens before block k.
+    `settings` and `versions` are plain JSON values. Raises ArtifactError when a field does not fit.
     """
 
     tensor: Tensor
     model_name: str
     weights_sha256: str
     norm: float
+    effective_norm: float
     relative_norm: float
     spread: float
     token_norm: float
@@ -45,7 +50,7 @@ class NullNoise:
     objective: str
     seed: int
     data_fingerprint: str
-    injection: str = INJECTION
+    injection: str = PATCH_TOKENS
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -56,8 +61,45 @@ class NullNoise:
             )
         if not bool(torch.isfinite(self.tensor).all()):
             raise ArtifactError("expected finite noise, got NaN or infinity; learn it again with a smaller step")
-        if self.injection != INJECTION:
-            raise ArtifactError(f"expected noise for {INJECTION!r}, got {self.injection!r}; update this software")
+        try:
+            block_of(self.injection)
+        except NullspaceError as error:
+            raise ArtifactError(f"{error}; update this software") from error
+
+    @classmethod
+    def of(
+        cls,
+        tensor: Tensor,
+        *,
+        model_name: str,
+        weights_sha256: str,
+        token_norm: float,
+        shift_invariant: bool,
+        objective: str,
+        seed: int,
+        data_fingerprint: str,
+        injection: str = PATCH_TOKENS,
+        settings: dict[str, Any] | None = None,
+    ) -> Self:
+        """Noise (N,D) with its norms measured and the versions of what computed it."""
+        effective = remove_shift(tensor) if shift_invariant else tensor
+        return cls(
+            tensor=tensor.detach().cpu().float(),
+            model_name=model_name,
+            weights_sha256=weights_sha256,
+            norm=total_norm(tensor),
+            effective_norm=total_norm(effective),
+            relative_norm=relative_norm(tensor, token_norm, shift_invariant=shift_invariant),
+            spread=spread(effective),
+            token_norm=token_norm,
+            shift_invariant=shift_invariant,
+            objective=objective,
+            seed=seed,
+            data_fingerprint=data_fingerprint,
+            injection=injection,
+            settings=settings or {},
+            versions=library_versions(),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all. Raises ArtifactError when the metadata is not plain JSON."""
@@ -96,23 +138,27 @@ class NullNoise:
 
     @contextmanager
     def applied(self, model: SplitViT, scale: float = 1.0, *, check_weights: bool = True) -> Iterator[SplitViT]:
-        """Within the block, `scale` times the noise is added to every token of `model`; nested uses add up.
+        """Within the block, `scale` times the noise is added to every patch token of `model`; nested uses add up.
 
-        A forward hook on the patch embedding does it, so `model(images)` and `model.tokens(images)` both have it, and
-        it is gone after the block, also after an error. Raises ArtifactError for another model.
+        A hook does it, so `model(images)` has it and, for noise on the patch tokens, `model.tokens(images)` too. It is
+        gone after the block, also after an error. Raises ArtifactError for another model.
         """
         self._check_fits(model, check_weights)
         parameter = next(model.stem.parameters())
-        noise = (scale * self.tensor).to(parameter.device, parameter.dtype)
-
-        def add(_module: nn.Module, _inputs: Any, raw: Tensor) -> Tensor:
-            return model.layout.from_tokens(model.layout.to_tokens(raw) + noise)
-
-        hook = model.stem.register_forward_hook(add)
+        hook = self._hook(model, (scale * self.tensor).to(parameter.device, parameter.dtype))
         try:
             yield model
         finally:
             hook.remove()
+
+    def _hook(self, model: SplitViT, noise: Tensor) -> RemovableHandle:
+        if self.injection == PATCH_TOKENS:
+            return model.stem.register_forward_hook(
+                lambda _module, _inputs, raw: model.layout.from_tokens(model.layout.to_tokens(raw) + noise)
+            )
+        encoder = Encoder(model, self.injection)  # checks that the model can be entered there
+        block = model.model.get_submodule(f"blocks.{encoder.block}")
+        return block.register_forward_pre_hook(lambda _module, inputs: (encoder.add(inputs[0], noise), *inputs[1:]))
 
     def _check_fits(self, model: SplitViT, check_weights: bool) -> None:
         expected, got = (model.num_patches, model.embed_dim), tuple(self.tensor.shape)

@@ -28,8 +28,8 @@ class Encoder:
 
     def __init__(self, model: SplitViT, injection: str = PATCH_TOKENS) -> None:
         self.model, self.injection = model, injection
-        self.block = _block_of(model, injection)
-        self.prefix = 0 if self.block is None else model.num_prefix_tokens
+        self.block = _existing_block(model, injection)
+        self.prefix = 0
         if self.block is not None:
             self._rest, self._entry = _enter_at(model, self.block)
             self._verify()
@@ -88,11 +88,12 @@ class Encoder:
             self.model.logits_from_tokens(tokens)
         finally:
             hook.remove()
-        expected = (len(tokens), self.prefix + self.noise_shape[0], self.noise_shape[1])
-        if len(seen) != 1 or tuple(seen[0].shape) != expected:
+        count, dim = self.noise_shape
+        if len(seen) != 1 or seen[0].ndim != 3 or seen[0].shape[1] < count or seen[0].shape[2] != dim:
+            found = [tuple(state.shape[1:]) for state in seen]
             raise CannotCutError(
-                f"expected one state of shape {expected} before block {self.block} of {self.model.name}, got "
-                f"{[tuple(state.shape) for state in seen]}; inject at {PATCH_TOKENS!r} instead"
+                f"expected one state of at least {count} tokens of {dim} before block {self.block} of "
+                f"{self.model.name}, got {found}; inject at {PATCH_TOKENS!r} instead"
             )
         return seen[0]
 
@@ -101,7 +102,10 @@ class Encoder:
         size = self.model.preprocessing.input_size
         tokens = self.model.tokens(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)))
         whole = self.model.outputs_from_tokens(tokens).features
-        entered = self.outputs(self._states_before_block(tokens)).features
+        state = self._states_before_block(tokens)
+        # Measured, not declared: some models put their class token in front only behind the blocks.
+        self.prefix = state.shape[1] - self.noise_shape[0]
+        entered = self.outputs(state).features
         if float((whole - entered).abs().max()) > CUT_TOLERANCE * float(whole.abs().max()):
             raise CannotCutError(
                 f"{self.model.name} gives other features when entered before block {self.block}: more than that "
@@ -144,19 +148,26 @@ class _Feeding:
         self._fed.pop()
 
 
-def _block_of(model: SplitViT, injection: str) -> int | None:
+def block_of(injection: str) -> int | None:
+    """Number of the block an injection point is before; None for the patch tokens. Raises NullspaceError on another."""
     if injection == PATCH_TOKENS:
         return None
     matched = _BLOCK.fullmatch(injection)
     if matched is None:
         raise NullspaceError(f"expected an injection point {PATCH_TOKENS!r} or 'block:0', got {injection!r}")
+    return int(matched.group(1))
+
+
+def _existing_block(model: SplitViT, injection: str) -> int | None:
+    index = block_of(injection)
+    if index is None:
+        return None
     blocks = getattr(model.model, "blocks", None)
     if not isinstance(blocks, (nn.Sequential, nn.ModuleList)):
         raise CannotCutError(
             f"{model.name} has no plain sequence of blocks to enter ({type(model.model).__name__}); inject at "
             f"{PATCH_TOKENS!r}"
         )
-    index = int(matched.group(1))
     if index >= len(blocks):
         raise NullspaceError(f"expected a block below {len(blocks)} of {model.name}, got {injection!r}")
     return index

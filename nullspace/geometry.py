@@ -21,6 +21,11 @@ def token_norms(noise: Tensor) -> Tensor:
     return torch.linalg.vector_norm(precise, dim=-1)
 
 
+def total_norm(noise: Tensor) -> float:
+    """Euclidean norm of noise (...,N,D) as a whole."""
+    return float(token_norms(noise).square().sum().sqrt())
+
+
 def remove_shift(noise: Tensor) -> Tensor:
     """Noise (...,N,D) without its multiples of (1,...,1) per token, which LayerNorm removes anyway."""
     return noise - noise.mean(dim=-1, keepdim=True)

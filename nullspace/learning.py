@@ -7,12 +7,14 @@ learned at one norm is where learning at the next, larger one starts.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
+from nullspace.artifact import NullNoise
 from nullspace.encoder import Encoder
 from nullspace.encoder_noise import NoiseLearner, NoiseSettings
 from nullspace.errors import NullspaceError
@@ -27,6 +29,10 @@ class LearningData:
 
     states: Tensor
     clean: Outputs
+
+    def fingerprint(self) -> str:
+        """sha256 of the states: which images, through which weights."""
+        return hashlib.sha256(self.states.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +53,25 @@ class LearnedNoise:
     stopped_early: bool
     image_steps: int
 
+    def artifact(self, encoder: Encoder, data: LearningData, *, shift_invariant: bool) -> NullNoise:
+        """What can be saved and applied: the noise (N,D) with where it comes from. `encoder`, `data`: as learned."""
+        if self.noise.ndim != 2:
+            raise NullspaceError(
+                "noise that is one per image belongs to those images and has no artifact; save it as is"
+            )
+        return NullNoise.of(
+            self.noise,
+            model_name=encoder.model.name,
+            weights_sha256=encoder.model.weights_sha256,
+            token_norm=self.token_norm,
+            shift_invariant=shift_invariant,
+            objective=self.settings.objective,
+            seed=self.settings.seed,
+            data_fingerprint=data.fingerprint(),
+            injection=encoder.injection,
+            settings=asdict(self.settings) | {"best_step": self.best_step, "image_steps": self.image_steps},
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class LargestNoise:
@@ -65,6 +90,8 @@ class LargestNoise:
 
 def prepare(encoder: Encoder, images: Tensor, *, batch_size: int = 64) -> LearningData:
     """States and clean outputs of images (n,3,H,W), float in [0,1] or uint8, computed once on the model's device."""
+    if len(images) == 0:
+        raise NullspaceError("expected at least one image to learn from, got none")
     states, features, logits = [], [], []
     with torch.no_grad():
         for batch in images.split(batch_size):
@@ -74,8 +101,6 @@ def prepare(encoder: Encoder, images: Tensor, *, batch_size: int = 64) -> Learni
             states.append(found)
             features.append(outputs.features)
             logits.append(outputs.logits)
-    if not states:
-        raise NullspaceError("expected at least one image to learn from, got none")
     return LearningData(torch.cat(states), Outputs(torch.cat(features), torch.cat(logits)))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from nullspace.controls import gaussian, permuted
 from nullspace.encoder import Encoder
 from nullspace.errors import NullspaceError
-from nullspace.geometry import check_token_norm, mean_token_norm, relative_norm, remove_shift, spread, token_norms
+from nullspace.geometry import check_token_norm, mean_token_norm, relative_norm, remove_shift, spread, total_norm
 from nullspace.stability import outcomes, summarise
 from nullspace.vit import Outputs
 
@@ -163,8 +163,3 @@ def control(held_out: HeldOut, noise: Tensor, name: str, seed: int) -> Tensor:
 def is_null_exactly(held_out: HeldOut, noise: Tensor) -> bool:
     """Whether nothing but rounding is left of the noise without its shift part."""
     return total_norm(held_out.effective(noise)) <= 10 * torch.finfo(noise.dtype).eps * total_norm(noise)
-
-
-def total_norm(noise: Tensor) -> float:
-    """Euclidean norm of noise (N,D), in float64."""
-    return float(token_norms(noise).square().sum().sqrt())

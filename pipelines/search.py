@@ -12,10 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from nullspace.artifact import NullNoise
-from nullspace.geometry import relative_norm, spread
 from pipelines.calibration import write_calibration
 from pipelines.config import SearchSettings
-from pipelines.environment import installed_version
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
 from pipelines.models import ModelFacts
@@ -243,13 +241,10 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
         )
     with best.checkpoint.as_directory() as folder:
         tensor = read_noise(Path(folder)) * scale
-    noise = NullNoise(
-        tensor=tensor,
+    noise = NullNoise.of(
+        tensor,
         model_name=plan.facts.spec.name,
         weights_sha256=plan.facts.spec.weights_sha256,
-        norm=float(tensor.double().norm()),
-        relative_norm=relative_norm(tensor, data.token_norm, shift_invariant=data.shift_invariant),
-        spread=spread(tensor),
         token_norm=data.token_norm,
         shift_invariant=data.shift_invariant,
         objective=OBJECTIVE,
@@ -261,13 +256,13 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
             "epsilon": data.epsilon,
             "scale": scale,
         },
-        versions={name: installed_version(name) or "unknown" for name in ("torch", "timm", "nullspace-vit")},
     )
     noise.save(context.folder / "noise.safetensors")
     return {
         "best_trial": best.metrics["trial_id"],
         "settings": noise.settings,
         "norm": noise.norm,
+        "effective_norm": noise.effective_norm,
         "relative_norm": noise.relative_norm,
         "spread": noise.spread,
         "token_norm": noise.token_norm,

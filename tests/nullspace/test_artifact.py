@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from nullspace.artifact import NullNoise, library_versions
+from nullspace.encoder import Encoder
 from nullspace.errors import ArtifactError
 from nullspace.vit import SplitViT
 
@@ -39,6 +40,7 @@ def noise_for(model: SplitViT, **changes: Any) -> NullNoise:
         "model_name": model.name,
         "weights_sha256": model.weights_sha256,
         "norm": 1 / 3,
+        "effective_norm": 0.25,
         "relative_norm": 0.1,
         "spread": 1.0,
         "token_norm": 36.5,
@@ -134,7 +136,7 @@ def test_a_failed_save_says_so_and_leaves_the_old_file(model: SplitViT, tmp_path
         ({"tensor": torch.zeros(16, 48, dtype=torch.float64)}, "of float32, got torch.float64"),
         ({"tensor": torch.zeros(1, 16, 48)}, r"got torch.float32 of shape \(1, 16, 48\)"),
         ({"tensor": torch.full((16, 48), torch.inf)}, "expected finite noise"),
-        ({"injection": "pixels"}, "expected noise for 'patch_tokens', got 'pixels'"),
+        ({"injection": "pixels"}, "expected an injection point 'patch_tokens' or 'block:0', got 'pixels'; update"),
     ],
     ids=["dtype", "shape", "infinite", "injection"],
 )
@@ -160,6 +162,32 @@ def test_applied_adds_the_noise_to_every_token(build: str) -> None:
             assert float((model(images) - clean).abs().max()) > 1e-3
         assert torch.equal(model(images), clean)
     assert hooks_of(model) == 0
+
+
+@torch.no_grad()
+def test_noise_before_a_block_is_added_there(model: SplitViT) -> None:
+    encoder = Encoder(model, "block:1")
+    noise, images = noise_for(model, injection="block:1"), images_for(model)
+    clean = model(images)
+    with noise.applied(model):
+        expected = encoder.logits(encoder.add(encoder.states(images), torch.zeros(encoder.noise_shape)))
+        torch.testing.assert_close(model(images), model.logits_from_tokens(model.tokens(images)))
+        noised = model(images)
+    torch.testing.assert_close(noised, encoder.logits(encoder.add(encoder.states(images), noise.tensor)))
+    assert float((noised - clean).abs().max()) > 1e-3 and torch.equal(model(images), clean)
+    assert hooks_of(model) == 0 and expected.shape == clean.shape
+
+
+def test_norms_are_measured(model: SplitViT) -> None:
+    tensor = torch.randn(16, 48, generator=torch.Generator().manual_seed(0)) + 5
+    facts: dict[str, Any] = {"model_name": "m", "weights_sha256": "w", "objective": "logits", "seed": 0}
+    noise = NullNoise.of(tensor, token_norm=10.0, shift_invariant=True, data_fingerprint="d", **facts)
+    centred = tensor - tensor.mean(-1, keepdim=True)
+    assert noise.norm == pytest.approx(float(tensor.norm())) and noise.norm > 4 * noise.effective_norm
+    assert noise.effective_norm == pytest.approx(float(centred.norm()))
+    assert noise.relative_norm == pytest.approx(float(centred.norm(dim=-1).mean()) / 10)
+    other = NullNoise.of(tensor, token_norm=10.0, shift_invariant=False, data_fingerprint="d", **facts)
+    assert other.effective_norm == other.norm and noise.versions["torch"] == torch.__version__.partition("+")[0]
 
 
 def test_nested_uses_add_up_and_opposites_cancel(model: SplitViT) -> None:

@@ -78,6 +78,7 @@ def noise(size: float = 0.3) -> NullNoise:
         model_name=found.spec.name,
         weights_sha256=found.spec.weights_sha256,
         norm=float(tensor.norm()),
+        effective_norm=float(tensor.norm()),
         relative_norm=0.5,
         spread=0.9,
         token_norm=5.0,
