@@ -1,7 +1,8 @@
 """What can be added to an image, or to the tokens inside a Vision Transformer, without the model noticing.
 
-`vit` cuts a model at its patch embedding, `kernel` and `shift` hold what is invisible exactly, `encoder_noise` what is
-nearly so, `artifact` keeps it on disk. Names are loaded when first used: `import nullspace` itself costs nothing.
+`vit` cuts a model at its patch embedding and `encoder` enters it further in; `kernel` and `shift` hold what is
+invisible exactly, `learning` what is nearly so, `subspace` where it lives, `nullness` the evidence for it; `pixels`, `lift` and
+`rounding` bring it to images, `artifact` keeps it. Names are loaded when first used: `import nullspace` costs nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ if TYPE_CHECKING:
     from nullspace.box import Furthest, LargestNoise, LargestScale, furthest, largest_noise, largest_scale
     from nullspace.closure import additivity, agreement_by_norm, scaling_curve, transfer
     from nullspace.device import choose_device
+    from nullspace.encoder import Encoder
+    from nullspace.encoder_noise import NoiseLearner
     from nullspace.errors import NullspaceError
     from nullspace.file_kernel import FileKernel, kernel_on_file
     from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
+    from nullspace.learning import GrownNoise, LearnedNoise, LearningData, grow_noise, learn_noise, prepare
     from nullspace.lift import Lift, PatchMap, SharedLift, lift_noise, lift_shared, map_of, patch_map
+    from nullspace.noise_settings import NoiseSettings
     from nullspace.nullness import Evidence, HeldOut, evidence, measure_nullness
     from nullspace.preprocessing import Preprocessing
+    from nullspace.published import PublishedSettings, learn_published
+    from nullspace.radius import Radius, null_radius
     from nullspace.resize import Resize, resize_matrix, resize_of
     from nullspace.rounding import Rounding, RoundingPlan, round_in_kernel, round_patches, rounding_plan
     from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
@@ -31,19 +38,27 @@ if TYPE_CHECKING:
     from nullspace.zoo import ZooRow, zoo_names, zoo_rows
 
 __all__ = [
+    "Encoder",
     "Evidence",
     "FileKernel",
     "Furthest",
+    "GrownNoise",
     "HeldOut",
     "LargestNoise",
     "LargestScale",
+    "LearnedNoise",
+    "LearningData",
     "Lift",
+    "NoiseLearner",
+    "NoiseSettings",
     "NullNoise",
     "NullspaceError",
     "Outputs",
     "PatchKernel",
     "PatchMap",
     "Preprocessing",
+    "PublishedSettings",
+    "Radius",
     "Resize",
     "Rounding",
     "RoundingPlan",
@@ -60,17 +75,22 @@ __all__ = [
     "evidence",
     "exact_kernel",
     "furthest",
+    "grow_noise",
     "kernel_of",
     "kernel_on_file",
     "largest_noise",
     "largest_scale",
+    "learn_noise",
+    "learn_published",
     "least_sensitive_start",
     "lift_noise",
     "lift_shared",
     "map_of",
     "measure_nullness",
+    "null_radius",
     "patch_kernel",
     "patch_map",
+    "prepare",
     "projection_shift_test",
     "resize_matrix",
     "resize_of",
@@ -87,19 +107,27 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Encoder": "encoder",
     "Evidence": "nullness",
     "FileKernel": "file_kernel",
     "Furthest": "box",
+    "GrownNoise": "learning",
     "HeldOut": "nullness",
     "LargestNoise": "box",
     "LargestScale": "box",
+    "LearnedNoise": "learning",
+    "LearningData": "learning",
     "Lift": "lift",
+    "NoiseLearner": "encoder_noise",
+    "NoiseSettings": "noise_settings",
     "NullNoise": "artifact",
     "NullspaceError": "errors",
     "Outputs": "vit",
     "PatchKernel": "kernel",
     "PatchMap": "lift",
     "Preprocessing": "preprocessing",
+    "PublishedSettings": "published",
+    "Radius": "radius",
     "Resize": "resize",
     "Rounding": "rounding",
     "RoundingPlan": "rounding",
@@ -116,17 +144,22 @@ _ROOMS = {
     "evidence": "nullness",
     "exact_kernel": "shift",
     "furthest": "box",
+    "grow_noise": "learning",
     "kernel_of": "kernel",
     "kernel_on_file": "file_kernel",
     "largest_noise": "box",
     "largest_scale": "box",
+    "learn_noise": "learning",
+    "learn_published": "published",
     "least_sensitive_start": "starts",
     "lift_noise": "lift",
     "lift_shared": "lift",
     "map_of": "lift",
     "measure_nullness": "nullness",
+    "null_radius": "radius",
     "patch_kernel": "kernel",
     "patch_map": "lift",
+    "prepare": "learning",
     "projection_shift_test": "shift",
     "resize_matrix": "resize",
     "resize_of": "resize",

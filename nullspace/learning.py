@@ -1,6 +1,6 @@
 """Learning noise from start to end: by the settings, with an early stop on held-out images, or growing to an epsilon.
 
-Two problems are offered. `learn_noise`: the smallest change at a given relative norm. `largest_noise`: the largest
+Two problems are offered. `learn_noise`: the smallest change at a given relative norm. `grow_noise`: the largest
 relative norm whose mean squared change of probabilities on held-out images is at most epsilon, by continuation: noise
 learned at one norm is where learning at the next, larger one starts.
 """
@@ -74,7 +74,7 @@ class LearnedNoise:
 
 
 @dataclass(frozen=True, eq=False)
-class LargestNoise:
+class GrownNoise:
     """The largest noise found within epsilon, and the radius measured at each norm it was learned at.
 
     `noise` (N,D) is already scaled to `relative_norm`, which is 0 when even the smallest scale tried exceeds epsilon.
@@ -156,7 +156,7 @@ def learn_noise(
     )
 
 
-def largest_noise(
+def grow_noise(
     encoder: Encoder,
     data: LearningData,
     held_out: LearningData,
@@ -168,7 +168,7 @@ def largest_noise(
     max_rounds: int = 8,
     token_norm: float | None = None,
     micro_batch: int | None = None,
-) -> LargestNoise:
+) -> GrownNoise:
     """Largest relative norm with mean |Δsoftmax|² <= epsilon on `held_out`, which must not be images of `data`.
 
     Learns at `settings.relative_norm`, then again and again at `growth` times the norm that was reached, starting from
@@ -199,7 +199,7 @@ def largest_noise(
         best = (radius.scale * learned.noise, radius, reached)
         start, norm = learned.noise, max(growth * reached, norm / 4)
     assert best is not None  # the first round always sets it
-    return LargestNoise(best[0], best[2], epsilon, best[1], tuple(rounds), steps)
+    return GrownNoise(best[0], best[2], epsilon, best[1], tuple(rounds), steps)
 
 
 class _Watch:
