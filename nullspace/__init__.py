@@ -1,8 +1,8 @@
 """What can be added to an image, or to the tokens inside a Vision Transformer, without the model noticing.
 
 `vit` cuts a model at its patch embedding and `encoder` enters it further in; `kernel` and `shift` hold what is
-invisible exactly, `learning` what is nearly so, `subspace` where it lives, `nullness` the evidence for it; `pixels`, `lift` and
-`rounding` bring it to images, `artifact` keeps it. Names are loaded when first used: `import nullspace` costs nothing.
+invisible exactly, `learning` what is nearly so, `subspace` where it lives, `nullness` the evidence for it; `pixels`,
+`lift` and `rounding` bring it to images, `artifact` keeps it. Names are loaded when first used: importing is cheap.
 """
 
 from __future__ import annotations
