@@ -116,13 +116,16 @@ def learn_noise(
     start: Tensor | None = None,
     token_norm: float | None = None,
     micro_batch: int | None = None,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[NoiseLearner, float], None] | None = None,
 ) -> LearnedNoise:
     """Learn noise of `settings.relative_norm` that changes the outputs of `data` least.
 
     With `held_out` images the noise of the step that changed their probabilities least is kept, looked at every
-    `check_every` steps; with `patience` learning ends after that many looks without a better one. `progress` is told
-    every step and its loss. Raises NullspaceError.
+    `check_every` steps; with `patience` learning ends after that many looks without a better one. `progress` is shown
+    the learner after every step, and the loss. Raises NullspaceError.
+
+    Held-out images matter: at small norms, where the change is nearly linear in the noise, high ranks fit the images
+    they are learned on and lose on others.
     """
     if check_every < 1 or (patience is not None and (patience < 1 or held_out is None)):
         raise NullspaceError(
@@ -138,7 +141,7 @@ def learn_noise(
     while learner.steps_done < settings.steps and not stopped:
         losses.append(learner.step())
         if progress is not None:
-            progress(learner.steps_done, losses[-1])
+            progress(learner, losses[-1])
         if learner.steps_done % check_every == 0 or learner.steps_done == settings.steps:
             watch.look(learner)
             stopped = patience is not None and watch.looks_since_best >= patience

@@ -41,7 +41,8 @@ class NoiseTrial(Trainable):
     """Searched: `relative_norm` held per token, `learning_rate` (share of its own size per step), `steps`.
 
     Reported: `radius`, the relative norm at which the mean squared probability change on validation images reaches
-    epsilon. It compares trials of any norm: the noise is scaled to it, so a trial wins by direction, not by size.
+    epsilon. It compares trials of any norm: the noise is scaled to it, so a trial wins by direction, not by size. It is
+    that of the best step so far, whose noise is kept: a trial that begins to fit its own images loses nothing.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -60,6 +61,8 @@ class NoiseTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self.loss: float | None = None
+        self.best: dict[str, Any] = {}
+        self.best_noise: torch.Tensor | None = None
         self.settings = trial_settings(config, self.data)
         learn = self.calibration["learn"]
         self.learner = NoiseLearner(
@@ -76,27 +79,33 @@ class NoiseTrial(Trainable):
         losses = [self.learner.step() for _ in range(min(self.data.report_every, left))]
         if losses:  # none are left when a kill came between a trial's last checkpoint and its end
             self.loss = sum(losses) / len(losses)
-        radius = self._radius()
-        norm = relative_norm(self.learner.noise, self.data.token_norm, shift_invariant=self.data.shift_invariant)
-        return {
-            "step": self.learner.steps_done,
-            "loss": self.loss,
-            "radius": radius.scale * norm,
-            "scale": radius.scale,
-            "probability_change": radius.probability_change,
-            "agreement": radius.agreement,
-            "capped": int(radius.capped),
-            "done": self.learner.steps_done >= self.settings.steps,
-        }
+            self._compare(self.learner.noise)
+        done = self.learner.steps_done >= self.settings.steps
+        return {"step": self.learner.steps_done, "loss": self.loss, **self.best, "done": done}
 
-    def _radius(self) -> Radius:
+    def _compare(self, noise: torch.Tensor) -> None:
+        """Keep the noise when its radius is the largest so far."""
+        radius = self._radius(noise)
+        norm = relative_norm(noise, self.data.token_norm, shift_invariant=self.data.shift_invariant)
+        if self.best_noise is None or radius.scale * norm > self.best["radius"]:
+            self.best_noise = noise
+            self.best = {
+                "radius": radius.scale * norm,
+                "scale": radius.scale,
+                "probability_change": radius.probability_change,
+                "agreement": radius.agreement,
+                "capped": int(radius.capped),
+                "best_step": self.learner.steps_done,
+            }
+
+    def _radius(self, noise: torch.Tensor) -> Radius:
         held_out = self.calibration["validation"]
         with torch.no_grad():
             return null_radius(
                 self.encoder,
                 held_out.states,
                 held_out.clean.logits,
-                self.learner.noise,
+                noise,
                 epsilon=self.data.epsilon,
                 batch_size=self.data.batch_images,
             )
@@ -106,18 +115,20 @@ class NoiseTrial(Trainable):
         tensors = {name: value.contiguous() for name, value in state.items() if isinstance(value, torch.Tensor)}
         save_file(tensors, Path(checkpoint_dir, _TENSORS))
         counts = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
-        write_json(Path(checkpoint_dir, _STATE), {"loss": self.loss, "learner": counts})
-        save_file({"noise": self.learner.noise.cpu().contiguous()}, Path(checkpoint_dir, _NOISE))
+        write_json(Path(checkpoint_dir, _STATE), {"loss": self.loss, "best": self.best, "learner": counts})
+        if self.best_noise is not None:
+            save_file({"noise": self.best_noise.cpu().contiguous()}, Path(checkpoint_dir, _NOISE))
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         folder = Path(str(checkpoint))
         said = read_json(folder / _STATE)
-        self.loss = said["loss"]
+        self.loss, self.best = said["loss"], said["best"]
+        self.best_noise = read_noise(folder).to(self.encoder.device) if self.best else None
         self.learner.load_state_dict({**load_file(folder / _TENSORS), **said["learner"]})
 
 
 def read_noise(checkpoint: Path) -> torch.Tensor:
-    """The noise (N,D) a trial's checkpoint holds, as it was learned."""
+    """The noise (N,D) of a trial's best step, as it was learned."""
     return load_file(checkpoint / _NOISE)["noise"]
 
 

@@ -28,7 +28,7 @@ from pipelines.stages import Context
 VERSION = 2
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
 SEARCHED = ("relative_norm", "learning_rate", "steps")
-REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped")
+REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped", "best_step")
 _CALIBRATION, _TUNE = "calibration.safetensors", "tune"
 _SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
 
@@ -253,6 +253,7 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
         settings={
             **{name: best.config[name] for name in SEARCHED},
             "ranks": list(data.ranks),
+            "best_step": best.metrics["best_step"],
             "epsilon": data.epsilon,
             "scale": scale,
         },

@@ -54,7 +54,8 @@ def test_the_best_step_on_held_out_images_is_kept(
     seen: list[int] = []
     found = learn_noise(
         encoder, learn, settings,
-        shift_invariant=True, held_out=held_out, check_every=10, progress=lambda step, _: seen.append(step),
+        shift_invariant=True, held_out=held_out, check_every=10,
+        progress=lambda learner, _: seen.append(learner.steps_done),
     )  # fmt: skip
     assert seen == list(range(1, 41)) and len(found.losses) == 40
     assert [step for step, _ in found.checks] == [10, 20, 30, 40]

@@ -110,6 +110,18 @@ def test_the_noise_holds_its_norm_in_every_token_and_has_no_shift(data: TrialDat
     torch.testing.assert_close(token_norms(noise), torch.full((16,), 0.4 * 6.0, dtype=torch.float64), rtol=1e-5, atol=0)
 
 
+def test_the_best_step_is_kept(data: TrialData, tmp_path: Path) -> None:
+    trial = begun(config(replace(data, report_every=1), learning_rate=1.5))
+    reports, noises = [], []
+    for _ in range(8):
+        reports.append(trial.step())
+        noises.append(trial.learner.noise)
+    radii = [report["radius"] for report in reports]
+    assert radii == sorted(radii) and len(set(radii)) < 8, "at this rate some steps make it worse"
+    trial.save_checkpoint(str(tmp_path))
+    assert torch.equal(read_noise(tmp_path), noises[reports[-1]["best_step"] - 1])
+
+
 def test_learning_lowers_the_loss(data: TrialData) -> None:
     trial = begun(config(replace(data, report_every=10, batch_images=10), steps=40))
     losses = [trial.step()["loss"] for _ in range(4)]
@@ -121,7 +133,7 @@ def test_a_loaded_trial_goes_on_bit_for_bit(data: TrialData, tmp_path: Path) -> 
     expected = [whole.step() for _ in range(3)]
     assert first.step() == expected[0]
     first.save_checkpoint(str(tmp_path))
-    assert torch.equal(read_noise(tmp_path), first.learner.noise)
+    assert torch.equal(read_noise(tmp_path), first.learner.noise), "the only step there is is the best"
     second = begun(config(data))
     second.load_checkpoint(str(tmp_path))
     assert [second.step(), second.step()] == expected[1:]
