@@ -42,7 +42,7 @@ class Curve:
 
     def __init__(self, encoder: Encoder, test: LearningData, unit: float, method: str, total: int) -> None:
         self.encoder, self.test, self.unit, self.method = encoder, test, unit, method
-        self.wanted = [share * total for share in SHARES]
+        self.wanted: list[float] = [share * total for share in SHARES]
         self.rows: list[dict[str, Any]] = []
         self.begun, self.paused = time.perf_counter(), 0.0
 
@@ -154,13 +154,13 @@ def main() -> None:
         return
     model = deit_tiny(Path(given.assets))
     encoder = Encoder(model)
-    data = [prepare(encoder, asset_images(Path(given.assets), model, 300, start=start)) for start in (0, 300)]
-    unit = mean_token_norm(data[0].states)
+    learn, test = (prepare(encoder, asset_images(Path(given.assets), model, 300, start=start)) for start in (0, 300))
+    unit = mean_token_norm(learn.states)
     rows: list[dict[str, Any]] = []
     if given.only != "ours":
-        rows += controls(encoder, data[1], unit) + published(encoder, *data, unit, given.image_steps)
+        rows += controls(encoder, test, unit) + published(encoder, learn, test, unit, given.image_steps)
     if given.only != "published":
-        rows += ours(encoder, *data, unit, given.image_steps // 3)
+        rows += ours(encoder, learn, test, unit, given.image_steps // 3)
     if given.out:
         known = json.loads(given.out.read_text())["rows"] if given.out.exists() else []
         rows = known + rows
