@@ -107,3 +107,11 @@ def test_the_program_for_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     exec(program, {})
     change = float(re.findall(r"tensor\((.*?)\)", capsys.readouterr().out)[0])
     assert 0 < change < 1e-4
+
+
+def test_the_program_that_learns_noise(capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = [text for text in PROGRAMS if "learn_noise" in text]
+    exec(program, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["learned", "permuted", "gaussian"]
+    assert all(abs(float(line.split()[1]) - 0.5) < 1e-3 for line in printed)
