@@ -137,7 +137,7 @@ class NullNoise:
             ) from error
 
     @contextmanager
-    def applied(self, model: SplitViT, scale: float = 1.0, *, check_weights: bool = True) -> Iterator[SplitViT]:
+    def apply(self, model: SplitViT, scale: float = 1.0, *, check_weights: bool = True) -> Iterator[SplitViT]:
         """Within the block, `scale` times the noise is added to every patch token of `model`; nested uses add up.
 
         A hook does it, so `model(images)` has it and, for noise on the patch tokens, `model.tokens(images)` too. It is

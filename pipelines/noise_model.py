@@ -83,7 +83,7 @@ class NoiseModel(PythonModel):
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             clean = self.model(pixels).softmax(-1).max(-1)
-            with self.noise.applied(self.model, scale=scale):
+            with self.noise.apply(self.model, scale=scale):
                 noised = self.model(pixels).softmax(-1).max(-1)
         columns = (clean.indices, noised.indices, clean.values, noised.values, clean.indices == noised.indices)
         return pd.DataFrame({name: column.cpu().numpy() for name, column in zip(COLUMNS, columns, strict=True)})

@@ -244,7 +244,7 @@ def load_snippet(label: str, model: Mapping[str, Any], run: Mapping[str, Any]) -
             lines.append("")
         weights = weights_arguments(str(facts.get("weights_source", "pretrained")))
         lines += [f"vit = SplitViT.load({name!r}, {weights})", f"noise = NullNoise.load({path!r})"]
-        lines += ["with noise.applied(vit):", "    logits = vit(images)  # float (B,3,H,W) in [0,1]"]
+        lines += ["with noise.apply(vit):", "    logits = vit(images)  # float (B,3,H,W) in [0,1]"]
     return "\n".join(lines).strip()
 
 

@@ -155,7 +155,7 @@ def test_applied_adds_the_noise_to_every_token(build: str) -> None:
     noise, images = noise_for(model), images_for(model)
     with torch.no_grad():
         tokens, clean = model.tokens(images), model(images)
-        with noise.applied(model, scale=0.5) as same:
+        with noise.apply(model, scale=0.5) as same:
             assert same is model
             torch.testing.assert_close(model.tokens(images), tokens + 0.5 * noise.tensor)
             torch.testing.assert_close(model(images), model.logits_from_tokens(tokens + 0.5 * noise.tensor))
@@ -169,7 +169,7 @@ def test_noise_before_a_block_is_added_there(model: SplitViT) -> None:
     encoder = Encoder(model, "block:1")
     noise, images = noise_for(model, injection="block:1"), images_for(model)
     clean = model(images)
-    with noise.applied(model):
+    with noise.apply(model):
         expected = encoder.logits(encoder.add(encoder.states(images), torch.zeros(encoder.noise_shape)))
         torch.testing.assert_close(model(images), model.logits_from_tokens(model.tokens(images)))
         noised = model(images)
@@ -194,10 +194,10 @@ def test_nested_uses_add_up_and_opposites_cancel(model: SplitViT) -> None:
     noise, images = noise_for(model), images_for(model)
     with torch.no_grad():
         tokens = model.tokens(images)
-        with noise.applied(model):
-            with noise.applied(model, scale=2.0):
+        with noise.apply(model):
+            with noise.apply(model, scale=2.0):
                 torch.testing.assert_close(model.tokens(images), tokens + 3 * noise.tensor)
-                with noise.applied(model, scale=-3.0):
+                with noise.apply(model, scale=-3.0):
                     torch.testing.assert_close(model.tokens(images), tokens, atol=1e-5, rtol=0)
             torch.testing.assert_close(model.tokens(images), tokens + noise.tensor)
         assert torch.equal(model.tokens(images), tokens)
@@ -205,14 +205,14 @@ def test_nested_uses_add_up_and_opposites_cancel(model: SplitViT) -> None:
 
 
 def test_no_hook_is_left_after_an_error(model: SplitViT) -> None:
-    with pytest.raises(RuntimeError, match="in the block"), noise_for(model).applied(model):
+    with pytest.raises(RuntimeError, match="in the block"), noise_for(model).apply(model):
         raise RuntimeError("in the block")
     assert hooks_of(model) == 0
 
 
 def test_applied_follows_the_models_dtype() -> None:
     model = load("nlc").double()
-    with noise_for(model).applied(model):
+    with noise_for(model).apply(model):
         assert model.tokens(images_for(model)).dtype == torch.float64
 
 
@@ -220,15 +220,15 @@ def test_noise_of_another_model_is_refused(model: SplitViT) -> None:
     foreign = noise_for(model, weights_sha256="0" * 64, model_name="other")
     with (
         pytest.raises(ArtifactError, match="made for other with weights 000000000000, got vit_tiny"),
-        foreign.applied(model),
+        foreign.apply(model),
     ):
         pass
-    with foreign.applied(model, check_weights=False):
+    with foreign.apply(model, check_weights=False):
         assert hooks_of(model) == 1
     small = noise_for(model, tensor=torch.zeros(15, 48))
     with (
         pytest.raises(ArtifactError, match=r"expected noise of shape \(16, 48\) .* got \(15, 48\)"),
-        small.applied(model, check_weights=False),
+        small.apply(model, check_weights=False),
     ):
         pass
     assert hooks_of(model) == 0

@@ -72,7 +72,7 @@ def test_what_is_learned_becomes_an_artifact(encoder: Encoder, learn: LearningDa
     noise = found.artifact(encoder, learn, shift_invariant=True)
     assert noise.relative_norm == pytest.approx(0.5, rel=1e-4) and noise.spread == pytest.approx(1.0)
     assert noise.settings["steps"] == 8 and noise.data_fingerprint == learn.fingerprint()
-    with torch.no_grad(), noise.applied(encoder.model):
+    with torch.no_grad(), noise.apply(encoder.model):
         torch.testing.assert_close(encoder.model(images(3)), encoder.logits(learn.states[:3] + found.noise))
     each = learn_noise(encoder, learn, NoiseSettings(steps=2, scope="image", ranks=None), shift_invariant=True)
     with pytest.raises(NullspaceError, match="one per image"):

@@ -179,7 +179,7 @@ def test_loaded_by_name_it_predicts_what_the_tensors_say(
 ) -> None:
     frame = loaded.predict(images)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    with NullNoise.load(noise).applied(vit):
+    with NullNoise.load(noise).apply(vit):
         noised = vit(pixels).softmax(-1).max(-1)
     clean = vit(pixels).softmax(-1).max(-1)
     assert tuple(frame.columns) == COLUMNS and len(frame) == 10
