@@ -111,9 +111,10 @@ def zoo_row(
     """The row of one timm model; what it cannot do stands in `reason`, nothing is raised for it."""
     began, facts = time.perf_counter(), dict[str, Any]()
     try:
-        facts["parameters"] = parameters = _parameters(name)
-        if parameters is not None and parameters > max_parameters:
-            facts |= _by_stem_alone(name, weights, seed, rtol, parameters, max_parameters)
+        outline = _without_memory(name)
+        facts["parameters"] = None if outline is None else _count(outline)
+        if outline is not None and _count(outline) > max_parameters:
+            facts |= _by_stem_alone(outline, weights, seed, rtol, max_parameters)
         else:
             facts |= _by_whole_model(name, weights, seed, rtol)
     except _BUILD_FAILURES as error:
@@ -122,22 +123,22 @@ def zoo_row(
     return ZooRow(name=name, weights=weights, seconds=time.perf_counter() - began, **facts)
 
 
-def _parameters(name: str) -> int | None:
-    """Number of parameters, counted on a model without memory; None where timm cannot build one so."""
+def _without_memory(name: str) -> nn.Module | None:
+    """The model with shapes only; None where timm cannot build one so."""
     try:
-        return sum(parameter.numel() for parameter in _without_memory(name).parameters())
+        with torch.device("meta"):
+            return timm.create_model(name).eval()
     except _BUILD_FAILURES:
         return None
 
 
-def _without_memory(name: str) -> nn.Module:
-    with torch.device("meta"):
-        return timm.create_model(name).eval()
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _by_whole_model(name: str, weights: str, seed: int, rtol: float | None) -> dict[str, Any]:
     model, _ = build_model(name, weights=weights, seed=seed)
-    facts: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    facts: dict[str, Any] = {"parameters": _count(model)}
     split = SplitViT(model, name=name, verify=False, copy_model=False)
     facts |= {"embed_dim": split.embed_dim, "tokens": split.num_patches}
     try:
@@ -148,20 +149,18 @@ def _by_whole_model(name: str, weights: str, seed: int, rtol: float | None) -> d
     return facts | _shift_facts(split, seed)
 
 
-def _by_stem_alone(
-    name: str, weights: str, seed: int, rtol: float | None, parameters: int, limit: int
-) -> dict[str, Any]:
+def _by_stem_alone(model: nn.Module, weights: str, seed: int, rtol: float | None, limit: int) -> dict[str, Any]:
+    """Facts of a model without memory, of which only the patch embedding is made."""
+    size = f"{_count(model) / 1e6:.0f} million parameters"
     if weights != "random":
         raise WeightsError(
-            f"{parameters / 1e6:.0f} million parameters are more than max_parameters ({limit / 1e6:.0f} million), and "
-            "pretrained weights come whole; raise max_parameters"
+            f"{size} are more than max_parameters ({limit / 1e6:.0f} million), and pretrained weights come whole; "
+            "raise max_parameters"
         )
-    model = _without_memory(name)
-    stem_name = find_stem(model)
-    stem = _materialised(getattr(model, stem_name), seed)
+    stem = _materialised(getattr(model, find_stem(model)), seed)
     preprocessing = preprocessing_of(model)
     layout = layout_of(stem, preprocessing.input_size)
-    why = f"not measured: {parameters / 1e6:.0f} million parameters are over the limit of {limit / 1e6:.0f} million"
+    why = f"not measured: {size} are over the limit of {limit / 1e6:.0f} million"
     facts: dict[str, Any] = {"embed_dim": layout.embed_dim, "tokens": layout.grid[0] * layout.grid[1]}
     facts |= {"shift_directions": 0, "shift_measured": why}
     try:
@@ -198,16 +197,18 @@ def _kernel_facts(kernel: PatchKernel, patch_size: tuple[int, int]) -> dict[str,
 
 
 def _shift_facts(model: SplitViT, seed: int) -> dict[str, Any]:
-    """Shift invariance on one image of uniform noise."""
+    """Shift invariance on one image of uniform noise; a case in doubt turns the model to float64."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(1, 3, *model.preprocessing.input_size, generator=generator)
     try:
-        found = shift_test(model, image, seed=seed)
+        found, precision = shift_test(model, image, seed=seed), "float32"
+        if found.in_doubt:
+            found, precision = shift_test(model.double(), image, seed=seed), "float64"
     except (*_FAILURES, AssertionError) as error:
         said = f"not measured: the model does not run from its tokens alone ({type(error).__name__}: {error})"
         return {"shift_directions": 0, "shift_measured": " ".join(said.split())}
     if found.control_max_abs_logit_change == 0:
         return {"shift_directions": 0, "shift_measured": "not told: the control of equal norm changes no logit either"}
     share = found.max_abs_logit_change / found.control_max_abs_logit_change
-    said = f"logits change by {share:.1e} of the control at {found.relative_shift:g} token norms"
+    said = f"logits change by {share:.1e} of the control at {found.relative_shift:g} token norms, {precision}"
     return {"shift_directions": model.num_patches if found.invariant else 0, "shift_measured": said}

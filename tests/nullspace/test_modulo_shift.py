@@ -188,6 +188,18 @@ def test_without_a_patch_norm_both_tests_are_the_same_and_leave_no_hook() -> Non
     assert not model.patch_projection._forward_hooks
 
 
+def test_what_rounding_leaves_in_doubt_is_measured_in_float64() -> None:
+    """In bfloat16 rounding alone leaves a hundredth of what the control changes."""
+    model = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=SQUARE).bfloat16()
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    rounded = projection_shift_test(model, images)
+    assert not rounded.invariant and rounded.in_doubt
+    assert exact_kernel(model, images).modulo_shift
+    assert next(model.parameters()).dtype == torch.bfloat16, "the caller's model is as it was"
+    seen = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**SQUARE, "norm_layer": "rmsnorm"})
+    assert not projection_shift_test(seen, images).in_doubt
+
+
 def test_errors() -> None:
     model = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=SQUARE)
     with pytest.raises(NullspaceError, match=r"expected images \(B,3,H,W\) and relative_shift > 0, got shape \(1, 16"):

@@ -26,6 +26,12 @@ def test_a_row_has_the_known_dimensions_and_the_measured_shift() -> None:
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["patch_size"] == [16, 16]
 
 
+def test_a_fresh_model_that_hardly_acts_is_measured_in_float64() -> None:
+    """Its control changes the logits by 3e-8: float32 alone would call its shifts seen."""
+    found = row("vit_small_patch16_rope_224")
+    assert found.shift_directions == 196 and found.shift_measured.endswith("float64")
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -46,13 +52,13 @@ def test_a_stem_without_a_kernel_can_still_have_its_shifts_measured() -> None:
     assert found.reason and found.shift_directions == found.tokens == 49
 
 
-def test_a_model_too_large_to_run_is_built_without_its_memory() -> None:
+def test_a_model_too_large_to_run_is_built_without_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(zoo, "build_model")  # what would build it whole
     found = row("vit_gigantic_patch14_clip_224")
     assert found.parameters and found.parameters > 1e9
     assert found.rank == min(found.embed_dim or 0, found.patch_dim or 0) == 588
     assert found.nullity == 0 and found.shift_directions == 0
     assert "not measured" in found.shift_measured and "limit of 400 million" in found.shift_measured
-    assert found.seconds < 30
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "vit_tiny_r_s16_p8_224"])
