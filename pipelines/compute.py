@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -83,15 +85,23 @@ class Compute:
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            with _native_stderr_away():
+            with _native_stderr_away(), _sigterm_kept():
                 self._init(quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ClusterError(
-                f"cannot reach Ray at {self.address or 'local'}: {error}; start it with cluster/start-node.sh, or "
-                "leave --address out to work on this machine"
-            ) from error
+        except Exception as error:
+            raise ClusterError(self._unreachable(error)) from error
         self._started = True
         _silence_ray_data()
+
+    def _unreachable(self, error: Exception) -> str:
+        if self.address and self.address != "local":
+            return (
+                f"cannot reach Ray at {self.address}: {error}; start it with cluster/start-node.sh, or leave --address "
+                "out to work on this machine"
+            )
+        return (
+            f"cannot start Ray on this machine: {str(error).rstrip('.')}; see whether it is busy or short of memory or "
+            "disk, then repeat the command: finished stages are kept"
+        )
 
     def _init(self, quiet: dict[str, Any]) -> None:
         import ray
@@ -108,6 +118,17 @@ def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
     """How many workers a node holds; a worker cannot be spread over two."""
     shares = [node.get("CPU", 0) / cpus, *([node.get("GPU", 0) / gpus] if gpus else [])]
     return int(min(shares) + 1e-9)  # 1 / 0.1 is a little less than 10
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray puts two handlers of its own in the place of ours; with them a run ends without a word to MLflow."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -113,6 +114,40 @@ def test_a_head_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -
         message = "cannot reach Ray at head:6379: no answer; start it with cluster/start-node.sh"
         with pytest.raises(ClusterError, match=message):
             unreachable.spread()
+
+
+def test_a_machine_that_cannot_start_ray_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def too_slow(**said: Any) -> None:
+        raise Exception("The current node timed out during startup")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", too_slow)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with Compute(ResourceSettings(), address=None, device="cpu") as busy:
+        message = "cannot start Ray on this machine: The current node timed out during startup; see whether it is busy"
+        with pytest.raises(ClusterError, match=message):
+            busy.spread()
+
+
+def test_the_answer_to_sigterm_outlives_the_start_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def ours(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", lambda **said: signal.signal(signal.SIGTERM, lambda *_: None))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with Compute(ResourceSettings(), address="head:6379", device="cpu") as started:
+            started.spread()
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_worker_is_not_spread_over_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
