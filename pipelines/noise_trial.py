@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ class TrialData:
     ranks: tuple[int, ...]
     seed: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ranks", tuple(self.ranks))  # after a kill Tune reads its trials from JSON: a list
+
 
 class NoiseTrial(Trainable):
     """Searched: `relative_norm` held per token, `learning_rate` (share of its own size per step), `steps`.
@@ -54,7 +57,7 @@ class NoiseTrial(Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial into this process: the model and the tokens stay."""
-        if new_config["data"] != asdict(self.data):
+        if TrialData(**new_config["data"]) != self.data:  # Tune, told False, would wait for this process for ever
             return False
         self._begin(new_config)
         return True

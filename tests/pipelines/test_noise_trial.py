@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,9 @@ def test_what_is_searched_reaches_the_learner(data: TrialData) -> None:
     settings = trial_settings(config(data, steps=8.0), data)
     assert (settings.ranks, settings.learning_rate) == ((1, 3), 0.1)
     assert (settings.relative_norm, settings.steps, settings.batch_size, settings.seed) == (0.4, 8, 4, 5)
+
+
+def test_trials_from_before_and_after_a_kill_share_a_process(data: TrialData) -> None:
+    restored = json.loads(json.dumps(config(data)))
+    assert begun(restored).reset_config(config(data))
+    assert begun(config(data)).reset_config(restored)
