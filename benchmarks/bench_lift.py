@@ -122,7 +122,7 @@ def row(
         "s/image": seconds,
         "token residual (rms)": rms,
         "of the token norm": rms / norm,
-        "max |change of logits|": float(change),
+        "largest change of a logit": float(change),
         "largest move": move,
     }
 
