@@ -151,7 +151,8 @@ def status(
         f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True
     )
     for stage in said["stages"]:
-        shards = f"{stage.get('shards')}/{stage.get('of') or '?'} shards"
+        # A search has trials, not shards, and a stage that has not begun does not know how many there will be.
+        shards = f"{stage['shards']}/{stage.get('of') or '?'} shards" if stage.get("shards") else ""
         how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards
         console.print(f"  {stage['state']:10} {escape(stage['stage'])}  {how}", highlight=False, soft_wrap=True)
 

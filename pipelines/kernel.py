@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,17 @@ from pipelines.files import write_json, write_table
 from pipelines.shards import first_images
 from pipelines.stages import Context
 
-VERSION = 1
+VERSION = 2
 _SHIFT_IMAGES = 4
 
 
 def kernel(context: Context, *, model: SplitViT, rtol: float | None) -> dict[str, Any]:
     """Rank, nullity and spectrum of the patch embedding (float64, on the CPU), and the measured shift invariance."""
     found = patch_kernel(model, rtol=rtol)
-    shift = shift_test(model, first_images(context.inputs["ingest"].folder, _SHIFT_IMAGES))
+    images = first_images(context.inputs["ingest"].folder, _SHIFT_IMAGES)
+    shift = shift_test(model, images)
+    if shift.in_doubt:  # a model that hardly reacts at all: in float32 its rounding looks like an answer to the shift
+        shift = shift_test(copy.deepcopy(model).double(), images)
     result = {**found.to_dict(), "shift": shift.to_dict()}
     write_table(context.folder / "spectrum.parquet", spectrum_table(found))
     write_json(context.folder / "kernel.json", result)

@@ -114,4 +114,5 @@ def test_the_program_that_learns_noise(capsys: pytest.CaptureFixture[str]) -> No
     exec(program, {})
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed] == ["learned", "permuted", "gaussian"]
-    assert all(abs(float(line.split()[1]) - 0.5) < 1e-3 for line in printed)
+    # In the unit of other images than it was learned on, whose tokens are a little longer or shorter.
+    assert all(abs(float(line.split()[1]) - 0.5) < 0.02 for line in printed)
