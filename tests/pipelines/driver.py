@@ -49,6 +49,9 @@ class Driver:
         self._out, self._said = work.parent / f"{count}.out", work.parent / f"{count}.said"
         sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         with self._out.open("wb") as out, self._said.open("wb") as said:
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+                # A background job of a shell ignores Ctrl-C and hands that down, also to the run to be interrupted.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             self.process = subprocess.Popen(
                 [str(NULLSPACE), "run", config, "--workdir", str(work), "--json", *sets, *arguments],
                 stdin=subprocess.DEVNULL,
