@@ -153,7 +153,7 @@ class NoiseLearner:
 
     def _start(self, generator: torch.Generator) -> Tensor:
         tokens, dim = self.encoder.noise_shape
-        if self.settings.start == "random" or self.settings.scope == "image":
+        if self.settings.start == "random":
             return torch.randn(self._shape, generator=generator).to(self.encoder.device)
         found = channel_start(
             lambda index, noise: self._losses_and_gradient(index, noise)[1],

@@ -131,11 +131,13 @@ def learn_noise(
         raise NullspaceError(
             f"expected check_every >= 1, and patience >= 1 with held_out images, got {check_every} and {patience}"
         )
+    if held_out is not None and settings.scope != "universal":
+        raise NullspaceError('expected no held_out images with scope "image": that noise is for the images it is of')
     learner = NoiseLearner(
         encoder, data.states, data.clean, settings,
         shift_invariant=shift_invariant, token_norm=token_norm, start=start, micro_batch=micro_batch,
     )  # fmt: skip
-    watch = _Watch(encoder, held_out if settings.scope == "universal" else None, settings.batch_size)
+    watch = _Watch(encoder, held_out, settings.batch_size)
     losses: list[float] = []
     stopped = False
     while learner.steps_done < settings.steps and not stopped:

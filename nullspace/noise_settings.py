@@ -53,6 +53,8 @@ class NoiseSettings:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise NullspaceError(f"expected {name} > 0 and finite, got {value}")
+        if self.scope == "image" and self.start == "channels":
+            raise NullspaceError('expected start "random" with scope "image": a channel start is one for all images')
         self._check_ranks()
 
     def stage(self, step: int) -> Stage:

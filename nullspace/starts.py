@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nullspace.channel_start import least_sensitive
 from nullspace.errors import NullspaceError
 from nullspace.geometry import check_token_norm
 from nullspace.spectrum import SensitivitySpectrum
@@ -41,32 +42,16 @@ def least_sensitive_start(
     if how == "complement":
         return spectrum.sample(relative_norm, token_norm, generator).noise
     if how == "channels":
-        if not 1 <= rank <= dim:
-            raise NullspaceError(f"expected 1 <= rank <= D = {dim}, got {rank}")
-        _, directions = channel_directions(spectrum)
-        drawn = torch.randn(count, rank, generator=generator, dtype=torch.float64) @ directions[:rank]
+        _, directions = least_sensitive(spectrum.channels.double(), spectrum.shift_invariant)
+        if not 1 <= rank <= directions.shape[1]:
+            raise NullspaceError(f"expected 1 <= rank <= {directions.shape[1]} channel directions, got {rank}")
+        drawn = torch.randn(count, rank, generator=generator, dtype=torch.float64) @ directions[:, :rank].T
     elif how == "kronecker":
         drawn = torch.randn(count, dim, generator=generator, dtype=torch.float64)
         drawn = _inverse_root(spectrum.tokens) @ drawn @ _inverse_root(spectrum.channels)
     else:
         raise NullspaceError(f'expected how "channels", "kronecker" or "complement", got {how!r}')
     return spectrum.held(drawn, relative_norm * token_norm).float()
-
-
-def channel_directions(spectrum: SensitivitySpectrum) -> tuple[Tensor, Tensor]:
-    """Sensitivity of channel directions (D,), rising, and the directions as rows (D,D): eigenpairs of the token sum.
-
-    Of a shift invariant model (1,…,1) comes last, with value 0: it is no direction to put noise in.
-    """
-    channels = spectrum.channels.double()
-    if not spectrum.shift_invariant:
-        values, vectors = torch.linalg.eigh(channels)
-        return values, vectors.T
-    dim = len(channels)
-    shift = torch.full((dim, dim), 1 / dim, dtype=torch.float64)
-    beyond = 2 * float(channels.diagonal().sum()) + 1
-    values, vectors = torch.linalg.eigh(channels + beyond * shift)
-    return torch.cat([values[:-1], values.new_zeros(1)]), vectors.T
 
 
 def _inverse_root(covariance: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nullspace.encoder import Encoder
+from nullspace.learning import LearningData
 from nullspace.vit import Outputs
 from pipelines.files import written_aside
 from pipelines.modelwork import read_outputs
@@ -19,14 +19,6 @@ from pipelines.shards import read_shard, shard_names, shard_path
 from pipelines.split import Part, Split
 
 _PARTS: tuple[Part, ...] = ("learn", "validation")
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """States (n,S,D) at the injection point and clean outputs of the images of one part, on the model's device."""
-
-    states: Tensor
-    clean: Outputs
 
 
 def write_calibration(target: Path, *, ingested: Path, reference: Path, split: Split) -> None:
@@ -49,16 +41,16 @@ def write_calibration(target: Path, *, ingested: Path, reference: Path, split: S
         save_file(tensors, aside)
 
 
-def read_calibration(path: str, encoder: Encoder, batch_images: int) -> dict[Part, Calibration]:
+def read_calibration(path: str, encoder: Encoder, batch_images: int) -> dict[Part, LearningData]:
     """States of both parts, computed once and kept on the device."""
-    found: dict[Part, Calibration] = {}
+    found: dict[Part, LearningData] = {}
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for part in _PARTS:
             images = file.get_tensor(f"{part}_images")
             batches = _batches(images, batch_images)
             states = [encoder.states(batch.to(encoder.device).float() / 255) for batch in batches]
             features, logits = (file.get_tensor(f"{part}_{name}").to(encoder.device) for name in ("features", "logits"))
-            found[part] = Calibration(torch.cat(states), Outputs(features, logits))
+            found[part] = LearningData(torch.cat(states), Outputs(features, logits))
     return found
 
 

@@ -118,7 +118,12 @@ def test_one_noise_per_image(encoder: Encoder, data: LearningData) -> None:
 
 def test_one_noise_per_image_does_not_depend_on_the_others(encoder: Encoder, data: LearningData) -> None:
     start = torch.randn(6, *encoder.noise_shape, generator=torch.Generator().manual_seed(3))
-    options: dict[str, Any] = {"scope": "image", "ranks": None, "token_norm": mean_token_norm(data.states)}
+    options: dict[str, Any] = {
+        "scope": "image",
+        "start": "random",
+        "ranks": None,
+        "token_norm": mean_token_norm(data.states),
+    }
     both = learner(encoder, some(data, slice(0, 6)), start_noise=start, **options)
     one = learner(encoder, some(data, slice(0, 1)), start_noise=start[:1], **options)
     torch.testing.assert_close(both.noise[:1], one.noise)
@@ -256,7 +261,8 @@ def test_more_steps_than_planned_is_an_error(encoder: Encoder, data: LearningDat
         ({"ranks": ()}, "rising ranks >= 1"),
         ({"ranks": (4, 2)}, "rising ranks >= 1"),
         ({"ranks": (1, 2, 3), "steps": 2}, "one step for each of the ranks"),
-        ({"ranks": (2,), "scope": "image"}, "directions are shared"),
+        ({"ranks": (2,), "scope": "image", "start": "random"}, "directions are shared"),
+        ({"ranks": None, "scope": "image"}, "a channel start is one for all"),
         ({"objective": "logit"}, "expected an objective of logits"),
         ({"start": "zero"}, "expected start of channels, random"),
         ({"precision": "float16"}, "expected precision of float32, bfloat16"),

@@ -74,7 +74,10 @@ def test_what_is_learned_becomes_an_artifact(encoder: Encoder, learn: LearningDa
     assert noise.settings["steps"] == 8 and noise.data_fingerprint == learn.fingerprint()
     with torch.no_grad(), noise.apply(encoder.model):
         torch.testing.assert_close(encoder.model(images(3)), encoder.logits(learn.states[:3] + found.noise))
-    each = learn_noise(encoder, learn, NoiseSettings(steps=2, scope="image", ranks=None), shift_invariant=True)
+    own = NoiseSettings(steps=2, scope="image", start="random", ranks=None)
+    each = learn_noise(encoder, learn, own, shift_invariant=True)
+    with pytest.raises(NullspaceError, match="no held_out images"):
+        learn_noise(encoder, learn, own, shift_invariant=True, held_out=learn)
     with pytest.raises(NullspaceError, match="one per image"):
         each.artifact(encoder, learn, shift_invariant=True)
 

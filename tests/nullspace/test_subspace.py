@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nullspace.channel_start import least_sensitive
 from nullspace.encoder import Encoder
 from nullspace.errors import ArtifactError, NullspaceError
 from nullspace.geometry import mean_token_norm, remove_shift, spread, token_norms
 from nullspace.jacobian import OUTPUTS, Linearised
 from nullspace.spectrum import SensitivitySpectrum
-from nullspace.starts import channel_directions, least_sensitive_start
+from nullspace.starts import least_sensitive_start
 from nullspace.subspace import captured_elsewhere, sensitivity_spectrum, top_of_rows
 from nullspace.vit import SplitViT
 
@@ -307,15 +308,14 @@ def test_share_elsewhere(model: SplitViT) -> None:
         captured_elsewhere(spectrum, Encoder(model, "block:1"), others)
 
 
-def test_channel_directions_rise_and_end_with_the_shift(spectrum: SensitivitySpectrum) -> None:
-    values, directions = channel_directions(spectrum)
-    torch.testing.assert_close(directions @ directions.T, torch.eye(24, dtype=torch.float64), rtol=0, atol=1e-10)
-    assert bool((values[:-1].diff() >= 0).all()) and float(values[-1]) == 0
-    assert float(directions[:-1].sum(1).abs().max()) < 1e-9
-    measured = torch.einsum("id,de,ie->i", directions, spectrum.channels, directions)
-    torch.testing.assert_close(measured[:-1], values[:-1], rtol=1e-6, atol=1e-12)
-    raw, _ = channel_directions(replace(spectrum, shift_invariant=False))
-    torch.testing.assert_close(raw[1:], values[:-1], rtol=1e-6, atol=1e-10)
+def test_channel_directions_rise_and_leave_out_the_shift(spectrum: SensitivitySpectrum) -> None:
+    values, directions = least_sensitive(spectrum.channels, shift_invariant=True)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(23, dtype=torch.float64), rtol=0, atol=1e-10)
+    assert bool((values.diff() >= 0).all()) and float(directions.sum(0).abs().max()) < 1e-9
+    measured = torch.einsum("di,de,ei->i", directions, spectrum.channels, directions)
+    torch.testing.assert_close(measured / measured.mean(), values, rtol=1e-6, atol=1e-12)
+    raw, _ = least_sensitive(spectrum.channels, shift_invariant=False)
+    torch.testing.assert_close(raw[1:] * 23 / 24, values, rtol=1e-6, atol=1e-10)
 
 
 @pytest.mark.parametrize("how", ["channels", "kronecker", "complement"])
@@ -338,7 +338,7 @@ def test_starts_are_held_and_less_sensitive_than_chance(spectrum: SensitivitySpe
 
 def test_channel_start_lies_in_its_directions(spectrum: SensitivitySpectrum) -> None:
     start = least_sensitive_start(spectrum, 1.0, 1.0, torch.Generator().manual_seed(0), rank=3).double()
-    directions = channel_directions(spectrum)[1][:3]
+    directions = least_sensitive(spectrum.channels, shift_invariant=True)[1][:, :3].T
     torch.testing.assert_close(start @ directions.T @ directions, start, rtol=0, atol=1e-6)
 
 
@@ -377,7 +377,7 @@ def test_errors(model: SplitViT, spectrum: SensitivitySpectrum) -> None:
         spectrum_of(encoder, states * torch.nan)
     with pytest.raises(NullspaceError, match=r"expected noise \(...,16,24\)"):
         spectrum.project(torch.zeros(24, 16))
-    with pytest.raises(NullspaceError, match="rank <= D = 24, got 25"):
+    with pytest.raises(NullspaceError, match="rank <= 23 channel directions, got 25"):
         least_sensitive_start(spectrum, 0.5, 1.0, generator, rank=25)
     with pytest.raises(NullspaceError, match='how "channels"'):
         least_sensitive_start(spectrum, 0.5, 1.0, generator, how="other")  # type: ignore[arg-type]
