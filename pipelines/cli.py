@@ -1,4 +1,4 @@
-"""The command line: `nullspace run`, `kernel`, `status`, `config show`, `ui`."""
+"""The commands `nullspace run`, `kernel`, `status`, `config show` and `ui`; cluster/cli.py starts them."""
 
 from __future__ import annotations
 
@@ -197,11 +197,11 @@ def _print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def main() -> None:
+def run_command_line(commands: typer.Typer) -> None:
     """Run the command line: an error that better input cures is one message and exit code 1, no traceback."""
     quiet()
     try:
-        app()
+        commands()
     except Exception as error:
         cause = user_error(error)
         if cause is None:

@@ -80,7 +80,7 @@ def test_the_wheel_has_the_licence_and_the_command(wheel: zipfile.ZipFile, pypro
     folder = f"nullspace_vit-{pyproject['project']['version']}.dist-info"
     assert "Apache License" in wheel.read(f"{folder}/licenses/LICENSE").decode()
     assert "License-Expression: Apache-2.0" in wheel.read(f"{folder}/METADATA").decode()
-    assert "nullspace = pipelines.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "nullspace = cluster.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
 
 
 def _name(requirement: str) -> str:

@@ -135,7 +135,7 @@ class Answer:
 
 def nullspace(*arguments: str) -> Answer:
     """`nullspace …` without a process of its own, which would import everything again."""
-    from pipelines.cli import main
+    from cluster.cli import main
 
     out, err = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, ["nullspace", *arguments]
