@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -15,44 +17,81 @@ from nullspace.learning import LearningData
 from nullspace.vit import Outputs
 from pipelines.files import written_aside
 from pipelines.modelwork import read_outputs
-from pipelines.shards import read_shard, shard_names, shard_path
+from pipelines.shards import read_shard, shard_path
 from pipelines.split import Part, Split
 
 _PARTS: tuple[Part, ...] = ("learn", "validation")
+_ARRAYS = ("images", "features", "logits")
 
 
-def write_calibration(target: Path, *, ingested: Path, reference: Path, split: Split) -> None:
-    """Collect the images and clean outputs of both parts from the shards into one safetensors file."""
-    chosen: dict[Part, list[tuple[str, Tensor, Outputs]]] = {part: [] for part in _PARTS}
-    for name in shard_names(ingested):
-        shard, outputs = read_shard(shard_path(ingested, name)), read_outputs(reference, name)
-        for index, id_ in enumerate(shard.ids):
-            part = split.part(id_)
-            if part in chosen:
-                own = Outputs(outputs.features[index].clone(), outputs.logits[index].clone())
-                chosen[part].append((id_, shard.images[index].clone(), own))
+@dataclass(frozen=True)
+class Chosen:
+    """Images that a search learns on or ranks by, as arrays: uint8 `images` (n,3,H,W), clean outputs (n,·)."""
+
+    ids: list[str]
+    images: np.ndarray
+    features: np.ndarray
+    logits: np.ndarray
+
+
+def choose(ingested: str, reference: str, shards: list[str], split: Split) -> Chosen | None:
+    """The chosen images of these shards, or None where they hold none; on any node that reads the two folders."""
+    found = [chosen for name in shards if (chosen := _of_shard(Path(ingested), Path(reference), name, split))]
+    return join(found) if found else None
+
+
+def _of_shard(ingested: Path, reference: Path, name: str, split: Split) -> Chosen | None:
+    ids = pq.read_table(shard_path(ingested, name), columns=["id"]).column("id").to_pylist()
+    rows = [row for row, id_ in enumerate(ids) if split.part(id_) in _PARTS]
+    if not rows:
+        return None  # most shards of a large source: their images are not read
+    images, outputs = read_shard(shard_path(ingested, name)).images, read_outputs(reference, name)
+    arrays = (values[rows].numpy() for values in (images, outputs.features, outputs.logits))
+    return Chosen([ids[row] for row in rows], *arrays)
+
+
+def join(parts: list[Chosen]) -> Chosen:
+    """All of them in the order of their ids: shards may be cut anew, and the order of learning must not change."""
+    ids = [id_ for part in parts for id_ in part.ids]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    arrays = (np.concatenate([getattr(part, name) for part in parts])[order] for name in _ARRAYS)
+    return Chosen([ids[row] for row in order], *arrays)
+
+
+def write_calibration(target: Path, chosen: Chosen, split: Split) -> None:
+    """Both parts, in one safetensors file."""
     tensors: dict[str, Tensor] = {}
-    for part, rows in chosen.items():
-        rows.sort(key=lambda row: row[0])  # shards may be cut anew; the order of learning must not change with it
-        tensors[f"{part}_images"] = torch.stack([image for _, image, _ in rows])
-        tensors[f"{part}_features"] = torch.stack([outputs.features for _, _, outputs in rows])
-        tensors[f"{part}_logits"] = torch.stack([outputs.logits for _, _, outputs in rows])
+    for part in _PARTS:
+        rows = [row for row, id_ in enumerate(chosen.ids) if split.part(id_) == part]
+        tensors |= {f"{part}_{name}": torch.from_numpy(getattr(chosen, name)[rows]) for name in _ARRAYS}
     with written_aside(target) as aside:
         save_file(tensors, aside)
 
 
 def read_calibration(path: str, encoder: Encoder, batch_images: int) -> dict[Part, LearningData]:
-    """States of both parts, computed once and kept on the device."""
+    """States of both parts, computed once; kept on the device when they fit, else beside it and moved by the batch."""
     found: dict[Part, LearningData] = {}
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for part in _PARTS:
-            images = file.get_tensor(f"{part}_images")
-            batches = _batches(images, batch_images)
-            states = [encoder.states(batch.to(encoder.device).float() / 255) for batch in batches]
-            features, logits = (file.get_tensor(f"{part}_{name}").to(encoder.device) for name in ("features", "logits"))
-            found[part] = LearningData(torch.cat(states), Outputs(features, logits))
+            images, features, logits = (file.get_tensor(f"{part}_{name}") for name in _ARRAYS)
+            states: list[Tensor] = []
+            home = encoder.device
+            for batch in torch.split(images, batch_images):
+                found_states = encoder.states(batch.to(encoder.device).float() / 255)
+                if not states:
+                    home = home_of(encoder.device, len(images) * found_states[0].nbytes)
+                states.append(found_states.to(home))
+            clean = Outputs(features.to(home), logits.to(home))
+            found[part] = LearningData(torch.cat(states), clean)
     return found
 
 
-def _batches(images: Tensor, size: int) -> Iterator[Tensor]:
-    yield from torch.split(images, size)
+def home_of(device: torch.device, size: int) -> torch.device:
+    """Where so many bytes are to stay: on the device unless they would take more than a quarter of what it has free.
+
+    Joining the batches takes as much again for a moment, and learning and the trials beside this one need the rest.
+    """
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if size <= free / 4 else torch.device("cpu")

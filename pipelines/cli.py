@@ -203,15 +203,10 @@ def run_command_line(commands: typer.Typer) -> None:
     try:
         commands()
     except Exception as error:
+        from pipelines.failure import user_error
+
         cause = user_error(error)
         if cause is None:
             raise
         Console(stderr=True).print(f"error: {cause}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-
-
-def user_error(error: BaseException | None) -> NullspaceError | None:
-    """The NullspaceError in an error's chain, also where Ray brought it from a worker."""
-    while error is not None and not isinstance(error, NullspaceError):
-        error = getattr(error, "cause", None) or error.__cause__
-    return error

@@ -16,6 +16,7 @@ import torch
 from nullspace.device import choose_device
 from pipelines.config import ResourceSettings
 from pipelines.errors import ClusterError
+from pipelines.lanes import WHOLE, Share
 from pipelines.shardwork import Spread
 
 _LOCAL_OBJECT_STORE = 512 * 1024**2  # shard names and counts pass through it, never images
@@ -50,10 +51,20 @@ class Compute:
         local = choose_device("auto").type
         return local if not self.address and local == "mps" else "cpu"
 
-    def spread(self) -> Spread:
-        """Actors for one stage: as configured, else what the cluster holds. Raises ClusterError when it holds none."""
-        nodes = self._nodes()
-        gpus = self.resources.gpus_per_worker if self.device.startswith("cuda") else 0.0
+    def lanes(self, models: int) -> int:
+        """How many of so many models can be worked on side by side, each with as many workers as are configured."""
+        fits = self.room() // (self.resources.workers or 1)
+        return max(1, min(models, fits, self.resources.models_at_once or models))
+
+    def spread(self, share: Share = WHOLE) -> Spread:
+        """Actors for one stage of one model: as configured, else what its share of the cluster holds."""
+        fits = max(1, share.part(self.room()))
+        wanted = self.resources.workers
+        return Spread(min(wanted, fits) if wanted else fits, self.resources.cpus_per_worker, self._gpus())
+
+    def room(self) -> int:
+        """How many workers the cluster holds. Raises ClusterError when it holds none."""
+        nodes, gpus = self._nodes(), self._gpus()
         fits = sum(_workers_on(node, self.resources.cpus_per_worker, gpus) for node in nodes)
         if fits < 1:
             largest = ", ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
@@ -62,8 +73,11 @@ class Compute:
                 f"{largest or 'no node'}; lower resources.cpus_per_worker or gpus_per_worker, or choose another "
                 "--device"
             )
-        wanted = self.resources.workers
-        return Spread(min(wanted, fits) if wanted else fits, self.resources.cpus_per_worker, gpus)
+        return fits
+
+    def _gpus(self) -> float:
+        """Of each worker."""
+        return self.resources.gpus_per_worker if self.device.startswith("cuda") else 0.0
 
     def _has_gpus(self) -> bool:
         # Asking Ray means starting it; a machine by itself can be asked directly.
@@ -152,4 +166,4 @@ def _silence_ray_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends a stage is raised, and said once by us

@@ -132,6 +132,9 @@ class ResourceSettings(Settings):
     """How a stage is spread; `None` asks the cluster."""
 
     workers: int | None = Field(default=None, ge=1, description="actors per stage; default: what the cluster can hold")
+    models_at_once: int | None = Field(
+        default=None, ge=1, description="models worked on side by side; default: as many as there are workers for"
+    )
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(
         default=1, ge=0, le=8, description="used only when the device is a GPU; fractions share one"

@@ -27,3 +27,11 @@ class StageError(NullspaceError):
 
 class ClusterError(NullspaceError):
     """Ray cannot be reached, or cannot hold a single worker."""
+
+
+class BranchesFailed(NullspaceError):
+    """One or more models of a run failed; what the others found is kept."""
+
+
+class DiskFullError(NullspaceError):
+    """No room is left where something had to be written."""

@@ -21,7 +21,7 @@ from pipelines.ids import IdDigest, check_ids, digest_files
 from pipelines.models import ModelSpec
 from pipelines.modelwork import ModelShards, read_outputs
 from pipelines.pictures import save_difference, save_picture
-from pipelines.shards import Shard, shard_names
+from pipelines.shards import Shard, shard_sizes
 from pipelines.shardwork import Spread, run_shards
 from pipelines.split import Split
 from pipelines.stages import Context
@@ -109,14 +109,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run all conditions over all shards; returns the summary of each: token noise on test images, kernel on all."""
     ingested, searched = context.inputs["ingest"], context.inputs["search"]
-    shards = shard_names(ingested.folder)
+    shards = shard_sizes(ingested.folder)
     more = {
         "shards": str(ingested.folder),
         "reference": str(context.inputs["reference"].folder),
         "noise": str(searched.folder / "noise.safetensors"),
         "split": Split(**searched.result["split"]),
         "rms": rms,
-        "examples": (shards[0], examples),
+        "examples": (next(iter(shards)), examples),
     }
     work = {**arguments, **more}
     run_shards(EvaluateShards, work, shards, out=context.folder, spread=spread, progress=context.progress)

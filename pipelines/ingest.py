@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -17,16 +16,15 @@ from nullspace.preprocessing import Preprocessing
 from pipelines.config import IngestSettings
 from pipelines.decode import DecodeError, decode
 from pipelines.errors import SourceError
-from pipelines.files import write_table, written_aside
+from pipelines.files import write_table
 from pipelines.ids import IdDigest, check_ids, digest_files
+from pipelines.manifest import MANIFEST, planned_shards, records_of, write_manifest
 from pipelines.shards import PREFIX, shard_table
 from pipelines.shardwork import ShardWorker, Spread, run_shards
 from pipelines.sources import Record, Source
 from pipelines.stages import Context
 
-VERSION = 1
-MANIFEST = "manifest.parquet"
-_RECORD = pa.schema([("id", pa.string()), ("label", pa.int64()), ("location", pa.string()), ("row", pa.int64())])
+VERSION = 2
 _ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 
@@ -42,19 +40,18 @@ class IngestShards(ShardWorker):
         self.transform = preprocessing.transform()
 
     def table(self, shard: str) -> pa.Table:
-        rows = pq.ParquetFile(self.out / MANIFEST).read_row_group(int(shard)).to_pylist()
         ids: list[str] = []
         labels: list[int] = []
         images: list[np.ndarray] = []
         errors: list[dict[str, str]] = []
-        for row in rows:
+        for record in records_of(self.out / MANIFEST, shard):
             try:
-                images.append(self._image(Record(**row)))
+                images.append(self._image(record))
             except (DecodeError, OSError) as error:
-                errors.append({"id": row["id"], "path": row["location"], "reason": str(error)})
+                errors.append({"id": record.id, "path": record.location, "reason": str(error)})
                 continue
-            ids.append(row["id"])
-            labels.append(row["label"])
+            ids.append(record.id)
+            labels.append(record.label)
         # The error rows go first: the shard's own file is what says that the slice is done.
         write_table(self.out / f"errors-{shard}.parquet", pa.Table.from_pylist(errors, schema=_ERROR))
         return shard_table(ids, np.stack(images) if images else np.empty((0, 3, *self.size), np.uint8), labels)
@@ -69,21 +66,11 @@ def ingest(
     """Write shards and error rows of the whole source; returns counts and the digest of all ids."""
     manifest = context.folder / MANIFEST
     if not manifest.exists():
-        _write_manifest(manifest, source, settings.shard_images)
-    slices = pq.ParquetFile(manifest).metadata.num_row_groups
+        write_manifest(manifest, source, settings.shard_images)
     arguments = {"source": source, "preprocessing": preprocessing, "max_pixels": settings.max_pixels}
-    names = [f"{number:06d}" for number in range(slices)]
-    run_shards(IngestShards, arguments, names, out=context.folder, spread=spread, progress=context.progress)
+    shards = planned_shards(manifest)
+    run_shards(IngestShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)
     return _result(context.folder, manifest)
-
-
-def _write_manifest(target: Path, source: Source, shard_images: int) -> None:
-    """Stream the records of the source, in its own fixed order, to one row group per shard."""
-    records = iter(source.records())
-    with written_aside(target) as aside, pq.ParquetWriter(aside, _RECORD) as writer:
-        while rows := list(itertools.islice(records, shard_images)):
-            columns = {name: [getattr(record, name) for record in rows] for name in _RECORD.names}
-            writer.write_table(pa.table(columns, schema=_RECORD), row_group_size=len(rows))
 
 
 def _result(folder: Path, manifest: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ class Plan:
 
     ingests: Mapping[str, Stage]
     branches: Mapping[str, Mapping[str, Stage]]
+
+    def only(self, labels: Collection[str]) -> Plan:
+        """The plan of some of its models."""
+        return Plan(self.ingests, {label: branch for label, branch in self.branches.items() if label in labels})
 
     def in_order(self) -> list[Stage]:
         return [*self.ingests.values(), *(stage for branch in self.branches.values() for stage in branch.values())]
@@ -58,7 +62,7 @@ def _ingest(config: PipelineConfig, facts: ModelFacts, source_digest: str, means
             source=means.source,
             preprocessing=facts.preprocessing,
             settings=settings,
-            spread=means.compute.spread(),
+            spread=context.spread(),
         )
 
     return Stage(
@@ -97,7 +101,7 @@ class Branch:
     def _reference(self) -> Stage:
         def make(context: Context) -> dict[str, Any]:
             work = self._arguments(self.config.evaluate.batch_images)
-            return reference.reference(context, arguments=work, spread=self.means.compute.spread())
+            return reference.reference(context, arguments=work, spread=context.spread())
 
         return self._stage("reference", reference.VERSION, {}, {}, make)
 
@@ -125,8 +129,7 @@ class Branch:
 
         def make(context: Context) -> dict[str, Any]:
             work = self._arguments(self.config.evaluate.batch_images) | {"rtol": rtol}
-            spread = self.means.compute.spread()
-            return evaluate.evaluate(context, arguments=work, rms=rms, examples=examples, spread=spread)
+            return evaluate.evaluate(context, arguments=work, rms=rms, examples=examples, spread=context.spread())
 
         said = {"rms": rms, "examples": examples, "rtol": rtol}
         return self._stage("evaluate", evaluate.VERSION, said, inputs, make)
@@ -138,8 +141,7 @@ class Branch:
 
         def make(context: Context) -> dict[str, Any]:
             work = self._arguments(settings.batch_images) | more
-            spread = self.means.compute.spread()
-            return watermark.watermark(context, arguments=work, settings=settings, spread=spread)
+            return watermark.watermark(context, arguments=work, settings=settings, spread=context.spread())
 
         return self._stage("watermark", watermark.VERSION, said, inputs, make)
 
@@ -171,7 +173,7 @@ def _searched(context: Context, branch: Branch, study: str) -> dict[str, Any]:
         settings=branch.config.search,
         seed=branch.config.seed,
         device=means.compute.device,
-        spread=means.compute.spread(),
+        spread=context.spread(),
         study=study,
         callbacks=writer,
         restored=restored,

@@ -1,13 +1,15 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: bars on a terminal, plain lines elsewhere. Stages that work side by side share one display."""
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -19,6 +21,13 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
         self.stage = ""
+        self._display = _Display(self.console)
+
+    def of(self, stage: str) -> Progress:
+        """The progress of one stage, on the same display."""
+        own = copy.copy(self)
+        own.stage = stage
+        return own
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -26,7 +35,7 @@ class Progress:
     @contextmanager
     def counting(self, total: int, unit: str) -> Iterator[Counter]:
         """Yield a counter; `counter.add(n)` moves it."""
-        counter = _Bar(self, total, unit) if self.console.is_terminal else Counter(self, total, unit)
+        counter = _Bar(self, total, unit, self._display) if self.console.is_terminal else Counter(self, total, unit)
         try:
             yield counter
         finally:
@@ -38,52 +47,109 @@ class Counter:
 
     def __init__(self, progress: Progress, total: int, unit: str) -> None:
         self.progress, self.total, self.unit = progress, total, unit
-        self.done, self.noted = 0, ""
+        self.done, self.found, self.noted = 0, 0, ""
         self.started = self.last_line = time.monotonic()
+
+    def skip(self, count: int) -> None:
+        """Count what an earlier run did: it says nothing of how fast this one is."""
+        self.found += count
+        self.done += count
 
     def add(self, count: int) -> None:
         self.done += count
-        now = time.monotonic()
-        if now - self.last_line >= _SECONDS_BETWEEN_LINES:
-            self.last_line = now
-            self.progress.say(self._line(now))
+        self._show()
 
     def note(self, text: str) -> None:
         """Say what is being worked on right now."""
         self.noted = text
-        self.add(0)
+        self._show()
 
     def close(self) -> None:
         pass
 
-    def _line(self, now: float) -> str:
-        seconds = now - self.started
-        left = f", {(self.total - self.done) * seconds / self.done:.0f} s left" if self.done else ""
-        noted = f", {self.noted}" if self.noted else ""
-        return f"  {self.progress.stage}: {self.done}/{self.total} {self.unit} in {seconds:.0f} s{left}{noted}"
+    def pace(self) -> str:
+        """How fast, how long still, what right now; what is not known yet is left out."""
+        seconds, made = time.monotonic() - self.started, self.done - self.found
+        parts = []
+        if made and seconds:
+            parts.append(_rate(made / seconds, self.unit))
+            parts.append(f"{_duration((self.total - self.done) * seconds / made)} left")
+        return ", ".join([*parts, *([self.noted] if self.noted else [])])
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self.last_line < _SECONDS_BETWEEN_LINES:
+            return
+        self.last_line = now
+        far = f"{self.done}/{self.total} {self.unit} in {_duration(now - self.started)}"
+        self.progress.say("  " + ", ".join(filter(None, [f"{self.progress.stage}: {far}", self.pace()])))
 
 
 class _Bar(Counter):
-    def __init__(self, progress: Progress, total: int, unit: str) -> None:
+    def __init__(self, progress: Progress, total: int, unit: str, display: _Display) -> None:
         super().__init__(progress, total, unit)
-        self.bars = Bars(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[noted]}"),
-            console=progress.console,
-            transient=True,
-        )
-        self.task = self.bars.add_task(progress.stage, total=total, noted="")
-        self.bars.start()
+        self.display = display
+        self.bars, self.task = display.open(progress.stage, total, unit)
 
-    def add(self, count: int) -> None:
-        self.done += count
-        self.bars.update(self.task, advance=count, noted=self.noted)
+    def skip(self, count: int) -> None:
+        super().skip(count)
+        self._show()
 
     def close(self) -> None:
-        self.bars.stop()
+        self.display.close(self.task)
+
+    def _show(self) -> None:
+        self.bars.update(self.task, completed=self.done, pace=self.pace())
+
+
+class _Display:
+    """One live display for all bars of a console: rich shows no two. It lives while there is a bar."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bars: Bars | None = None
+        self._lock = threading.Lock()
+
+    def open(self, stage: str, total: int, unit: str) -> tuple[Bars, TaskID]:
+        with self._lock:
+            if self.bars is None:
+                self.bars = _bars(self.console)
+                self.bars.start()
+            return self.bars, self.bars.add_task(stage, total=total, unit=unit, pace="")
+
+    def close(self, task: TaskID) -> None:
+        with self._lock:
+            if self.bars is None:
+                return
+            bars, last = self.bars, len(self.bars.tasks) == 1
+            if last:
+                bars.stop()
+                self.bars = None
+            bars.remove_task(task)
+
+
+def _bars(console: Console) -> Bars:
+    return Bars(
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def _rate(per_second: float, unit: str) -> str:
+    """`120 images/s`, or `3.2 trials/min` for what takes longer than a second."""
+    return f"{per_second:.3g} {unit}/s" if per_second >= 1 else f"{60 * per_second:.2g} {unit}/min"
+
+
+def _duration(seconds: float) -> str:
+    """`42 s`, `12 min 05 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, hours = whole // 60, whole // 3600
+    return f"{minutes} min {whole % 60:02d} s" if hours < 2 else f"{hours} h {minutes % 60:02d} min"

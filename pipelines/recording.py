@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipelines.stages import RECORD, Done, Stage
+from pipelines.store import WRITE_ERRORS
 from pipelines.tracking import BRANCH, FINGERPRINT, PARENT, STAGE, Tracker
 
 _FOLDERS = ("examples", "figures")
@@ -39,6 +41,13 @@ def record(tracker: Tracker, run_id: str, done: Done) -> None:
         elif path.name.startswith("errors-") and done.result.get("errors"):
             tracker.artifact(run_id, path, "errors")
     tracker.end(run_id, "FINISHED")
+
+
+def fail(tracker: Tracker, run_id: str, error: Exception) -> None:
+    """End the run of a stage that failed, with the reason. The error itself matters more than a store that is away."""
+    with suppress(*WRITE_ERRORS):
+        tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
+        tracker.end(run_id, "FAILED")
 
 
 def numbers(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

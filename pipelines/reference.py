@@ -12,7 +12,7 @@ import torch
 from nullspace.stability import wilson_interval
 from pipelines.ids import IdDigest, check_ids, digest_files
 from pipelines.modelwork import ModelShards
-from pipelines.shards import Shard, shard_names
+from pipelines.shards import Shard, shard_sizes
 from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 
@@ -50,7 +50,7 @@ def _lists(matrix: torch.Tensor) -> pa.FixedSizeListArray:
 def reference(context: Context, *, arguments: dict[str, Any], spread: Spread) -> dict[str, Any]:
     """Run the clean model over all shards; returns accuracy where labels are known, and the mean token norm."""
     ingested = context.inputs["ingest"]
-    shards = shard_names(ingested.folder)
+    shards = shard_sizes(ingested.folder)
     arguments = {**arguments, "shards": str(ingested.folder)}
     run_shards(ReferenceShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)
     files = [context.folder / f"rows-{name}.parquet" for name in shards]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from nullspace.artifact import NullNoise
-from pipelines.calibration import write_calibration
+from pipelines.calibration import Chosen, choose, join, write_calibration
 from pipelines.config import SearchSettings
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
@@ -20,7 +20,7 @@ from pipelines.models import ModelFacts
 from pipelines.noise_trial import NoiseTrial, TrialData, read_noise
 from pipelines.progress import Counter
 from pipelines.search_progress import SearchProgress, attach
-from pipelines.shards import lowest_places
+from pipelines.shards import lowest_places, shard_sizes
 from pipelines.shardwork import Spread
 from pipelines.split import Split, make_split
 from pipelines.stages import Context
@@ -29,6 +29,7 @@ VERSION = 2
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
 SEARCHED = ("relative_norm", "learning_rate", "steps")
 REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped", "best_step")
+_CHUNKS, _RETRIES = 4, 5  # tasks for every worker; and how often one is tried again elsewhere
 _CALIBRATION, _TUNE = "calibration.safetensors", "tune"
 _SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
 
@@ -65,8 +66,7 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
     split = _split(context, plan)
     calibration = context.folder / _CALIBRATION
     if not calibration.exists():
-        ingested, reference = context.inputs["ingest"].folder, context.inputs["reference"].folder
-        write_calibration(calibration, ingested=ingested, reference=reference, split=split)
+        write_calibration(calibration, _chosen(context, plan.spread, split), split)
     data = _trial_data(context, plan, calibration)
     with context.progress.counting(plan.settings.trials, "trials") as counter:
         results = _tuner(context, plan, data, counter).fit()
@@ -81,6 +81,18 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
     result = _save_best(context, plan, best, data)
     failed = sum(trial["status"] == "FAILED" for trial in trials)
     return {**result, "split": asdict(split), "trials": len(trials), "failed": failed}
+
+
+def _chosen(context: Context, spread: Spread, split: Split) -> Chosen:
+    """The images to learn on, looked for where the workers are: the driver sees no others."""
+    import ray
+
+    ingested, reference = (str(context.inputs[name].folder) for name in ("ingest", "reference"))
+    shards = list(shard_sizes(Path(ingested)))
+    count = min(len(shards), _CHUNKS * spread.workers)
+    look = ray.remote(choose).options(num_cpus=spread.cpus, max_retries=_RETRIES)
+    parts = ray.get([look.remote(ingested, reference, shards[i::count], split) for i in range(count)])
+    return join([part for part in parts if part is not None])
 
 
 def _split(context: Context, plan: Search) -> Split:

@@ -56,10 +56,11 @@ def read_shard(path: Path) -> Shard:
     return Shard(table.column("id").to_pylist(), torch.from_numpy(images), labels)
 
 
-def shard_names(folder: Path) -> list[str]:
-    """Names of the shards of an ingest folder that hold at least one image, in order."""
+def shard_sizes(folder: Path) -> dict[str, int]:
+    """Images of each shard of an ingest folder that holds at least one, by the shard's name, in order."""
     files = sorted(folder.glob(f"{PREFIX}*.parquet"))
-    return [file.stem.removeprefix(PREFIX) for file in files if pq.read_metadata(file).num_rows]
+    counts = {file.stem.removeprefix(PREFIX): pq.read_metadata(file).num_rows for file in files}
+    return {name: count for name, count in counts.items() if count}
 
 
 def shard_path(folder: Path, name: str) -> Path:
@@ -69,7 +70,7 @@ def shard_path(folder: Path, name: str) -> Path:
 def first_images(folder: Path, count: int) -> torch.Tensor:
     """The first `count` images of an ingest folder, float (n,3,H,W) in [0,1]."""
     found: list[torch.Tensor] = []
-    for name in shard_names(folder):
+    for name in shard_sizes(folder):
         found.append(read_shard(shard_path(folder, name)).images[: count - sum(map(len, found))])
         if sum(map(len, found)) >= count:
             break
@@ -80,7 +81,7 @@ def lowest_places(folder: Path, seed: int, count: int) -> list[int]:
     """The `count` lowest places (see `split.place`) among all images, streamed: memory does not grow with them."""
 
     def places() -> Iterator[int]:
-        for name in shard_names(folder):
+        for name in shard_sizes(folder):
             for batch in pq.ParquetFile(shard_path(folder, name)).iter_batches(columns=["id"]):
                 yield from (place(id_, seed) for id_ in batch.column("id").to_pylist())
 

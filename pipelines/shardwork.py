@@ -7,7 +7,7 @@ whole or not at all, so a stage killed anywhere goes on at the first shard that 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.errors import StageError
 from pipelines.files import write_table
 from pipelines.progress import Progress
+
+_RETRIES = 5  # of one shard; Ray counts a worker that dies twice when it is asked again while it starts
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,49 @@ class ShardWorker(ABC):
 def run_shards(
     worker: type[ShardWorker],
     arguments: Mapping[str, Any],
-    shards: Sequence[str],
+    shards: Mapping[str, int],
     *,
     out: Path,
     spread: Spread,
     progress: Progress,
 ) -> None:
-    """Let `worker(out=…, **arguments)` actors work through the shards that have no rows yet."""
+    """Let `worker(out=…, **arguments)` actors work through the shards (images by name) that have no rows yet.
+
+    A worker that dies, or whose node does, is started again elsewhere. Raises StageError when a shard outlives none of
+    its workers, and whatever a worker raised.
+    """
+    left = {name: size for name, size in shards.items() if not (out / f"{worker.prefix}-{name}.parquet").exists()}
+    with progress.counting(sum(shards.values()), "images") as counter:
+        counter.skip(counter.total - sum(left.values()))
+        if left:
+            for name in _worked_through(worker, {"out": str(out), **arguments}, list(left), spread):
+                counter.add(left[name])
+
+
+def _worked_through(
+    worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], spread: Spread
+) -> Iterator[str]:
     import ray
     from ray.data import ActorPoolStrategy
+    from ray.exceptions import RayActorError
 
-    left = [name for name in shards if not (out / f"{worker.prefix}-{name}.parquet").exists()]
-    with progress.counting(len(shards), "shards") as counter:
-        counter.add(len(shards) - len(left))
-        if not left:
-            return
-        work = ray.data.from_items([{"shard": name} for name in left], override_num_blocks=len(left)).map_batches(
-            worker,
-            fn_constructor_kwargs={"out": str(out), **arguments},
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(spread.workers, len(left))),
-            num_cpus=spread.cpus,
-            num_gpus=spread.gpus,
-        )
-        for _ in work.iter_rows():
-            counter.add(1)
+    work = ray.data.from_items([{"shard": name} for name in shards], override_num_blocks=len(shards)).map_batches(
+        worker,
+        fn_constructor_kwargs=dict(arguments),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(spread.workers, len(shards))),
+        num_cpus=spread.cpus,
+        num_gpus=spread.gpus,
+        # A worker is restarted as often as it takes; a shard that kills every worker it is given ends the stage.
+        max_restarts=-1,
+        max_task_retries=_RETRIES,
+    )
+    try:
+        for row in work.iter_rows():
+            yield str(row["shard"])
+    except RayActorError as error:
+        raise StageError(
+            "workers died over and over on the same images, most likely out of memory; lower batch_images, or "
+            "give each worker more room with resources.workers or resources.cpus_per_worker, then repeat the command: "
+            f"what is finished is kept. Ray says: {' '.join(str(error).split())}"
+        ) from error

@@ -15,6 +15,7 @@ from typing import Any
 from pipelines.errors import StageError
 from pipelines.files import read_json, sweep, write_json
 from pipelines.progress import Progress
+from pipelines.shardwork import Spread
 
 RECORD = "stage.json"
 
@@ -38,6 +39,8 @@ class Context:
     progress: Progress
     run_id: str
     """The stage's run in MLflow."""
+    spread: Callable[[], Spread]
+    """Asks the cluster what it holds for this stage; starts Ray when nothing has yet."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,20 @@ def find_done(stage: Stage, work: Path) -> Done | None:
     return Done(folder, said["result"], said["seconds"], reused=True)
 
 
-def do_stage(stage: Stage, work: Path, inputs: Mapping[str, Done], progress: Progress, run_id: str) -> Done:
+def do_stage(
+    stage: Stage,
+    work: Path,
+    inputs: Mapping[str, Done],
+    progress: Progress,
+    run_id: str,
+    spread: Callable[[], Spread],
+) -> Done:
     """Make the stage in a `.partial` folder (kept by a kill, continued by the next run) and rename it when whole."""
     folder = stage.folder(work)
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    result = stage.make(Context(partial, inputs, progress, run_id))
+    result = stage.make(Context(partial, inputs, progress, run_id, spread))
     seconds = time.monotonic() - started
     record = {
         "stage": stage.name,

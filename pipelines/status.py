@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pipelines import workfolder
 from pipelines.errors import WorkdirError
 from pipelines.files import read_json
-from pipelines.ingest import MANIFEST
+from pipelines.manifest import MANIFEST
 from pipelines.stages import RECORD
 
 

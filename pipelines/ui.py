@@ -12,6 +12,7 @@ from typing import Any
 from nullspace.errors import NullspaceError
 from pipelines import workfolder
 from pipelines.errors import WorkdirError
+from pipelines.ledger import redact
 
 # MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
 MODE = "workflowType=machine_learning"
@@ -43,3 +44,10 @@ def run_page(server: str, said: Mapping[str, Any]) -> str:
     if "experiment_id" in said:
         place += f"/{said['experiment_id']}/runs/{said['run_id']}"
     return f"{server.rstrip('/')}/#/{place}?{MODE}"
+
+
+def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:
+    """Where people find a run: its page on a server, else the store's URI and the command that shows it."""
+    if uri.startswith("http"):
+        return run_page(redact(uri), {"experiment_id": experiment_id, "run_id": run_id})
+    return f"{redact(uri)}  (nullspace ui {work} shows it)"

@@ -24,7 +24,7 @@ from pipelines.marks import make_mark
 from pipelines.models import ModelSpec
 from pipelines.modelwork import ModelShards, generator, read_outputs
 from pipelines.pictures import save_difference, save_picture
-from pipelines.shards import Shard, shard_names
+from pipelines.shards import Shard, shard_sizes
 from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 
@@ -131,12 +131,12 @@ def watermark(
     if not context.inputs["kernel"].result["nullity"]:
         return {"skipped": SKIPPED}
     ingested = context.inputs["ingest"]
-    shards = shard_names(ingested.folder)
+    shards = shard_sizes(ingested.folder)
     more = {
         "shards": str(ingested.folder),
         "reference": str(context.inputs["reference"].folder),
         "settings": settings,
-        "examples": (shards[0], settings.examples),
+        "examples": (next(iter(shards)), settings.examples),
     }
     work = {**arguments, **more}
     run_shards(WatermarkShards, work, shards, out=context.folder, spread=spread, progress=context.progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from pipelines import recording, report_stage, workfolder
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
 from pipelines.environment import environment, run_tags
+from pipelines.failure import branches_failed, tell
+from pipelines.lanes import WHOLE, Job, Share, side_by_side
 from pipelines.ledger import redact
 from pipelines.models import ModelFacts, learn_facts
 from pipelines.plan import Means, Plan, make_plan
@@ -27,6 +29,7 @@ from pipelines.sources import open_source
 from pipelines.stages import Done, Stage, do_stage, find_done
 from pipelines.summary import as_markdown
 from pipelines.tracking import Tracker
+from pipelines.ui import run_address
 from pipelines.watchdog import Watchdog
 
 
@@ -39,12 +42,12 @@ class Run:
     tracker: Tracker
     run_id: str
     progress: Progress
+    compute: Compute
     done: dict[str, Done] = field(default_factory=dict)
     """Finished stages by fingerprint."""
 
-    def finish(self, stage: Stage) -> Done:
+    def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE) -> Done:
         """The stage, reused or made, accepted, and recorded in MLflow."""
-        self.progress.stage = stage.key
         found = find_done(stage, self.work)
         if found is not None:
             self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
@@ -52,22 +55,31 @@ class Run:
             if not recording.recorded(self.tracker, self.run_id, stage):
                 recording.record(self.tracker, recording.begin(self.tracker, self.run_id, stage), found)
         else:
-            found = self._make(stage)
+            found = self._make(stage, share)
         self.done[stage.fingerprint] = found
         return found
 
-    def _make(self, stage: Stage) -> Done:
+    def _make(self, stage: Stage, share: Callable[[], Share]) -> Done:
         self.progress.say(f"running  {stage.key}")
         run_id = recording.begin(self.tracker, self.run_id, stage)
         inputs = {name: self.done[other.fingerprint] for name, other in stage.inputs.items()}
-        made = do_stage(stage, self.work, inputs, self.progress, run_id)
-        stage.accept(made.result)
+        try:
+            made = do_stage(
+                stage, self.work, inputs, self.progress.of(stage.key), run_id, lambda: self.compute.spread(share())
+            )
+            stage.accept(made.result)
+        except Exception as error:
+            recording.fail(self.tracker, run_id, error)
+            raise
         recording.record(self.tracker, run_id, made)
         self.progress.say(f"done     {stage.key}  {made.seconds:.1f} s")
         return made
 
     def of(self, stage: Stage) -> Done:
         return self.done[stage.fingerprint]
+
+    def unfinished(self, stages: Iterable[Stage]) -> bool:
+        return any(find_done(stage, self.work) is None for stage in stages)
 
 
 def run_pipeline(
@@ -88,9 +100,10 @@ def run_pipeline(
         compute = stack.enter_context(Compute(config.resources, address=address, device=config.device))
         tracker = Tracker(tracking_uri(config, work), config.name)
         with _parent_run(config, work, tracker) as run_id:
-            run = Run(config, work, tracker, run_id, progress)
+            progress.say(f"mlflow   {run_address(tracker.uri, work, tracker.experiment_id, run_id)}")
+            run = Run(config, work, tracker, run_id, progress, compute)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
-            return _finish_all(run, plan, models, compute)
+            return _finish_all(run, plan, models)
 
 
 def tracking_uri(config: PipelineConfig, work: Path) -> str:
@@ -98,14 +111,20 @@ def tracking_uri(config: PipelineConfig, work: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri or f"sqlite:///{work.parent / 'mlflow.db'}"
 
 
-def _finish_all(run: Run, plan: Plan, models: list[ModelFacts], compute: Compute) -> dict[str, Any]:
+def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any]:
     # On a cluster, `auto` is decided by asking Ray, which only the first unfinished stage starts.
+    compute = run.compute
     said = environment(None if compute.address and compute.wanted == "auto" else compute.device)
     run.tracker.json_artifact(run.run_id, said, "environment.json")
     run.tracker.tags(run.run_id, run_tags(said))
     run.tracker.artifact(run.run_id, run.work / "config.yaml")
-    for stage in plan.in_order():
+    for stage in plan.ingests.values():
         run.finish(stage)
+    errors = _finish_branches(run, plan)
+    if len(errors) == len(models):
+        raise next(iter(errors.values())) if len(errors) == 1 else branches_failed(errors, len(models))
+    models = [facts for facts in models if facts.spec.label not in errors]
+    plan = plan.only([facts.spec.label for facts in models])
     registered = {}
     for facts in models:
         branch = {name: run.of(stage) for name, stage in plan.branches[facts.spec.label].items()}
@@ -113,7 +132,30 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts], compute: Compute
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
     results = report_stage.hand_over(run.finish(stage), run.work)
     _show(run, results)
+    if errors:
+        raise branches_failed(errors, len(errors) + len(models))
     return results
+
+
+def _finish_branches(run: Run, plan: Plan) -> dict[str, Exception]:
+    """All stages of all models, side by side as far as the cluster goes; the errors of those that failed."""
+
+    def job(label: str, stages: Iterable[Stage]) -> Job:
+        def finish(share: Callable[[], Share]) -> None:
+            try:
+                for stage in stages:
+                    run.finish(stage, share)
+            except Exception as error:
+                if len(plan.branches) > 1:
+                    run.progress.say(f"failed   {label}: {tell(error, run.work / f'failed-{label}.txt')}")
+                raise
+
+        return finish
+
+    branches = {label: list(branch.values()) for label, branch in plan.branches.items()}
+    left = sum(run.unfinished(stages) for stages in branches.values())
+    lanes = run.compute.lanes(left) if left > 1 else 1  # asking starts Ray: not where one model is all there is to do
+    return side_by_side({label: job(label, stages) for label, stages in branches.items()}, lanes)
 
 
 def _show(run: Run, results: Mapping[str, Any]) -> None:

@@ -15,8 +15,9 @@ from nullspace.preprocessing import Preprocessing
 from pipelines.errors import SourceError, StageError
 from pipelines.files import write_table
 from pipelines.ids import digest_files
-from pipelines.ingest import MANIFEST, IngestShards, _result, _write_manifest, tolerates
-from pipelines.shards import read_shard, shard_names, shard_path
+from pipelines.ingest import MANIFEST, IngestShards, _result, tolerates
+from pipelines.manifest import planned_shards, write_manifest
+from pipelines.shards import read_shard, shard_path, shard_sizes
 from pipelines.sources import Source, SourceSettings, open_source
 
 SIZE = Preprocessing(
@@ -62,16 +63,15 @@ def source(tmp_path: Path) -> Source:
 
 def ingested(folder: Path, source: Source, shard_images: int) -> Path:
     folder.mkdir()
-    _write_manifest(folder / MANIFEST, source, shard_images)
+    write_manifest(folder / MANIFEST, source, shard_images)
     worker = IngestShards(str(folder), source, SIZE, max_pixels=10**6)
-    names = [f"{number:06d}" for number in range(pq.ParquetFile(folder / MANIFEST).num_row_groups)]
-    worker({"shard": np.array(names)})
+    worker({"shard": np.array(list(planned_shards(folder / MANIFEST)))})
     return folder
 
 
 def test_every_record_becomes_an_image_or_an_error_row(tmp_path: Path, source: Source) -> None:
     folder = ingested(tmp_path / "ingest", source, shard_images=4)
-    shards = [read_shard(shard_path(folder, name)) for name in shard_names(folder)]
+    shards = [read_shard(shard_path(folder, name)) for name in shard_sizes(folder)]
     labels = {id_: label for shard in shards for id_, label in zip(shard.ids, shard.labels.tolist(), strict=True)}
     assert labels == {id_: int(id_.startswith("dog")) for id_ in GOOD}
     assert all(shard.images.shape[1:] == (3, 16, 16) for shard in shards)
@@ -86,7 +86,7 @@ def test_the_result_counts_images_errors_and_reasons(tmp_path: Path, source: Sou
     found = _result(folder, folder / MANIFEST)
     assert (found["images"], found["errors"], found["shards"]) == (6, 4, 3)
     assert sum(found["reasons"].values()) == 4 and found["reasons"]["the file is empty"] == 1
-    shards = [shard_path(folder, name) for name in shard_names(folder)]
+    shards = [shard_path(folder, name) for name in shard_sizes(folder)]
     assert found["ids"] == digest_files(shards)[""].to_dict()
 
 
@@ -95,30 +95,32 @@ def test_the_cut_changes_no_image(tmp_path: Path, source: Source) -> None:
     assert _result(one, one / MANIFEST)["ids"] == _result(other, other / MANIFEST)["ids"]
     found = []
     for folder in (one, other):
-        shards = [read_shard(shard_path(folder, name)) for name in shard_names(folder)]
+        shards = [read_shard(shard_path(folder, name)) for name in shard_sizes(folder)]
         found.append({i: x.numpy() for shard in shards for i, x in zip(shard.ids, shard.images, strict=True)})
     assert all(np.array_equal(found[0][id_], found[1][id_]) for id_ in GOOD)
 
 
 def test_a_slice_of_nothing_but_broken_images_is_an_empty_shard(tmp_path: Path, source: Source) -> None:
     folder = ingested(tmp_path / "ingest", source, shard_images=1)
-    empty = [name for name in (f"{n:06d}" for n in range(10)) if name not in shard_names(folder)]
+    empty = [name for name in planned_shards(folder / MANIFEST) if name not in shard_sizes(folder)]
     assert len(empty) == 4 and all(read_shard(shard_path(folder, name)).ids == [] for name in empty)
 
 
 def test_an_image_that_vanished_after_listing_becomes_an_error_row(tmp_path: Path, source: Source) -> None:
     folder = tmp_path / "ingest"
     folder.mkdir()
-    _write_manifest(folder / MANIFEST, source, 100)
+    write_manifest(folder / MANIFEST, source, 100)
     (tmp_path / "images" / "cat" / "rgb.jpg").unlink()
-    IngestShards(str(folder), source, SIZE, max_pixels=10**6)({"shard": np.array(["000000"])})
-    errors = pq.read_table(folder / "errors-000000.parquet").to_pylist()
+    (name,) = planned_shards(folder / MANIFEST)
+    IngestShards(str(folder), source, SIZE, max_pixels=10**6)({"shard": np.array([name])})
+    errors = pq.read_table(folder / f"errors-{name}.parquet").to_pylist()
     assert {row["id"] for row in errors} == BROKEN | {"cat/rgb.jpg"}
 
 
 def test_a_shard_changed_from_outside_is_noticed(tmp_path: Path, source: Source) -> None:
     folder = ingested(tmp_path / "ingest", source, shard_images=4)
-    write_table(shard_path(folder, "000001"), pq.read_table(shard_path(folder, "000000")))
+    first, second, *_ = shard_sizes(folder)
+    write_table(shard_path(folder, second), pq.read_table(shard_path(folder, first)))
     with pytest.raises(StageError, match="ingest: expected each of 10 ids once"):
         _result(folder, folder / MANIFEST)
 

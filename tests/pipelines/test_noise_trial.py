@@ -13,19 +13,19 @@ import torch
 from nullspace.encoder import Encoder
 from nullspace.geometry import relative_norm, remove_shift, token_norms
 from nullspace.radius import null_radius
-from pipelines.calibration import read_calibration, write_calibration
+from pipelines.calibration import choose, join, read_calibration, write_calibration
 from pipelines.modelwork import read_outputs
 from pipelines.noise_trial import NoiseTrial, TrialData, read_noise, trial_settings
-from pipelines.shards import read_shard, shard_path
+from pipelines.shards import read_shard, shard_path, shard_sizes
 from tests.pipelines import tiny
 
 
 def calibration(work: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
     shards = tiny.ingested(work / "ingest", sizes)
     reference = tiny.referenced(work / "reference", shards)
-    write_calibration(
-        work / "calibration.safetensors", ingested=shards, reference=reference, split=tiny.split(learn=10, validation=8)
-    )
+    split = tiny.split(learn=10, validation=8)
+    parts = [choose(str(shards), str(reference), [name], split) for name in reversed(shard_sizes(shards))]
+    write_calibration(work / "calibration.safetensors", join([part for part in parts if part]), split)
     return work / "calibration.safetensors"
 
 

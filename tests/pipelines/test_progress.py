@@ -28,8 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def plain() -> tuple[Progress, io.StringIO]:
     out = io.StringIO()
     progress = Progress(Console(file=out, force_terminal=False, width=60))
-    progress.stage = "reference--digits"
-    return progress, out
+    return progress.of("reference--digits"), out
 
 
 def test_lines_say_how_far_how_fast_and_how_long_still(clock: Clock) -> None:
@@ -37,7 +36,7 @@ def test_lines_say_how_far_how_fast_and_how_long_still(clock: Clock) -> None:
     with progress.counting(8, "shards") as counter:
         clock.now += 20
         counter.add(2)
-    assert out.getvalue() == "  reference--digits: 2/8 shards in 20 s, 60 s left\n"
+    assert out.getvalue() == "  reference--digits: 2/8 shards in 20 s, 6 shards/min, 60 s left\n"
 
 
 def test_lines_come_at_most_every_ten_seconds(clock: Clock) -> None:
@@ -75,8 +74,24 @@ def on_terminal() -> tuple[Progress, io.StringIO]:
     progress = Progress(
         Console(file=out, force_terminal=True, width=140, color_system=None, _environ={"TERM": "xterm"})
     )
-    progress.stage = "evaluate--digits"
-    return progress, out
+    return progress.of("evaluate--digits"), out
+
+
+def test_what_an_earlier_run_did_says_nothing_of_the_pace(clock: Clock) -> None:
+    progress, out = plain()
+    with progress.counting(1000, "images") as counter:
+        counter.skip(800)
+        clock.now += 20
+        counter.add(100)
+    assert out.getvalue() == "  reference--digits: 900/1000 images in 20 s, 5 images/s, 20 s left\n"
+
+
+def test_long_times_are_said_in_minutes_and_hours(clock: Clock) -> None:
+    progress, out = plain()
+    with progress.counting(1000, "images") as counter:
+        clock.now += 3661
+        counter.add(100)
+    assert out.getvalue() == "  reference--digits: 100/1000 images in 61 min 01 s, 1.6 images/min, 9 h 09 min left\n"
 
 
 def test_a_terminal_shows_a_bar_that_moves() -> None:
@@ -85,17 +100,29 @@ def test_a_terminal_shows_a_bar_that_moves() -> None:
         counter.add(1)
         counter.note("rows of [shard] 2")
         counter.add(2)
-        task = counter.bars.tasks[0]  # pyright: ignore[reportAttributeAccessIssue]
-        assert (task.completed, task.total, counter.done) == (3, 4, 3)
-    assert task.finished_time is None and not counter.bars.live.is_started  # pyright: ignore[reportAttributeAccessIssue]
+        bars = counter.bars  # pyright: ignore[reportAttributeAccessIssue]
+        assert (bars.tasks[0].completed, bars.tasks[0].total, counter.done) == (3, 4, 3)
+    assert not bars.tasks and not bars.live.is_started
     shown = out.getvalue()
     assert "evaluate--digits" in shown and "3/4" in shown and "shards" in shown
+
+
+def test_stages_side_by_side_share_one_display() -> None:
+    progress, out = on_terminal()
+    with progress.counting(4, "images") as one:
+        with progress.of("search--other").counting(2, "trials") as other:
+            other.add(1)
+            bars = one.bars  # pyright: ignore[reportAttributeAccessIssue]
+            assert other.bars is bars and len(bars.tasks) == 2  # pyright: ignore[reportAttributeAccessIssue]
+        assert bars.live.is_started and len(bars.tasks) == 1
+    assert not bars.live.is_started
+    assert "search--other" in out.getvalue()
 
 
 def test_an_error_ends_the_bar() -> None:
     progress, _ = on_terminal()
     with pytest.raises(RuntimeError), progress.counting(4, "shards") as counter:
         raise RuntimeError
-    assert not counter.bars.live.is_started  # pyright: ignore
+    assert not counter.display.bars  # pyright: ignore
     with progress.counting(4, "shards"):
         pass  # rich allows one live display at a time

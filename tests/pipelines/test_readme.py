@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli
+from cluster import cli
 from pipelines.config_file import load_config
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import SMALL, Driver

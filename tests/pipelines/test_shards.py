@@ -16,8 +16,8 @@ from pipelines.shards import (
     first_images,
     lowest_places,
     read_shard,
-    shard_names,
     shard_path,
+    shard_sizes,
     shard_table,
 )
 from pipelines.split import make_split, place
@@ -67,7 +67,7 @@ def test_an_empty_shard_keeps_its_image_size_and_is_not_named(tmp_path: Path) ->
     write(tmp_path, 2, 0, 1)
     empty = read_shard(shard_path(tmp_path, "000001"))
     assert empty.images.shape == (0, 3, 5, 7) and empty.ids == [] and list(empty.batches(4)) == []
-    assert shard_names(tmp_path) == ["000000", "000002"]
+    assert list(shard_sizes(tmp_path)) == ["000000", "000002"]
 
 
 def test_a_table_of_several_row_groups_is_one_shard(tmp_path: Path) -> None:

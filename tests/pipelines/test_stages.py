@@ -11,6 +11,7 @@ import pytest
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_text
 from pipelines.progress import Progress
+from pipelines.shardwork import Spread
 from pipelines.stages import RECORD, Context, Done, Stage, do_stage, find_done
 
 
@@ -51,7 +52,7 @@ def test_folders_are_named_by_stage_branch_and_fingerprint(tmp_path: Path) -> No
 
 
 def done(stage: Stage, work: Path) -> Done:
-    return do_stage(stage, work, {}, Progress(), run_id="run")
+    return do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
 
 
 def test_a_stage_works_in_a_partial_folder_that_becomes_its_own(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from pipelines import workfolder
 from pipelines.config import PipelineConfig
 from pipelines.errors import WorkdirError
 from pipelines.files import write_text
-from pipelines.ingest import MANIFEST
+from pipelines.manifest import MANIFEST
 from pipelines.progress import Progress
+from pipelines.shardwork import Spread
 from pipelines.stages import Stage, do_stage
 from pipelines.status import status
 
@@ -57,7 +58,7 @@ def test_a_run_that_never_said_how_it_ended_was_killed(work: Path) -> None:
 
 def test_finished_stages_say_how_long_they_took(work: Path) -> None:
     stage = Stage("kernel", 1, {}, {}, lambda context: {}, branch="deit-tiny")
-    made = do_stage(stage, work, {}, Progress(), "run")
+    made = do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
     (found,) = status(work)["stages"]
     assert (found["stage"], found["state"]) == ("kernel--deit-tiny", "done")
     assert found["folder"] == str(made.folder) and found["seconds"] == pytest.approx(made.seconds, abs=1e-3)

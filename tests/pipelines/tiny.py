@@ -16,7 +16,7 @@ from pipelines.evaluate import EvaluateShards
 from pipelines.files import write_table
 from pipelines.models import ModelFacts, ModelSpec, learn_facts
 from pipelines.reference import ReferenceShards
-from pipelines.shards import shard_names, shard_path, shard_table
+from pipelines.shards import shard_path, shard_sizes, shard_table
 from pipelines.shardwork import ShardWorker
 from pipelines.split import Split, make_split, place
 
@@ -53,7 +53,7 @@ def ingested(folder: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
 
 def work_through(worker: ShardWorker, shards: Path) -> Path:
     """Let a worker do all shards, as Ray would, one at a time."""
-    for name in shard_names(shards):
+    for name in shard_sizes(shards):
         worker({"shard": np.array([name])})
     return worker.out
 

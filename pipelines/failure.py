@@ -1,0 +1,71 @@
+"""What an error means to the person at the terminal: a remedy where there is one, a traceback where there is none."""
+
+from __future__ import annotations
+
+import errno
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from nullspace.errors import NullspaceError
+from pipelines.errors import BranchesFailed, DiskFullError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# SQLite, Arrow and what Ray brings as text from a worker have no errno.
+_SAYS_FULL = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded|OutOfDiskError")
+
+
+def user_error(error: BaseException | None) -> NullspaceError | None:
+    """The error that better input or room on a disk cures, where an error or one it came from is such a one."""
+    chain = list(_chain(error))
+    found = next((link for link in chain if isinstance(link, NullspaceError)), None)
+    if isinstance(found, BranchesFailed):
+        return found
+    full = next((link for link in chain if _is_full(link)), None)
+    if full is not None and not isinstance(found, DiskFullError):
+        return DiskFullError(
+            f"a disk is full ({_last_line(full)}); free space and repeat the command: finished stages are kept"
+        )
+    return found
+
+
+def tell(error: Exception, file: Path) -> str:
+    """One line about an error; what nobody foresaw is kept with its traceback in `file`, and the line names it."""
+    known = user_error(error)
+    if known is not None:
+        return str(known)
+    file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return f"{type(error).__name__}: {_last_line(error)}; the traceback is in {file}"
+
+
+def branches_failed(errors: Mapping[str, Exception], models: int) -> BranchesFailed:
+    """One error for all the models that failed."""
+    said = "; ".join(f"{label}: {user_error(error) or type(error).__name__}" for label, error in errors.items())
+    rest = "" if len(errors) == models else " The report has the others."
+    failed = BranchesFailed(
+        f"{len(errors)} of {models} models failed: {said}.{rest} Repeat the command to try "
+        "again: finished stages are kept"
+    )
+    failed.__cause__ = next(iter(errors.values()))
+    return failed
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all it came from, also where Ray brought it from a worker."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        cause = getattr(error, "cause", None)
+        error = cause if isinstance(cause, BaseException) else error.__cause__ or error.__context__
+
+
+def _is_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in _FULL or bool(_SAYS_FULL.search(str(error)))
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = next((line for line in lines if _SAYS_FULL.search(line)), lines[-1] if lines else "no message")
+    return said[:300]
