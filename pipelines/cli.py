@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +63,9 @@ def run(
     console = Console(stderr=as_json)
     progress = Progress(console)  # its `say` takes a path as it is: no markup, no line breaks
     try:
-        results = run_pipeline(settings, work, address=address, progress=progress)
+        # Ray prints what happens to its nodes to stdout, which with --json belongs to a program.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            results = run_pipeline(settings, work, address=address, progress=progress)
     except KeyboardInterrupt:
         progress.say(f"stopped; what is finished is kept in {work}. Go on with the same command.")
         raise typer.Exit(130) from None
