@@ -62,6 +62,17 @@ class Compute:
         wanted = self.resources.workers
         return Spread(min(wanted, fits) if wanted else fits, self.resources.cpus_per_worker, self._gpus())
 
+    def check(self, trials: int | None) -> None:
+        """Refuse, before any work, what the cluster will never hold: a worker, or so many trials at once."""
+        room = self.room()
+        if trials and trials > room:
+            raise ClusterError(
+                f"search.max_concurrent = {trials}, but the cluster holds {room} at once: a trial keeps its "
+                f"{self.resources.cpus_per_worker:g} CPU and {self._gpus():g} GPU to its end, and the others would "
+                "only wait; lower it, leave it out (then as many as fit), or lower resources.cpus_per_worker or "
+                "gpus_per_worker"
+            )
+
     def room(self) -> int:
         """How many workers the cluster holds. Raises ClusterError when it holds none."""
         nodes, gpus = self._nodes(), self._gpus()

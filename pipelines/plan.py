@@ -14,6 +14,7 @@ from pipelines.models import ModelFacts
 from pipelines.sources import Source
 from pipelines.stages import Context, Stage
 from pipelines.tracking import Tracker
+from pipelines.trial_tables import SEARCHED
 from pipelines.trials import TrialCallback, reconnect
 
 
@@ -163,7 +164,7 @@ class Branch:
 
 def _searched(context: Context, branch: Branch, study: str) -> dict[str, Any]:
     means = branch.means
-    writer = [TrialCallback(means.tracker, context.run_id, searched=search.SEARCHED, steps="steps")]
+    writer = [TrialCallback(means.tracker, context.run_id, searched=SEARCHED, steps="steps")]
 
     def restored(tuner: Any) -> None:
         writer[0] = reconnect(tuner, means.tracker)

@@ -16,6 +16,7 @@ from pipelines.calibration import Chosen, choose, join, write_calibration
 from pipelines.config import SearchSettings
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
+from pipelines.importance import importance
 from pipelines.models import ModelFacts
 from pipelines.noise_trial import NoiseTrial, TrialData, read_noise
 from pipelines.progress import Counter
@@ -24,12 +25,12 @@ from pipelines.shards import lowest_places, shard_sizes
 from pipelines.shardwork import Spread
 from pipelines.split import Split, make_split
 from pipelines.stages import Context
+from pipelines.trial_tables import SEARCHED, all_failed, trial_tables
 
-VERSION = 2
+VERSION = 3
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
-SEARCHED = ("relative_norm", "learning_rate", "steps")
-REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped", "best_step")
-_CHUNKS, _RETRIES = 4, 5  # tasks for every worker; and how often one is tried again elsewhere
+_CHUNKS = 4  # tasks for every worker
+_RETRIES = 3  # of a task or trial: its node may die under it, and a trial goes on at its last checkpoint
 _CALIBRATION, _TUNE = "calibration.safetensors", "tune"
 _SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
 
@@ -71,16 +72,23 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
     with context.progress.counting(plan.settings.trials, "trials") as counter:
         results = _tuner(context, plan, data, counter).fit()
     plan.written()
-    trials, curves = _tables(results)
+    trials, curves = trial_tables(results)
     write_table(context.folder / "trials.parquet", pa.Table.from_pylist(trials))
     write_table(context.folder / "curves.parquet", pa.Table.from_pylist(curves))
     finished = [result for result in results if result.error is None and result.metrics and result.checkpoint]
     if not finished:
-        raise StageError(_all_failed(trials, context.folder))
+        raise StageError(all_failed(trials, context.folder / _TUNE))
     best = max(finished, key=lambda result: result.metrics["radius"])
     result = _save_best(context, plan, best, data)
     failed = sum(trial["status"] == "FAILED" for trial in trials)
-    return {**result, "split": asdict(split), "trials": len(trials), "failed": failed}
+    return {
+        **result,
+        "split": asdict(split),
+        "trials": len(trials),
+        "failed": failed,
+        "space": {name: list(getattr(plan.settings, name)) for name in SEARCHED},
+        "importance": importance(trials, SEARCHED, value="radius", seed=plan.seed),
+    }
 
 
 def _chosen(context: Context, spread: Spread, split: Split) -> Chosen:
@@ -142,7 +150,7 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
             # All are kept while the search runs: Tune removes older ones before it has saved which is the newest, so
             # that a kill in between would leave a state that asks for a checkpoint which is gone.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=True),
-            failure_config=tune.FailureConfig(max_failures=1),
+            failure_config=tune.FailureConfig(max_failures=_RETRIES),
             verbose=0,
         ),
     )
@@ -206,42 +214,9 @@ def _tune_config(plan: Search) -> Any:
             reduction_factor=3,
         ),
         num_samples=settings.trials,
-        max_concurrent_trials=min(settings.max_concurrent or plan.spread.workers, settings.trials),
+        max_concurrent_trials=min(settings.max_concurrent or settings.trials, plan.spread.workers, settings.trials),
         reuse_actors=True,
     )
-
-
-def _tables(results: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    trials, curves = [], []
-    for result in results:
-        metrics = result.metrics or {}
-        trial_id = metrics.get("trial_id") or Path(result.path).name
-        config = {name: (result.config or {}).get(name) for name in SEARCHED}
-        trials.append(
-            {
-                "trial_id": trial_id,
-                **config,
-                "step": metrics.get("step"),
-                **{name: metrics.get(name) for name in REPORTED},
-                "seconds": metrics.get("time_total_s"),
-                "status": "FAILED" if result.error else ("FINISHED" if _whole(metrics, config) else "STOPPED"),
-                "error": str(result.error) if result.error else None,
-            }
-        )
-        frame = result.metrics_dataframe
-        # A trial that was killed goes on at its last checkpoint and may report a step again.
-        for row in [] if frame is None else frame.drop_duplicates("step", keep="last").to_dict("records"):
-            curves.append({"trial_id": trial_id, "step": int(row["step"]), **{name: row[name] for name in REPORTED}})
-    return trials, sorted(curves, key=lambda row: (row["trial_id"], row["step"]))
-
-
-def _whole(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
-    return metrics.get("step") is not None and metrics["step"] >= config["steps"]
-
-
-def _all_failed(trials: list[dict[str, Any]], folder: Path) -> str:
-    errors = sorted({str(trial["error"]).strip().splitlines()[-1] for trial in trials})
-    return f"all {len(trials)} trials failed: {'; '.join(errors[:3])}. Their logs are in {folder / _TUNE}"
 
 
 def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> dict[str, Any]:

@@ -118,6 +118,8 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     run.tracker.json_artifact(run.run_id, said, "environment.json")
     run.tracker.tags(run.run_id, run_tags(said))
     run.tracker.artifact(run.run_id, run.work / "config.yaml")
+    if run.unfinished(plan.in_order()):
+        compute.check(run.config.search.max_concurrent)
     for stage in plan.ingests.values():
         run.finish(stage)
     errors = _finish_branches(run, plan)

@@ -13,6 +13,7 @@ from pipelines import compute as module
 from pipelines.compute import Compute
 from pipelines.config import ResourceSettings
 from pipelines.errors import ClusterError
+from pipelines.lanes import Share
 from pipelines.shardwork import Spread
 
 
@@ -157,3 +158,36 @@ def test_a_worker_is_not_spread_over_two_nodes(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Compute, "_nodes", lambda self: [{"CPU": 1.0}, {"CPU": 1.0}])
     with pytest.raises(ClusterError, match="has 1 CPU and 0 GPU, 1 CPU and 0 GPU"):
         machines.spread()
+
+
+@pytest.mark.parametrize(
+    ("have", "said", "models", "lanes"),
+    [
+        ({"CPU": 2}, {}, 1, 1),
+        ({"CPU": 2}, {}, 5, 2),
+        ({"CPU": 8}, {}, 3, 3),
+        ({"CPU": 8}, {"workers": 3}, 5, 2),
+        ({"CPU": 8}, {"workers": 9}, 5, 1),
+        ({"CPU": 8}, {"models_at_once": 1}, 5, 1),
+        ({"CPU": 8}, {"models_at_once": 4}, 5, 4),
+    ],
+)
+def test_models_are_worked_on_side_by_side_as_far_as_the_cluster_goes(
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], models: int, lanes: int
+) -> None:
+    assert compute(monkeypatch, have, **said).lanes(models) == lanes
+
+
+def test_a_share_holds_at_least_one_worker_and_at_most_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compute(monkeypatch, {"CPU": 5}).spread(Share(0, 2)).workers == 3
+    assert compute(monkeypatch, {"CPU": 5}).spread(Share(1, 2)).workers == 2
+    assert compute(monkeypatch, {"CPU": 1}).spread(Share(1, 2)).workers == 1
+    assert compute(monkeypatch, {"CPU": 5}, workers=2).spread(Share(0, 2)).workers == 2
+
+
+def test_more_trials_at_once_than_the_cluster_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = compute(monkeypatch, {"CPU": 2})
+    small.check(2)
+    small.check(None)
+    with pytest.raises(ClusterError, match=r"max_concurrent = 3, but the cluster holds 2 at once"):
+        small.check(3)
