@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,15 +89,83 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     return low, high
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations of some values: all their mean and its interval need."""
+
+    n: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def of(cls, values: Any) -> Moments:
+        """Moments of `values` (n,), in float64. Raises NullspaceError when there are none, or not all are finite."""
+        data = _finite(values, "values")
+        mean = float(data.mean())
+        return cls(len(data), mean, float(np.square(data - mean).sum()))
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of both together (Chan, Golub, LeVeque 1979), so that no one needs to hold all values."""
+        if not self.n or not other.n:
+            return other if other.n else self
+        n, step = self.n + other.n, other.mean - self.mean
+        squares = self.squares + other.squares + step * step * self.n * other.n / n
+        return Moments(n, self.mean + step * other.n / n, squares)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student t interval of the mean. One value says nothing about scatter: (-inf, inf)."""
+        _check_level(level)
+        if self.n == 1:
+            return -math.inf, math.inf
+        deviation = math.sqrt(self.squares / (self.n - 1))
+        half = float(stats.t.ppf(0.5 + level / 2, self.n - 1)) * deviation / math.sqrt(self.n)
+        return self.mean - half, self.mean + half
+
+    def named(self, name: str, level: float = 0.95) -> dict[str, Any]:
+        """`name`: the mean, and `<name>_ci`: its interval or None; both None without a value."""
+        if not self.n:
+            return {name: None, f"{name}_ci": None}
+        low, high = self.interval(level)
+        return {name: self.mean, f"{name}_ci": [low, high] if math.isfinite(high - low) else None}
+
+
 def mean_interval(values: Any, level: float = 0.95) -> tuple[float, float]:
-    """Student t interval of the mean of `values` (n,). One value says nothing about scatter: (-inf, inf)."""
+    """Student t interval of the mean of `values` (n,); see `Moments`."""
     _check_level(level)
-    data = _finite(values, "values")
-    mean = float(data.mean())
-    if len(data) == 1:
-        return -math.inf, math.inf
-    half = float(stats.t.ppf(0.5 + level / 2, len(data) - 1)) * float(data.std(ddof=1)) / math.sqrt(len(data))
-    return mean - half, mean + half
+    return Moments.of(values).interval(level)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Aggregates of `outcomes` of any number of images, taken in by the batch; see `summarise`."""
+
+    kept: int = 0
+    means: Mapping[str, Moments] = field(default_factory=dict)
+    largest: float = 0.0
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> Summary:
+        """Of `outcomes` columns (tensors, arrays or lists of equal length). Raises NullspaceError."""
+        agree = _column(columns, "agree").astype(bool)
+        n = len(agree)
+        means = {name: Moments.of(_column(columns, column, n)) for name, column in SQUARED.items()}
+        change = _column(columns, "confidence_noised", n) - _column(columns, "confidence_clean", n)
+        means["confidence_change"] = Moments.of(change)
+        return cls(int(agree.sum()), means, float(_column(columns, "max_abs_logit_change", n).max()))
+
+    def __add__(self, other: Summary) -> Summary:
+        if not self.means:
+            return other
+        means = {name: moments + other.means.get(name, Moments()) for name, moments in self.means.items()}
+        return Summary(self.kept + other.kept, means, max(self.largest, other.largest))
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Ready for JSON."""
+        n = self.means["confidence_change"].n
+        summary = {"n": n, "agreement": self.kept / n, "agreement_ci": list(wilson_interval(self.kept, n, level))}
+        for name, moments in self.means.items():
+            summary |= moments.named(name, level)
+        return summary | {"max_abs_logit_change": self.largest}
 
 
 def summarise(columns: Mapping[str, Any], level: float = 0.95) -> dict[str, Any]:
@@ -105,20 +174,7 @@ def summarise(columns: Mapping[str, Any], level: float = 0.95) -> dict[str, Any]
     n, agreement, mse_features, mse_logits, mse_probabilities, confidence_change (noised minus clean), each with
     `<name>_ci` = [low, high]; and the largest max_abs_logit_change. With one image the intervals of means are None.
     """
-    agree = _column(columns, "agree").astype(bool)
-    n, kept = len(agree), int(agree.sum())
-    summary: dict[str, Any] = {"n": n, "agreement": kept / n, "agreement_ci": list(wilson_interval(kept, n, level))}
-    for name, column in SQUARED.items():
-        summary |= _mean_with_interval(name, _column(columns, column, n), level)
-    change = _column(columns, "confidence_noised", n) - _column(columns, "confidence_clean", n)
-    summary |= _mean_with_interval("confidence_change", change, level)
-    summary["max_abs_logit_change"] = float(_column(columns, "max_abs_logit_change", n).max())
-    return summary
-
-
-def _mean_with_interval(name: str, values: np.ndarray, level: float) -> dict[str, Any]:
-    low, high = mean_interval(values, level)
-    return {name: float(values.mean()), f"{name}_ci": [low, high] if math.isfinite(high - low) else None}
+    return Summary.of(columns).to_dict(level)
 
 
 def _column(columns: Mapping[str, Any], name: str, length: int | None = None) -> np.ndarray:

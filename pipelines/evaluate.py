@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from torch import Tensor
 
 from nullspace.artifact import NullNoise
 from nullspace.kernel import patch_kernel
-from nullspace.stability import outcomes, summarise
+from nullspace.stability import Moments, Summary, outcomes
 from nullspace.vit import Outputs
 from pipelines.conditions import KERNEL_CONDITIONS, TOKEN_CONDITIONS, KernelNoise, TokenNoise
 from pipelines.files import write_json
@@ -26,7 +26,8 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.split import Split
 from pipelines.stages import Context
 
-VERSION = 1
+VERSION = 2
+_CONDITIONS = (*TOKEN_CONDITIONS, *KERNEL_CONDITIONS)
 
 
 class EvaluateShards(ModelShards):
@@ -130,17 +131,32 @@ def evaluate(
 
 def _summaries(files: list[Path]) -> dict[str, Any]:
     # Learned noise has seen its learn and validation images, so only test images count; the kernel has seen none.
-    token = {condition: _summary(files, condition, test_only=True) for condition in TOKEN_CONDITIONS}
-    kernel = {c.removeprefix("kernel_"): _summary(files, c, test_only=False) for c in KERNEL_CONDITIONS}
+    tallies = {condition: _Tally(test_only=condition in TOKEN_CONDITIONS) for condition in _CONDITIONS}
+    for file in files:
+        table = pq.read_table(file)
+        for condition, tally in tallies.items():
+            tally.add(table.filter(pc.field("condition") == condition))
+    token = {condition: tallies[condition].to_dict() for condition in TOKEN_CONDITIONS}
+    kernel = {condition.removeprefix("kernel_"): tallies[condition].to_dict() for condition in KERNEL_CONDITIONS}
     return {"noise": token, "kernel": {name: said for name, said in kernel.items() if said}}
 
 
-def _summary(files: list[Path], condition: str, *, test_only: bool) -> dict[str, Any]:
-    wanted = [("condition", "=", condition), *([("split", "=", "test")] if test_only else [])]
-    table = pq.read_table([str(file) for file in files], filters=wanted)
-    if not table.num_rows:
-        return {}
-    numbers = [name for name in table.column_names if name not in ("id", "label", "split", "condition", "noise_rms")]
-    summary = summarise({name: torch.from_numpy(table.column(name).to_numpy().copy()) for name in numbers})
-    rms = table.column("noise_rms").drop_null()
-    return summary | ({"noise_rms": float(rms.to_numpy().mean())} if len(rms) else {})
+class _Tally:
+    """Aggregates of one condition, shard by shard: rows are many, and only one shard's are in memory."""
+
+    def __init__(self, *, test_only: bool) -> None:
+        self.test_only, self.outcomes, self.rms = test_only, Summary(), Moments()
+
+    def add(self, rows: pa.Table) -> None:
+        rows = rows.filter(pc.field("split") == "test") if self.test_only else rows
+        if not rows.num_rows:
+            return
+        self.outcomes += Summary.of({name: rows.column(name).to_numpy() for name in rows.column_names})
+        rms = rows.column("noise_rms").drop_null()
+        self.rms += Moments.of(rms.to_numpy()) if len(rms) else Moments()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nothing where no row was."""
+        if not self.outcomes.means:
+            return {}
+        return self.outcomes.to_dict() | ({"noise_rms": self.rms.mean} if self.rms.n else {})

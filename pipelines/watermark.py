@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from nullspace.kernel import patch_kernel
 from nullspace.pixels import from_uint8, round_to_uint8
-from nullspace.stability import mean_interval, outcomes, summarise
+from nullspace.stability import Moments, Summary, outcomes
 from nullspace.vit import Outputs
 from nullspace.watermark.visible import embed, token_residual
 from pipelines.config import WatermarkSettings
@@ -28,7 +29,7 @@ from pipelines.shards import Shard, shard_sizes
 from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 
-VERSION = 2
+VERSION = 3
 SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")
@@ -142,24 +143,41 @@ def watermark(
     run_shards(WatermarkShards, work, shards, out=context.folder, spread=spread, progress=context.progress)
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
     check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
-    marked, *rest = (_summary(files, condition) for condition in CONDITIONS)
-    result = {**marked, "controls": dict(zip(CONDITIONS[1:], rest, strict=True))}
+    found = _summaries(files)
+    result = {**found.pop("marked"), "controls": found}
     write_json(context.folder / "watermark.json", result)
     return result
 
 
-def _summary(files: list[Path], condition: str) -> dict[str, Any]:
-    table = pq.read_table([str(file) for file in files], filters=[("condition", "=", condition)])
-    texts = ("id", "label", "condition")
-    columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in texts}
-    result: dict[str, Any] = {"unmarked": int(np.isinf(columns["psnr"]).sum())}
-    for name in _QUALITY:
-        values = columns.pop(name)
-        # Where the pixel box leaves a mark no room (a black image) nothing changes: an infinite PSNR has no mean.
-        values = values[np.isfinite(values)]
-        if not len(values):
-            result |= {name: None, f"{name}_ci": None}
-            continue
-        result[name] = float(values.mean())
-        result[f"{name}_ci"] = list(mean_interval(values)) if len(values) > 1 else None
-    return result | summarise(columns)
+class _Tally:
+    """Aggregates of one condition, shard by shard."""
+
+    def __init__(self) -> None:
+        self.outcomes, self.unmarked = Summary(), 0
+        self.quality = dict.fromkeys(_QUALITY, Moments())
+
+    def add(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        self.outcomes += Summary.of({name: rows.column(name).to_numpy() for name in rows.column_names})
+        self.unmarked += int(np.isinf(rows.column("psnr").to_numpy()).sum())
+        for name in _QUALITY:
+            values = rows.column(name).to_numpy()
+            # Where the pixel box leaves a mark no room (a black image) nothing changes: an infinite PSNR has no mean.
+            finite = values[np.isfinite(values)]
+            self.quality[name] += Moments.of(finite) if len(finite) else Moments()
+
+    def to_dict(self) -> dict[str, Any]:
+        quality = [moments.named(name) for name, moments in self.quality.items()]
+        return (
+            {"unmarked": self.unmarked} | {k: v for said in quality for k, v in said.items()} | self.outcomes.to_dict()
+        )
+
+
+def _summaries(files: list[Path]) -> dict[str, dict[str, Any]]:
+    tallies = {condition: _Tally() for condition in CONDITIONS}
+    for file in files:
+        table = pq.read_table(file)
+        for condition, tally in tallies.items():
+            tally.add(table.filter(pc.field("condition") == condition))
+    return {condition: tally.to_dict() for condition, tally in tallies.items()}

@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.stability import mean_interval, outcomes, summarise, wilson_interval
+from nullspace.stability import Moments, Summary, mean_interval, outcomes, summarise, wilson_interval
 from nullspace.vit import Outputs
 
 
@@ -160,3 +160,28 @@ def test_summary_refuses_incomplete_rows() -> None:
         summarise({**columns, "squared_logit_change": columns["squared_logit_change"][:3]})
     with pytest.raises(NullspaceError, match="n=0"):
         summarise({name: values[:0] for name, values in columns.items()})
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), max_size=9), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_moments_of_parts_are_those_of_the_whole(parts: list[list[float]]) -> None:
+    joined = [value for part in parts for value in part]
+    found = sum((Moments.of(part) if part else Moments() for part in parts), Moments())
+    assert found.n == len(joined)
+    if joined:
+        whole = Moments.of(joined)
+        assert found.mean == pytest.approx(whole.mean, rel=1e-12, abs=1e-9)
+        assert found.squares == pytest.approx(whole.squares, rel=1e-9, abs=1e-6)
+
+
+def test_a_summary_taken_in_by_the_batch_is_that_of_all() -> None:
+    clean, noised = outputs(50, 0), outputs(50, 1)
+    whole = summarise(outcomes(clean, noised))
+    parts = Summary()
+    for cut in (slice(0, 1), slice(1, 20), slice(20, 50)):
+        batch = (Outputs(found.features[cut], found.logits[cut]) for found in (clean, noised))
+        parts += Summary.of(outcomes(*batch))
+    found = parts.to_dict()
+    assert set(found) == set(whole)
+    for name, value in whole.items():
+        assert found[name] == pytest.approx(value, rel=1e-12), name

@@ -17,7 +17,8 @@ from pipelines.config import WatermarkSettings
 from pipelines.evaluate import _summaries
 from pipelines.models import ModelSpec
 from pipelines.reference import ReferenceShards
-from pipelines.watermark import CONDITIONS, WatermarkShards, _summary
+from pipelines.watermark import CONDITIONS, WatermarkShards
+from pipelines.watermark import _summaries as _marked
 from tests.pipelines import tiny
 
 OUTCOMES = {
@@ -154,7 +155,7 @@ def test_a_mark_is_seen_by_people_and_not_by_the_model(made: Path, tmp_path: Pat
     }
     assert {path.name for path in (out / "examples").iterdir()} == names
     files = sorted(out.glob("rows-*.parquet"))
-    assert _summary(files, "marked")["n"] == 24 and _summary(files, "marked")["unmarked"] == 0
+    assert _marked(files)["marked"]["n"] == 24 and _marked(files)["marked"]["unmarked"] == 0
 
 
 def test_an_image_the_mark_leaves_alone_has_no_psnr_mean(made: Path, tmp_path: Path) -> None:
@@ -164,5 +165,5 @@ def test_an_image_the_mark_leaves_alone_has_no_psnr_mean(made: Path, tmp_path: P
     table = pq.read_table(file)
     at = table.column_names.index("psnr")
     pq.write_table(table.set_column(at, "psnr", [np.full(table.num_rows, np.inf)]), file)
-    found = _summary([file], "marked")
+    found = _marked([file])["marked"]
     assert (found["psnr"], found["psnr_ci"], found["unmarked"]) == (None, None, 14) and found["ssim"] is not None

@@ -1,0 +1,80 @@
+"""Two models in one run, worked on side by side: stopped, then one of them failing, then both to the end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.digits.model import weights_path
+from pipelines.files import read_json
+from tests.pipelines.conftest import DemoRun
+from tests.pipelines.driver import SMALL, Driver, children_of, figures, runs_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+# One trial at a time for each model: two lanes of one worker each.
+SETTINGS = {**SMALL, "resources.workers": "1"}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo with the model twice, the second time from a file that can go away."""
+    folder = tmp_path_factory.mktemp("side_by_side")
+    weights = shutil.copy(weights_path(), folder / "weights.safetensors")
+    from pipelines.config_file import load_config
+
+    said = load_config("demo").model_dump(mode="json")
+    (first,) = said["models"]
+    said["models"] = [first, {**first, "weights": str(weights), "label": "other"}]
+    (folder / "two.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
+    return folder / "two.yaml"
+
+
+def test_sigterm_stops_both(config: Path) -> None:
+    with Driver(config.parent / "work", settings=SETTINGS, config=str(config)) as driver:
+        for label in ("digits", "other"):
+            driver.until(lambda label=label: f"running  search--{label}" in driver.said, f"search of {label} begins")
+        driver.process.terminate()
+        assert driver.finish(60) == 130
+        assert driver.said.splitlines()[-1].startswith("stopped") and "Traceback" not in driver.said
+    runs = runs_of(config.parent / "work")
+    assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}
+    killed = {run.data.tags.get("nullspace.branch") for run in runs if run.info.status == "KILLED"}
+    assert {"digits", "other"} <= killed
+
+
+def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -> None:
+    work, weights = config.parent / "work", config.parent / "weights.safetensors"
+    with Driver(work, settings=SETTINGS, config=str(config)) as driver:
+        driver.until(lambda: "mlflow   " in driver.said, "the models are known")
+        weights.rename(weights.with_suffix(".away"))
+        assert driver.finish() == 1
+        assert "failed   other: " in driver.said and "done     watermark--digits" in driver.said
+        last = driver.said.splitlines()[-1]
+        assert last.startswith("error: 1 of 2 models failed: other: ") and "weights.safetensors" in last
+        assert "The report has the others" in last and "Traceback" not in driver.said
+    results = read_json(work / "results.json")
+    assert list(results["models"]) == ["digits"] and figures(results) == figures(demo_run.results)
+    runs = runs_of(work)
+    (parent,) = children_of(runs, None)
+    assert parent.info.status == "FAILED" and "RUNNING" not in {run.info.status for run in runs}
+
+
+def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> None:
+    work, weights = config.parent / "work", config.parent / "weights.safetensors"
+    weights.with_suffix(".away").rename(weights)
+    with Driver(work, settings=SETTINGS, config=str(config)) as driver:
+        results = driver.results()
+        assert "reused   watermark--digits" in driver.said and "running  search--other" in driver.said
+    assert list(results["models"]) == ["digits", "other"]
+    for label in results["models"]:
+        only = {**results, "models": {"digits": results["models"][label]}}
+        # Side by side, interrupted, one failing: bit for bit the numbers of one model by itself.
+        assert figures(only)["noise"]["conditions"] == figures(demo_run.results)["noise"]["conditions"]
+        assert figures(only)["watermark"] == figures(demo_run.results)["watermark"]
+    runs = runs_of(work)
+    (parent,) = children_of(runs, None)
+    assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}
