@@ -177,4 +177,6 @@ def _silence_ray_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends a stage is raised, and said once by us
+    for name in ("ray.data", "ray.tune"):
+        # What ends a stage or a trial is raised or recorded, and said by us, in one line.
+        logging.getLogger(name).setLevel(logging.CRITICAL)

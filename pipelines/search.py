@@ -30,7 +30,7 @@ from pipelines.trial_tables import SEARCHED, all_failed, trial_tables
 VERSION = 3
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
 _CHUNKS = 4  # tasks for every worker
-_RETRIES = 3  # of a task or trial: its node may die under it, and a trial goes on at its last checkpoint
+_RETRIES = 3  # of a task: its node may die under it
 _CALIBRATION, _TUNE = "calibration.safetensors", "tune"
 _SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
 
@@ -150,7 +150,7 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
             # All are kept while the search runs: Tune removes older ones before it has saved which is the newest, so
             # that a kill in between would leave a state that asks for a checkpoint which is gone.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=True),
-            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+            failure_config=tune.FailureConfig(max_failures=1),
             verbose=0,
         ),
     )

@@ -8,6 +8,7 @@ from ray.tune import Callback, Tuner
 from ray.tune.experiment import Trial
 
 from pipelines.progress import Counter
+from pipelines.trials import error_text
 
 
 class SearchProgress(Callback):
@@ -31,6 +32,7 @@ class SearchProgress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if self.counter:
+            self.counter.progress.say(f"  trial {trial.trial_id} failed, the others go on: {_reason(trial)}")
             self.counter.add(1)
 
 
@@ -40,3 +42,9 @@ def attach(tuner: Tuner, counter: Counter) -> None:
     for callback in (local.get_run_config().callbacks if local is not None else None) or []:
         if isinstance(callback, SearchProgress):
             callback.counter = counter
+
+
+def _reason(trial: Trial) -> str:
+    """The last line of a trial's traceback; the whole of it is in trials.parquet and in MLflow."""
+    lines = [line.strip() for line in error_text(trial).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was kept"

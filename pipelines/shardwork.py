@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import StageError
+from pipelines.failure import user_error
 from pipelines.files import write_table
 from pipelines.progress import Progress
 
-_RETRIES = 5  # of one shard; Ray counts a worker that dies twice when it is asked again while it starts
+_LIVES = 4  # workers that a shard may cost: its node may die under it, its images may not fit into memory
+_BEGUN = "begun-"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,28 @@ class ShardWorker(ABC):
     def _done(self, shard: str) -> int:
         target = self.target(shard)
         if not target.exists():
+            begun = _begin(self.out, shard)
             write_table(target, self.table(shard))
+            begun.unlink(missing_ok=True)
         return pq.read_metadata(target).num_rows
+
+
+def _begin(out: Path, shard: str) -> Path:
+    """Note that a worker begins with a shard. Raises StageError when several have died over it.
+
+    Ray starts a dead worker anew and gives it the same shard, for ever.
+    """
+    begun = out / f"{_BEGUN}{shard}"
+    died = begun.stat().st_size if begun.exists() else 0
+    if died >= _LIVES:
+        raise StageError(
+            f"{died} workers died over shard {shard}, most likely out of memory; lower batch_images, or give each "
+            "worker more room with resources.workers or resources.cpus_per_worker, then repeat the command: what is "
+            "finished is kept"
+        )
+    with begun.open("ab") as file:
+        file.write(b"|")
+    return begun
 
 
 def run_shards(
@@ -69,9 +91,11 @@ def run_shards(
 ) -> None:
     """Let `worker(out=…, **arguments)` actors work through the shards (images by name) that have no rows yet.
 
-    A worker that dies, or whose node does, is started again elsewhere. Raises StageError when a shard outlives none of
-    its workers, and whatever a worker raised.
+    A worker that dies, or whose node does, is started again elsewhere. Raises StageError when a shard outlives its
+    workers, and whatever a worker raised.
     """
+    for file in out.glob(f"{_BEGUN}*"):
+        file.unlink()  # of an earlier run: what killed it was not the shard
     left = {name: size for name, size in shards.items() if not (out / f"{worker.prefix}-{name}.parquet").exists()}
     with progress.counting(sum(shards.values()), "images") as counter:
         counter.skip(counter.total - sum(left.values()))
@@ -85,25 +109,44 @@ def _worked_through(
 ) -> Iterator[str]:
     import ray
     from ray.data import ActorPoolStrategy
-    from ray.exceptions import RayActorError
 
     work = ray.data.from_items([{"shard": name} for name in shards], override_num_blocks=len(shards)).map_batches(
-        worker,
-        fn_constructor_kwargs=dict(arguments),
+        ShardActor,
+        fn_constructor_kwargs={"worker": worker, "arguments": dict(arguments)},
         batch_size=1,
         compute=ActorPoolStrategy(size=min(spread.workers, len(shards))),
         num_cpus=spread.cpus,
         num_gpus=spread.gpus,
-        # A worker is restarted as often as it takes; a shard that kills every worker it is given ends the stage.
-        max_restarts=-1,
-        max_task_retries=_RETRIES,
     )
-    try:
-        for row in work.iter_rows():
-            yield str(row["shard"])
-    except RayActorError as error:
-        raise StageError(
-            "workers died over and over on the same images, most likely out of memory; lower batch_images, or "
-            "give each worker more room with resources.workers or resources.cpus_per_worker, then repeat the command: "
-            f"what is finished is kept. Ray says: {' '.join(str(error).split())}"
-        ) from error
+    for row in work.iter_rows():
+        if row["error"]:
+            raise StageError(row["error"])
+        yield str(row["shard"])
+
+
+class ShardActor:
+    """A worker as Ray runs it. What better input cures is answered, not raised: Ray would make a traceback of it."""
+
+    def __init__(self, worker: type[ShardWorker], arguments: Mapping[str, Any]) -> None:
+        self.refusal = ""
+        try:
+            self.worker = worker(**arguments)
+        except Exception as error:  # noqa: BLE001  told or raised again
+            self.refusal = _told(error)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        said, refusal = {"shard": batch["shard"], "rows": np.zeros(len(batch["shard"]), np.int64)}, self.refusal
+        if not refusal:
+            try:
+                said = self.worker(batch)
+            except Exception as error:  # noqa: BLE001  told or raised again
+                refusal = _told(error)
+        return {**said, "error": np.asarray([refusal] * len(batch["shard"]))}
+
+
+def _told(error: Exception) -> str:
+    """The message of an error that better input cures; any other is raised again."""
+    known = user_error(error)
+    if known is None:
+        raise error
+    return str(known)

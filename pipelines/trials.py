@@ -131,7 +131,7 @@ class TrialCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial failed for good: keep the traceback with its run."""
-        self._record(trial).tags["nullspace.error"] = _error_text(trial)
+        self._record(trial).tags["nullspace.error"] = error_text(trial)
         self._finish(trial.trial_id, "FAILED")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -239,7 +239,8 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, (str, bytes, Mapping, list, tuple)) and hasattr(value, "__float__")
 
 
-def _error_text(trial: Trial) -> str:
+def error_text(trial: Trial) -> str:
+    """The traceback of a trial that failed."""
     path = trial.error_file
     try:
         with open(path or "", encoding="utf-8", errors="replace") as file:

@@ -1,0 +1,77 @@
+"""The pipeline's stages by themselves, without MLflow, for the benchmarks that time them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nullspace.artifact import NullNoise
+from pipelines.compute import Compute
+from pipelines.config import PipelineConfig
+from pipelines.models import ModelFacts, learn_facts
+from pipelines.plan import Means, make_plan
+from pipelines.progress import Progress
+from pipelines.shards import lowest_places
+from pipelines.sources import open_source
+from pipelines.split import make_split
+from pipelines.stages import Done, Stage, do_stage
+
+
+class Bench:
+    """Stages of the first model of a config, in a work folder. Use as a context manager."""
+
+    def __init__(self, config: PipelineConfig, work: Path, *, address: str | None = None) -> None:
+        self.config, self.work = config, work
+        self._stack = ExitStack()
+        self.compute = self._stack.enter_context(Compute(config.resources, address=address, device=config.device))
+        self.facts: ModelFacts = learn_facts(config.models[0], config.seed)[0]
+        source = open_source(config.source)
+        plan = make_plan(config, [self.facts], source.digest(), Means(source, self.compute, None))  # pyright: ignore
+        (branch,) = plan.branches.values()
+        self.stages: dict[str, Stage] = {**{"ingest": next(iter(plan.ingests.values()))}, **branch}
+        self.done: dict[str, Done] = {}
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def stage(self, name: str) -> Done:
+        """Do a stage and what it needs; a search is not done but stood in for by random noise."""
+        if name not in self.done:
+            stage = self.stages[name]
+            if name == "search":
+                self.done[name] = self._no_search()
+            else:
+                inputs = {other.name: self.stage(other.name) for other in stage.inputs.values()}
+                self.done[name] = do_stage(stage, self.work, inputs, Progress(), "", self.compute.spread)
+        return self.done[name]
+
+    def _no_search(self) -> Done:
+        settings, facts = self.config.search, self.facts
+        ingested = self.stage("ingest")
+        learn, validation = settings.learn_images, settings.validation_images
+        places = lowest_places(ingested.folder, self.config.seed, learn + validation + 1)
+        total = ingested.result["images"]
+        split = make_split(places, self.config.seed, learn=learn, validation=validation, total=total)
+        token_norm = self.stage("reference").result["token_norm"]
+        drawn = torch.randn(facts.num_patches, facts.embed_dim, generator=torch.Generator().manual_seed(0))
+        noise = NullNoise.of(
+            0.5 * token_norm * drawn / drawn.norm(dim=-1, keepdim=True),
+            model_name=facts.spec.name,
+            weights_sha256=facts.spec.weights_sha256,
+            token_norm=token_norm,
+            shift_invariant=True,
+            objective="none: random",
+            seed=0,
+            data_fingerprint="0",
+        )
+        folder = self.work / "no-search"
+        folder.mkdir(parents=True, exist_ok=True)
+        noise.save(folder / "noise.safetensors")
+        return Done(folder, {"split": asdict(split)}, 0.0, reused=False)
