@@ -22,8 +22,8 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
     found = next((link for link in chain if isinstance(link, NullspaceError)), None)
     if isinstance(found, BranchesFailed):
         return found
-    full = next((link for link in chain if _is_full(link)), None)
-    if full is not None and not isinstance(found, DiskFullError):
+    full = next((link for link in chain if not isinstance(link, NullspaceError) and _is_full(link)), None)
+    if full is not None:
         return DiskFullError(
             f"a disk is full ({_last_line(full)}); free space and repeat the command: finished stages are kept"
         )

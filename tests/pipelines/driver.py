@@ -42,11 +42,19 @@ STAGES = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "r
 class Driver:
     """A run of the demo under way. Use as a context manager: whatever the test does, nothing of it stays alive."""
 
-    def __init__(self, work: Path, *arguments: str, settings: Mapping[str, str] = SMALL, config: str = "demo") -> None:
+    def __init__(
+        self,
+        work: Path,
+        *arguments: str,
+        settings: Mapping[str, str] = SMALL,
+        config: str = "demo",
+        logs: Path | None = None,
+    ) -> None:
         self.work = work
-        work.parent.mkdir(parents=True, exist_ok=True)
-        count = len([*work.parent.glob("*.out")])
-        self._out, self._said = work.parent / f"{count}.out", work.parent / f"{count}.said"
+        logs = logs or work.parent
+        logs.mkdir(parents=True, exist_ok=True)
+        count = len([*logs.glob("*.out")])
+        self._out, self._said = logs / f"{count}.out", logs / f"{count}.said"
         sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         with self._out.open("wb") as out, self._said.open("wb") as said:
             if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

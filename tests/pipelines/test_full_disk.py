@@ -1,0 +1,50 @@
+"""A disk that runs full in the middle of a search, on a real file system of half a megabyte."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.conftest import DemoRun
+from tests.pipelines.driver import SMALL, Driver, children_of, figures, half_written, runs_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system; skipped where mounting is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a file system of its own is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_with_room_the_same_command_goes_on(
+    disk: Path, demo_run: DemoRun, tmp_path: Path
+) -> None:
+    work = disk / "work"
+    settings = {**SMALL, "tracking.uri": f"sqlite:///{tmp_path / 'work' / 'mlflow.db'}"}  # MLflow has another disk
+    with Driver(work, settings=settings, logs=tmp_path) as driver:
+        assert driver.finish() == 1
+        assert "running  search" in driver.said, "it fails where large files are written"
+        last = driver.said.splitlines()[-1]
+        assert last.startswith("error: ") and "No space left on device" in last and len(last) < 600
+        assert "Traceback" not in driver.said
+    subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+    with Driver(work, settings=settings, logs=tmp_path) as driver:
+        results = driver.results()
+        assert "reused   reference" in driver.said
+    assert figures(results) == figures(demo_run.results)
+    assert half_written(work) == []
+    runs = runs_of(tmp_path / "work" / "x")
+    (parent,) = children_of(runs, None)
+    assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}
