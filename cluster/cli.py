@@ -11,10 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from cluster import submitting
-from cluster.errors import JobError
+from cluster.errors import FAULT, JobError
 from pipelines.cli import ConfigArgument, Overrides, app, run_command_line
-
-FAULT = 70  # EX_SOFTWARE; 1 is kept for what better input cures, so that whoever tries again knows when to
 
 Address = Annotated[
     str | None,

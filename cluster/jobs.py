@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cluster.errors import JobError
+from cluster.errors import FAULT, INTERRUPTED, JobError
 from cluster.order import STOP_SECONDS, Order
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 PREFIX = "nullspace-"
-FAULT = 70  # EX_SOFTWARE: the end was nobody's input; the same command may well succeed
-STOPPED = 130
 # Ray lets RAY_ADDRESS win over the address it is handed, and RAY_API_SERVER_ADDRESS over both.
 _OVERRULING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _T = TypeVar("_T")
@@ -49,7 +47,7 @@ class Job:
     def code(self) -> int:
         """Exit code of a finished job as a shell shows it: 128 + signal for a kill, 70 when the cluster failed it."""
         if self.state == "STOPPED":
-            return STOPPED
+            return INTERRUPTED
         if self.exit_code is None:
             return 0 if self.state == "SUCCEEDED" else FAULT
         return self.exit_code if self.exit_code >= 0 else 128 - self.exit_code

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.errors import INTERRUPTED
+
 if TYPE_CHECKING:  # loaded when a command runs, not when the command line is built
     from cluster.jobs import Job, JobServer
     from cluster.order import Order
-
-INTERRUPTED = 130
 
 
 def prepare(
