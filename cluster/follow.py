@@ -82,15 +82,16 @@ def follow(server: JobServer, job_id: str, log: Log) -> Job:
 
 async def _tail(server: JobServer, job_id: str, log: Log) -> bool:
     """Hand on what the log holds and gets; returns whether it was read to its end."""
-    from aiohttp import ClientError
-
     log.begin()
-    try:
-        async for piece in server.client.tail_job_logs(job_id):
-            log.add(piece)
-    except (ClientError, OSError, RuntimeError):
-        return False  # whether the job lives on, the caller asks
-    return True
+    pieces = server.client.tail_job_logs(job_id)
+    while True:
+        try:
+            piece = await anext(pieces, None)
+        except Exception:  # noqa: BLE001  however the connection broke: the caller asks whether the job lives on
+            return False
+        if piece is None:
+            return True
+        log.add(piece)
 
 
 def see_through(

@@ -126,7 +126,6 @@ class JobServer:
     def asked(self, question: Callable[[], _T]) -> _T:
         """The answer to a question; the ways not to get one become JobError."""
         from ray.exceptions import AuthenticationError
-        from requests.exceptions import RequestException
 
         try:
             return question()
@@ -135,7 +134,7 @@ class JobServer:
                 f"{self.address} asks for Ray's token: put the head's ~/.ray/auth_token into the same place here, or "
                 "its content into RAY_AUTH_TOKEN"
             ) from error
-        except (ConnectionError, RequestException) as error:
+        except OSError as error:  # also all of requests' own
             raise Unreachable(
                 f"no Ray job server answers at {self.address}; its dashboard listens on the head's loopback alone: "
                 "open a tunnel with `ssh -L 8265:127.0.0.1:8265 HEAD` and use --address http://127.0.0.1:8265"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from cluster.jobs import JobServer
-from pipelines.config_file import load_config
+from cluster.order import make_order
 from pipelines.status import status
 from tests.cluster.head import REPOSITORY, Head, processes, submit_here
 from tests.pipelines.driver import SMALL, children_of, half_written, nullspace, runs_of, wait_until
@@ -137,49 +137,56 @@ def test_a_job_that_is_not_there(head: Head) -> None:
         assert answer.is_one_error and "no job 'nullspace-nothing'" in answer.err and "latest are" in answer.err
 
 
-def test_without_the_token_of_the_head(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+def test_with_another_token_than_the_heads(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     answer = nullspace("jobs", "--address", head.address)
     assert answer.is_one_error and "asks for Ray's token" in answer.err and "RAY_AUTH_TOKEN" in answer.err
 
 
-def test_the_job_of_the_kubernetes_manifest(head: Head, killed: Killed, tmp_path: Path) -> None:
-    """Its own command and environment; only the two folders it mounts are others here, and the config is small."""
-    documents = list(yaml.safe_load_all((REPOSITORY / "cluster" / "rayjob.yaml").read_text(encoding="utf-8")))
+def job_of_the_manifest(config: Path, work: Path) -> tuple[str, dict[str, Any]]:
+    """Command and environment in rayjob.yaml; only the two folders it mounts are others here."""
+    documents = yaml.safe_load_all((REPOSITORY / "cluster" / "rayjob.yaml").read_text(encoding="utf-8"))
     (job,) = [found["spec"] for found in documents if found["kind"] == "RayJob"]
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(load_config("demo", sets(TINY)[1::2]).model_dump(mode="json")), encoding="utf-8")
     command = job["entrypoint"].replace("/etc/nullspace/config.yaml", str(config))
-    command = command.replace("/shared/runs/first", str(killed.work))
-    assert command.count(str(tmp_path)) == command.count(str(killed.work)) == 1, command
-    server = JobServer(head.address)
-    job_id = server.client.submit_job(entrypoint=command, runtime_env=yaml.safe_load(job["runtimeEnvYAML"]))
-    wait_until(lambda: server.job(job_id).is_over, "the job of the manifest ends", 120)
-    said = server.client.get_job_logs(job_id)
-    assert server.job(job_id).code == 0, said
-    assert "reused   search" in said and "running  ingest" not in said
+    command = command.replace("/shared/runs/first", str(work))
+    assert command.count(str(config)) == command.count(str(work)) == 1, command
+    return command, yaml.safe_load(job["runtimeEnvYAML"])
 
 
-def test_a_stopped_job_is_killed_in_mlflow_and_kept(head: Head, killed: Killed, tmp_path: Path) -> None:
-    long = TINY | {"search.steps": "[100000,100000]", "search.report_every": "50"}
-    order = ["demo", *sets(long), "--workdir", str(killed.work)]
-    answer = nullspace("submit", *order, "--no-wait", "--json", "--address", head.address)
-    assert answer.code == 0, answer.err
-    job_id = json.loads(answer.out)["id"]
-    process = submit_here(head, tmp_path / "out", *order)  # the same again joins it
+def test_the_manifests_job_runs_and_ends_well_when_it_is_stopped(head: Head, killed: Killed, tmp_path: Path) -> None:
+    long = ["demo", *sets(TINY | {"search.steps": "[100000,100000]", "search.report_every": "50"})]
+    config, said = tmp_path / "config.yaml", tmp_path / "said"
+    config.write_text(nullspace("config", "show", *long).out, encoding="utf-8")
+    command, runtime_env = job_of_the_manifest(config, killed.work)
+    order = make_order(str(config), None, workdir=str(killed.work))
+    job_id = JobServer(head.address).client.submit_job(
+        entrypoint=command, runtime_env=runtime_env, submission_id="nullspace-manifest", metadata=order.metadata()
+    )
+    waiting = submit_here(head, said, str(config), "--workdir", str(killed.work))
     try:
-        said = tmp_path / "out"
-        wait_until(lambda: "running  search" in said.read_text(), "the search begins", 120, lambda: not process.poll())
+        wait_until(lambda: "running  search" in said.read_text(), "the search begins", 180, lambda: not waiting.poll())
         assert f"{job_id} does this already" in said.read_text()
+        assert "reused   reference" in said.read_text()
         assert nullspace("status", str(killed.work)).out.startswith("demo: running")
         stopped = nullspace("stop", job_id, "--address", head.address)
         assert stopped.code == 0 and f"{job_id} stopped" in stopped.out
-        assert process.wait(60) == 130
-        assert "stopped      " in said.read_text()
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    runs = runs_of(killed.work)
-    assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}
+        assert waiting.wait(60) == 130
+        assert "stopped      nullspace-manifest, exit code 130" in said.read_text()
+    finally:
+        waiting.kill()
+    assert {run.info.status for run in runs_of(killed.work)} == {"FINISHED", "KILLED"}
     assert status(killed.work)["state"] == "killed"
     assert "was over already" in nullspace("stop", job_id, "--address", head.address).out
+
+
+def test_no_wait_starts_a_job_and_says_which(head: Head, tmp_path: Path) -> None:
+    answer = nullspace("submit", "demo", "--workdir", f"{tmp_path}/work", "--no-wait", "--address", head.address)
+    assert answer.code == 0, answer.err
+    (submitted,) = [line.split()[1] for line in answer.out.splitlines() if line.startswith("submitted ")]
+    assert f"nullspace logs {submitted} --follow --address {head.address}" in answer.out
+    again = nullspace(
+        "submit", "demo", "--workdir", f"{tmp_path}/work", "--no-wait", "--json", "--address", head.address
+    )
+    assert json.loads(again.out)["id"] == submitted
+    assert nullspace("stop", submitted, "--address", head.address).code == 0
+    assert "Running entrypoint" in nullspace("logs", submitted, "--address", head.address).out
