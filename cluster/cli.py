@@ -34,9 +34,11 @@ def submit(
         str | None,
         typer.Option(metavar="FOLDER", help="Work folder: an absolute path that every node sees. The same goes on."),
     ] = None,
-    working_dir: Annotated[
+    upload: Annotated[
         Path | None,
-        typer.Option(help="Upload this folder, less what its .nullspaceignore names, and run the job in it."),
+        typer.Option(
+            metavar="FOLDER", help="Take this folder along, less what its .nullspaceignore names; the job runs in it."
+        ),
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Further attempts after a failure that is not the input's.")] = 2,
     wait: Annotated[
@@ -56,7 +58,7 @@ def submit(
     """
     if as_json and wait and not dry_run:
         raise JobError("--json belongs to --dry-run or --no-wait: with --wait the job's log is what is printed")
-    order = submitting.prepare(config, set_, workdir=workdir, working_dir=working_dir, limit_mib=upload_limit)
+    order = submitting.prepare(config, set_, workdir=workdir, folder=upload, limit_mib=upload_limit)
     if dry_run:
         _show(order.to_dict() if as_json else submitting.plan(order, upload_limit), as_json)
         return

@@ -56,18 +56,16 @@ class Order:
         }
 
 
-def make_order(
-    config: str, overrides: list[str] | None, *, workdir: str | None, working_dir: Path | None = None
-) -> Order:
+def make_order(config: str, overrides: list[str] | None, *, workdir: str | None, folder: Path | None = None) -> Order:
     """Check everything that can be checked here. Raises NullspaceError for what better input cures; sends nothing."""
     settings = load_config(config, overrides)
     work = _checked_workdir(workdir, settings.name)
     files: dict[str, Path | bytes] = {}
-    if working_dir is not None:
-        files.update(files_below(working_dir))
+    if folder is not None:
+        files.update(files_below(folder))
         if CONFIG in files:
-            raise UploadError(f"{working_dir} holds a file {CONFIG}, which is the job's own; rename yours")
-    settings, along, on_cluster = _settle_paths(settings, working_dir, files)
+            raise UploadError(f"{folder} holds a file {CONFIG}, which is the job's own; rename yours")
+    settings, along, on_cluster = _settle_paths(settings, folder, files)
     files |= along
     files[CONFIG] = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
     return Order(
@@ -116,7 +114,7 @@ def _named_paths(raw: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], 
 
 
 def _settle_paths(
-    config: PipelineConfig, working_dir: Path | None, listed: Mapping[str, Any]
+    config: PipelineConfig, folder: Path | None, listed: Mapping[str, Any]
 ) -> tuple[PipelineConfig, dict[str, Path], dict[str, str]]:
     """Relative paths are this machine's and go along; absolute ones and URIs are the cluster's and stay away.
 
@@ -131,23 +129,23 @@ def _settle_paths(
             continue
         if "://" in value or PurePosixPath(value).is_absolute():
             on_cluster[shown] = value
-        elif working_dir is not None:
-            _check_listed(shown, value, working_dir, listed)
+        elif folder is not None:
+            _check_listed(shown, value, folder, listed)
         elif shown == "source.path":
             raise UploadError(
                 f"source.path is {value!r}, and images are not uploaded: expected an absolute path on storage that "
-                "every node sees, or a URI (s3://…); a few images can go along with --working-dir FOLDER"
+                "every node sees, or a URI (s3://…); a few images can go along with --upload FOLDER"
             )
         else:
             section[key] = _take_along(shown, value, along)
     return PipelineConfig.model_validate(raw), along, on_cluster
 
 
-def _check_listed(shown: str, value: str, working_dir: Path, listed: Mapping[str, Any]) -> None:
+def _check_listed(shown: str, value: str, folder: Path, listed: Mapping[str, Any]) -> None:
     name = PurePosixPath(os.path.normpath(value)).as_posix()
     if not any(file == name or file.startswith(f"{name}/") or name == "." for file in listed):
         raise UploadError(
-            f"{shown} is {value!r}, which is not among the files of --working-dir {working_dir}; put it there, take it "
+            f"{shown} is {value!r}, which is not among the files of --upload {folder}; put it there, take it "
             "out of what is ignored, or give an absolute path that every node sees"
         )
 

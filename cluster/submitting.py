@@ -16,12 +16,12 @@ if TYPE_CHECKING:  # loaded when a command runs, not when the command line is bu
 
 
 def prepare(
-    config: str, overrides: list[str] | None, *, workdir: str | None, working_dir: Path | None, limit_mib: float
+    config: str, overrides: list[str] | None, *, workdir: str | None, folder: Path | None, limit_mib: float
 ) -> Order:
     """The checked order; nothing is sent. Raises NullspaceError for what better input cures."""
     from cluster.order import make_order
 
-    order = make_order(config, overrides, workdir=workdir, working_dir=working_dir)
+    order = make_order(config, overrides, workdir=workdir, folder=folder)
     order.upload.check(limit_mib)
     return order
 

@@ -91,7 +91,7 @@ def weight(size: int) -> str:
 def files_below(folder: Path) -> dict[str, Path]:
     """Every file of a folder that is not ignored, by its path in it. Raises UploadError for what cannot be read."""
     if not folder.is_dir():
-        raise UploadError(f"--working-dir {folder} is not a folder; give the folder whose files the job needs")
+        raise UploadError(f"--upload {folder} is not a folder; give the folder whose files the job needs")
     ignored = _ignored(folder)
     return {path.relative_to(folder).as_posix(): path for path in _walk(folder, folder, ignored)}
 

@@ -23,8 +23,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def order(*overrides: str, workdir: str | None = WORK, working_dir: Path | None = None) -> Order:
-    return make_order("demo", list(overrides), workdir=workdir, working_dir=working_dir)
+def order(*overrides: str, workdir: str | None = WORK, folder: Path | None = None) -> Order:
+    return make_order("demo", list(overrides), workdir=workdir, folder=folder)
 
 
 def config_of(made: Order) -> dict:
@@ -108,14 +108,14 @@ def test_a_folder_goes_along_whole_and_paths_are_those_in_it(here: Path) -> None
     for name in ("own.pth", "images/1.png", "notes.txt"):
         (folder / name).write_text(name)
     (folder / ".nullspaceignore").write_text("notes.txt\n")
-    made = order("models.0.weights=own.pth", "source={path: images}", working_dir=folder)
+    made = order("models.0.weights=own.pth", "source={path: images}", folder=folder)
     assert set(made.upload.files) == {CONFIG, "own.pth", "images/1.png"}
     assert config_of(made)["models"][0]["weights"] == "own.pth"
     with pytest.raises(UploadError, match="models.0.weights is 'notes.txt', which is not among the files"):
-        order("models.0.weights=notes.txt", working_dir=folder)
+        order("models.0.weights=notes.txt", folder=folder)
     (folder / CONFIG).write_text("")
     with pytest.raises(UploadError, match="rename yours"):
-        order(working_dir=folder)
+        order(folder=folder)
 
 
 def test_a_tracking_server_is_passed_on_and_a_password_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
