@@ -85,6 +85,8 @@ def processes(*words: str) -> list[int]:
 def submit_here(head: Head, out: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """`nullspace submit …` as a process of its own, writing to the file `out`."""
     command = [str(Path(sys.executable).with_name("nullspace")), "submit", *arguments, "--address", head.address]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands down its deaf ears
     with out.open("wb") as said:
         return subprocess.Popen(
             command,

@@ -179,14 +179,21 @@ def test_the_manifests_job_runs_and_ends_well_when_it_is_stopped(head: Head, kil
     assert "was over already" in nullspace("stop", job_id, "--address", head.address).out
 
 
-def test_no_wait_starts_a_job_and_says_which(head: Head, tmp_path: Path) -> None:
-    answer = nullspace("submit", "demo", "--workdir", f"{tmp_path}/work", "--no-wait", "--address", head.address)
+def test_a_job_runs_on_without_whoever_submitted_it(head: Head, tmp_path: Path) -> None:
+    order, said = ["demo", "--workdir", f"{tmp_path}/work"], tmp_path / "said"
+    answer = nullspace("submit", *order, "--no-wait", "--address", head.address)
     assert answer.code == 0, answer.err
-    (submitted,) = [line.split()[1] for line in answer.out.splitlines() if line.startswith("submitted ")]
-    assert f"nullspace logs {submitted} --follow --address {head.address}" in answer.out
-    again = nullspace(
-        "submit", "demo", "--workdir", f"{tmp_path}/work", "--no-wait", "--json", "--address", head.address
-    )
-    assert json.loads(again.out)["id"] == submitted
-    assert nullspace("stop", submitted, "--address", head.address).code == 0
-    assert "Running entrypoint" in nullspace("logs", submitted, "--address", head.address).out
+    (job_id,) = [line.split()[1] for line in answer.out.splitlines() if line.startswith("submitted ")]
+    assert f"nullspace logs {job_id} --follow --address {head.address}" in answer.out
+    waiting = submit_here(head, said, *order)  # the same again joins it
+    try:
+        wait_until(lambda: "Running entrypoint" in said.read_text(), "the log comes", 60, lambda: not waiting.poll())
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(20) == 130
+    finally:
+        waiting.kill()
+    assert f"{job_id} runs on" in said.read_text() and f"nullspace stop {job_id}" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert not JobServer(head.address).job(job_id).is_over
+    assert nullspace("stop", job_id, "--address", head.address).code == 0
+    assert "Running entrypoint" in nullspace("logs", job_id, "--address", head.address).out

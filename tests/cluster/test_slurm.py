@@ -30,7 +30,10 @@ exec sleep 60
 """
 NULLSPACE = """echo "nullspace $*" >>"$CALLS"
 trap 'echo "nullspace told to stop" >>"$CALLS"; sleep 0.3; exit 130' TERM
-if [[ $* == *ends* ]]; then exit 7; fi
+if [[ $* == *ends* ]]; then
+  until [[ $(grep -c ^start-node "$CALLS") == 3 ]]; do sleep 0.1; done # Ray's own nodes are waited for before
+  exit 7
+fi
 while :; do sleep 0.1; done
 """
 
