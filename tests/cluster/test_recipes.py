@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -130,6 +133,18 @@ def test_the_image_is_made_of_fixed_versions(dockerfile: list[tuple[str, str]]) 
     assert f"nullspace:{project['version']}" in (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
     for name in ("rayjob.yaml", "ray-aws.yaml"):
         assert f"/nullspace:{project['version']}\n" in (CLUSTER / name).read_text(encoding="utf-8")
+
+
+def test_the_image_installs_every_dependency(dockerfile: list[tuple[str, str]]) -> None:
+    (listing,) = re.findall(r"python -c '(.*?)'", " ".join(rest for _, rest in dockerfile))
+    done = subprocess.run([sys.executable, "-c", listing], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert done.stdout.splitlines() == project["dependencies"]
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
+def test_the_dockerfile_is_good_style() -> None:
+    subprocess.run(["hadolint", str(CLUSTER / "Dockerfile")], check=True)
 
 
 def test_the_image_copies_what_is_there_and_no_more(dockerfile: list[tuple[str, str]]) -> None:
