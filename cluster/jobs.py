@@ -160,7 +160,7 @@ class Refused(JobError):
 
 
 def next_id(name: str, taken: list[str]) -> str:
-    """The name itself, then name-2, name-3, …: ids are never used twice, also when older jobs were deleted."""
+    """The name itself, then name-2, name-3, …: one above every number that is in use."""
     numbers = [job_id.removeprefix(name).removeprefix("-") or "1" for job_id in taken if job_id.startswith(name)]
     last = max((int(number) for number in numbers if number.isdecimal()), default=0)
     return f"{name}-{last + 1}" if last else name
