@@ -2,9 +2,113 @@
 
 from __future__ import annotations
 
-from pipelines.cli import app, run_command_line
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster import submitting
+from cluster.errors import FAULT, JobError
+from pipelines.cli import ConfigArgument, Overrides, app, run_command_line
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Ray's dashboard, http://HEAD:8265; default RAY_ADDRESS when it is one, else http://127.0.0.1:8265.",
+    ),
+]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `nullspace jobs` lists them.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def submit(
+    config: ConfigArgument,
+    set_: Overrides = None,
+    address: Address = None,
+    workdir: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Work folder: an absolute path that every node sees. The same goes on."),
+    ] = None,
+    upload: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Take this folder along, less what its .nullspaceignore names; the job runs in it."
+        ),
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Further attempts after a failure that is not the input's.")] = 2,
+    wait: Annotated[
+        bool, typer.Option(help="Follow the job to its end, or only start it (then nothing retries).")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list everything, send nothing.")] = False,
+    upload_limit: Annotated[float, typer.Option(metavar="MIB", help="Refuse to upload more than this.")] = 100.0,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run or --no-wait: print JSON.")] = False,
+) -> None:
+    """Run the pipeline as a job of a Ray cluster: `nullspace run` there, its log and its exit code here.
+
+    Relative paths of weights, logo and labels are yours and are uploaded; absolute paths and URIs are the cluster's,
+    as the images always are. The nodes have nullspace installed. Ctrl-C stops following, not the job.
+
+    Example: `nullspace submit deit_tiny --set source.path=/shared/images --set models.0.weights=deit.safetensors
+    --workdir /shared/runs/deit --address http://127.0.0.1:8265` (and `--dry-run` first, to see what would be sent)
+    """
+    if as_json and wait and not dry_run:
+        raise JobError("--json belongs to --dry-run or --no-wait: with --wait the job's log is what is printed")
+    order = submitting.prepare(config, set_, workdir=workdir, folder=upload, limit_mib=upload_limit)
+    if dry_run:
+        _show(order.to_dict() if as_json else submitting.plan(order, upload_limit), as_json)
+        return
+    job = submitting.send(order, address, retries=retries, wait=wait, limit_mib=upload_limit, quiet=as_json)
+    if as_json:
+        _show(job.to_dict(), as_json)
+    raise typer.Exit(job.code if wait else 0)
+
+
+@app.command()
+def jobs(address: Address = None, as_json: AsJson = False) -> None:
+    """The cluster's nullspace jobs, oldest first: id, state, exit code, start, duration, work folder.
+
+    Example: `nullspace jobs --address http://127.0.0.1:8265`
+    """
+    found = submitting.server(address).jobs()
+    _show([job.to_dict() for job in found] if as_json else submitting.table(found), as_json)
+
+
+@app.command()
+def logs(
+    job: JobArgument,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job is over.")] = False,
+) -> None:
+    """What a job has printed so far; with --follow also what it prints from now on, and its exit code.
+
+    Example: `nullspace logs nullspace-demo-1a2b3c4d --follow`
+    """
+    raise typer.Exit(submitting.show_log(address, job, follow=follow))
+
+
+@app.command()
+def stop(job: JobArgument, address: Address = None) -> None:
+    """Stop a job and wait for its end: stages stop, MLflow is told, what is finished is kept.
+
+    Example: `nullspace stop nullspace-demo-1a2b3c4d`
+    """
+    submitting.stop(address, job)
+
+
+def _show(content: Any, as_json: bool) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) if as_json else "\n".join(content)
+    sys.stdout.write(f"{text}\n")
 
 
 def main() -> None:
     """Run the command line; the entry point of the package."""
-    run_command_line(app)
+    try:
+        run_command_line(app)
+    except Exception:  # noqa: BLE001  shown whole, as Python would; only the exit code differs from bad input's
+        traceback.print_exc()
+        sys.exit(FAULT)

@@ -57,4 +57,7 @@ if [[ -n $dry_run ]]; then
   echo
   exit 0
 fi
+# Jobs run `nullspace`, which lies beside `ray`.
+bin=$(dirname "$ray")
+export PATH=$bin:$PATH
 exec "$ray" "${command[@]}"

@@ -53,6 +53,9 @@ def test_no_command_of_the_readme_is_left_untested() -> None:
         "nullspace status runs/demo": "test_status_command",
         "nullspace ui runs/demo": "test_ui.py",
         "nullspace run demo --json": "demo_run",
+        "nullspace submit demo --workdir /shared/runs/demo --address http://127.0.0.1:8265 --dry-run": (
+            "test_submit_command; without --dry-run: tests/cluster/test_real_head.py"
+        ),
     }
     assert set(COMMANDS) == set(tested)
 
@@ -76,6 +79,14 @@ def test_status_command(demo_run: DemoRun, monkeypatch: pytest.MonkeyPatch, caps
     printed = call(monkeypatch, capsys, "status", str(demo_run.work))
     for line in shown_after("nullspace status runs/demo"):
         assert line.strip() in printed
+
+
+def test_submit_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (command,) = [line for line in COMMANDS if line.startswith("nullspace submit ")]
+    printed = call(monkeypatch, capsys, *shlex.split(command)[1:]).splitlines()
+    shown = shown_after(command)
+    assert len(shown) > 1
+    assert set(shown) <= set(printed)
 
 
 @pytest.mark.ray

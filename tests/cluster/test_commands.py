@@ -1,0 +1,72 @@
+"""The commands without a cluster: --dry-run, mistakes, help."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cluster import cli, submitting
+from tests.pipelines.driver import nullspace
+
+WORK = ("--workdir", "/shared/runs/demo")
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+
+
+def test_dry_run_shows_all_and_asks_nobody() -> None:
+    answer = nullspace("submit", "demo", *WORK, "--set", "models.0.weights=/shared/w.pth", "--dry-run")
+    assert answer.code == 0, answer.err
+    said = {line.split()[0]: line for line in answer.out.splitlines()}
+    assert "nullspace-demo-" in said["job"] and "exec nullspace run" in said["entrypoint"]
+    assert "nullspace-job.yaml" in said["upload"] and "every node sees" in said["workdir"]
+    assert "models.0.weights /shared/w.pth" in said["not"]
+
+
+def test_dry_run_for_programs() -> None:
+    said = json.loads(nullspace("submit", "demo", *WORK, "--dry-run", "--json").out)
+    assert said["job"].startswith("nullspace-demo-") and said["workdir"] == "/shared/runs/demo"
+    assert [file["name"] for file in said["upload"]["files"]] == ["nullspace-job.yaml"]
+    assert said["upload"]["bytes"] == said["upload"]["files"][0]["bytes"] > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["submit", "demo"], "expected --workdir with an absolute path, got none"),
+        (["submit", "demo", *WORK, "--json"], "--json belongs to --dry-run or --no-wait"),
+        (["submit", "demo", *WORK, "--dry-run", "--upload-limit", "0.0001"], "the limit is 0.0001 MiB"),
+        (["submit", "nowhere", *WORK], "no config at nowhere"),
+        (["submit", "demo", *WORK], "no Ray job server answers at http://127.0.0.1:9"),
+        (["jobs"], "no Ray job server answers"),
+        (["logs", "nullspace-demo-1"], "no Ray job server answers"),
+        (["stop", "nullspace-demo-1", "--address", "head:6379"], "got 'head:6379'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line(words: list[str], message: str) -> None:
+    answer = nullspace(*words)
+    assert answer.is_one_error and message in answer.err
+
+
+@pytest.mark.parametrize("command", ["submit", "jobs", "logs", "stop"])
+def test_help_has_an_example(command: str) -> None:
+    assert f"nullspace {command}" in nullspace(command, "--help").out.partition("Example:")[2]
+
+
+def test_no_jobs_are_said_to_be_none() -> None:
+    assert list(submitting.table([])) == ["no jobs of nullspace"]
+
+
+def test_a_fault_is_told_from_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(cli.submitting, "prepare", breaks)
+    answer = nullspace("submit", "demo")
+    assert answer.code == 70
+    assert "Traceback" in answer.err and "a fault" in answer.err
