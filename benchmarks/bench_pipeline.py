@@ -15,6 +15,7 @@ loading the model) is reported apart, as `start s`.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -218,16 +219,20 @@ def _none() -> None: ...
 def main() -> None:
     names = ("ingest", "reference", "evaluate", "nodes", "search")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, required=True, help="folder of real weights and images")
+    parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--only", nargs="+", choices=names, default=list(names))
     given = parser.parse_args()
+    if not given.assets:
+        print("skipped: no real weights and images; give --assets FOLDER or set NULLSPACE_ASSETS")
+        return
+    assets = Path(given.assets)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         if set(given.only) & {"ingest", "reference", "evaluate"}:
-            rows += stages(given.assets, given.images, given.only, Path(folder, "stages"))
+            rows += stages(assets, given.images, given.only, Path(folder, "stages"))
         if "nodes" in given.only:
-            rows.append(nodes(given.assets, min(given.images, 600), Path(folder, "nodes")))
+            rows.append(nodes(assets, min(given.images, 600), Path(folder, "nodes")))
         if "search" in given.only:
             rows.append(search(Path(folder, "search")))
     report("The pipeline beside plain loops", rows)
