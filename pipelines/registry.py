@@ -26,6 +26,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 from pipelines import noise_model
 from pipelines.environment import installed_version
 from pipelines.ledger import flatten, redact
+from pipelines.patience import patiently
 from pipelines.store import TrackingError
 from pipelines.tracking import Tracker
 
@@ -36,6 +37,7 @@ LOGGED_MODEL = "nullspace.logged_model"
 REQUIREMENTS = ("torch", "timm", "numpy", "scipy", "pandas", "safetensors", "nullspace-vit")
 
 
+@patiently
 def record_vit(
     tracker: Tracker,
     run_id: str,
@@ -72,6 +74,7 @@ def record_vit(
     return model.model_id
 
 
+@patiently
 def register_noise(
     tracker: Tracker,
     run_id: str,
@@ -123,6 +126,8 @@ def register_noise(
         tracker.metrics(run_id, metrics, model_id=model.model_id)
         marks = {**flatten(tags), **identity}
         version = _create_version(tracker.client, registered_name, model, run_id, marks, description)
+    else:  # made by another run, or by this one before it was stopped: this run leads to it, too
+        _link_output(tracker.client, run_id, version.tags[LOGGED_MODEL])
     tracker.client.set_registered_model_alias(registered_name, CHAMPION, version.version)
     return str(version.version)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -14,6 +15,8 @@ from mlflow.exceptions import MlflowException
 from nullspace.errors import NullspaceError
 from pipelines.ledger import redact
 
+# By default MLflow repeats a request, also one whose answer was lost, for four minutes without a word: see `patience`.
+HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 WRITE_ERRORS = (MlflowException, OSError)  # what a store that is away, locked or full raises
 
 
@@ -22,7 +25,14 @@ class TrackingError(NullspaceError):
 
 
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
-    """A client and the experiment's id; creates what is missing. Raises TrackingError with the remedy."""
+    """A client and the experiment's id; creates what is missing. Raises TrackingError with the remedy.
+
+    For a server, `HTTP_DEFAULTS` are put into this process's environment where the user has set nothing.
+    """
+    if is_server(uri):
+        _refuse_credentials(uri)
+        for name, value in HTTP_DEFAULTS.items():
+            os.environ.setdefault(name, value)
     try:
         return _open_store(uri, experiment)
     except WRITE_ERRORS as error:
@@ -30,6 +40,11 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
             f"expected a usable MLflow store at {redact(uri)}, got {redact(str(error)).strip()}. "
             "Use sqlite:///path/to/mlflow.db in a writable folder, or the address of a running MLflow server."
         ) from error
+
+
+def is_server(uri: str) -> bool:
+    """Whether the URI is the HTTP address of an MLflow server."""
+    return uri.startswith(("http://", "https://"))
 
 
 def search_all(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
@@ -46,6 +61,15 @@ def absolute_uri(uri: str) -> str:
     """The URI with a relative SQLite path made absolute: other processes have other working folders."""
     path = _sqlite_path(uri)
     return uri if path is None else f"sqlite:///{path.as_posix()}"
+
+
+def _refuse_credentials(uri: str) -> None:
+    # MLflow writes the address into its errors, and it lies in configs.
+    if "@" in urlsplit(uri).netloc:
+        raise TrackingError(
+            f"expected the address of an MLflow server without a login, got {redact(uri)}. "
+            "Put user and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
 
 
 def _sqlite_path(uri: str) -> Path | None:
@@ -76,4 +100,9 @@ def _open_experiment(uri: str, experiment: str, files: Path | None) -> tuple[Mlf
         return client, found.experiment_id
     # Without a location MLflow would put files into ./mlruns of whatever folder the process was started in.
     location = None if files is None else (files / uuid.uuid4().hex[:12]).as_uri()
-    return client, client.create_experiment(experiment, artifact_location=location)
+    try:
+        return client, client.create_experiment(experiment, artifact_location=location)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return _open_experiment(uri, experiment, files)  # another pipeline made it this very moment

@@ -42,7 +42,14 @@ STAGES = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "r
 class Driver:
     """A run of the demo under way. Use as a context manager: whatever the test does, nothing of it stays alive."""
 
-    def __init__(self, work: Path, *arguments: str, settings: Mapping[str, str] = SMALL, config: str = "demo") -> None:
+    def __init__(
+        self,
+        work: Path,
+        *arguments: str,
+        settings: Mapping[str, str] = SMALL,
+        config: str = "demo",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.work = work
         work.parent.mkdir(parents=True, exist_ok=True)
         count = len([*work.parent.glob("*.out")])
@@ -57,7 +64,7 @@ class Driver:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=said,
-                env=environment(),
+                env={**environment(), **(variables or {})},
                 start_new_session=True,  # its Ray is found again by its session
             )
 

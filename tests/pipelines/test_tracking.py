@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,45 @@ def test_artifacts_of_every_kind_lie_beside_the_database(tracker: Tracker, tmp_p
     database = Path(tracker.uri.removeprefix("sqlite:///"))
     artifact_uri = tracker.client.get_run(run).info.artifact_uri
     assert artifact_uri is not None and artifact_uri.startswith((database.parent / "artifacts").as_uri())
+
+
+def test_threads_share_one_tracker(tracker: Tracker) -> None:
+    parent = begin(tracker)
+
+    def branch(name: str) -> None:
+        for _ in range(2):  # the second time as after a resume: nothing may double
+            stage = tracker.begin_stage(parent, stage="search", branch=name, fingerprint="f", params={"p": name})
+            for step in range(10):
+                tracker.metrics(stage, {"loss": step / 3}, step)
+                tracker.metrics(parent, {f"{name}.loss": step / 3}, step)
+                tracker.tags(parent, {"last": name})
+            tracker.text_artifact(stage, name, "name.txt")
+            tracker.end(stage, "FINISHED")
+
+    names = [f"vit{i}" for i in range(6)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(branch, names))
+    found = tracker.client.search_runs([tracker.experiment_id])
+    children = {run.data.tags["nullspace.branch"]: run for run in found if run.info.run_id != parent}
+    assert len(found) == 1 + len(names) and set(children) == set(names)
+    for name, run in children.items():
+        assert (run.info.status, run.data.params) == ("FINISHED", {"p": name})
+        assert history(tracker, run.info.run_id, "loss") == [(step, step / 3) for step in range(10)]
+        assert history(tracker, parent, f"{name}.loss") == [(step, step / 3) for step in range(10)]
+
+
+def test_two_processes_may_make_the_same_experiment_at_once(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Tracker(uri, "together")
+    look, blind = MlflowClient.get_experiment_by_name, [True]
+    # The other process looked before this one had made it.
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *a: None if blind and blind.pop() else look(*a))
+    assert Tracker(uri, "together").experiment_id == first.experiment_id and not blind
+
+
+def test_a_login_in_the_address_of_a_server_is_refused() -> None:
+    with pytest.raises(TrackingError, match=r"http://\*\*\*@host:5000.*MLFLOW_TRACKING_PASSWORD") as caught:
+        Tracker("http://me:secret@host:5000", "x")
+    assert "secret" not in str(caught.value)
 
 
 def test_credentials_never_reach_the_store(tracker: Tracker) -> None:
