@@ -17,11 +17,13 @@ from pipelines.ledger import redact
 
 # By default MLflow repeats a request, also one whose answer was lost, for four minutes without a word: see `patience`.
 HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-WRITE_ERRORS = (MlflowException, OSError)  # what a store that is away, locked or full raises
 
 
 class TrackingError(NullspaceError):
     """The tracking store cannot be used: wrong URI, unreachable, not writable, or its experiment was deleted."""
+
+
+WRITE_ERRORS = (MlflowException, OSError, TrackingError)  # what a store that is away, locked or full raises
 
 
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
@@ -35,7 +37,7 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
             os.environ.setdefault(name, value)
     try:
         return _open_store(uri, experiment)
-    except WRITE_ERRORS as error:
+    except (MlflowException, OSError) as error:
         raise TrackingError(
             f"expected a usable MLflow store at {redact(uri)}, got {redact(str(error)).strip()}. "
             "Use sqlite:///path/to/mlflow.db in a writable folder, or the address of a running MLflow server."

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
+from pipelines.environment import user
 from pipelines.ledger import NONFINITE, Ledger, as_text, flatten, in_chunks, is_finite, number, redact
 from pipelines.patience import FILE_SECONDS, SERVER_SECONDS, Patience, patiently
 from pipelines.store import TrackingError, absolute_uri, open_store, search_all
@@ -50,6 +52,8 @@ class Tracker:
         self.experiment = experiment
         self.session = uuid.uuid4().hex
         self.patience = Patience(redact(self.uri), FILE_SECONDS if self.uri.startswith("sqlite:") else SERVER_SECONDS)
+        # The columns of MLflow's list of runs; the parent gets the commit as well.
+        self._origin = {MLFLOW_USER: user(), MLFLOW_SOURCE_NAME: "nullspace", MLFLOW_SOURCE_TYPE: "LOCAL"}
         self._ledgers: dict[str, Ledger] = {}
         self.client, self.experiment_id = open_store(self.uri, experiment)
 
@@ -177,7 +181,7 @@ class Tracker:
         run = self.find(identity)
         if run is None:
             # The session is there from the first moment: a driver killed right here leaves nothing unguarded.
-            first = {**identity, SESSION: self.session}
+            first = {**identity, SESSION: self.session, **self._origin}
             run_id = self.client.create_run(self.experiment_id, tags=first, run_name=name).info.run_id
             self._ledgers[run_id] = Ledger()
         else:

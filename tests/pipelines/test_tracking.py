@@ -199,6 +199,9 @@ def test_threads_share_one_tracker(tracker: Tracker) -> None:
     parent = begin(tracker)
 
     def branch(name: str) -> None:
+        shared = tracker.begin_stage(parent, stage="kernel", branch="shared", fingerprint="f", params={})
+        for step in range(10):
+            tracker.metrics(shared, {"loss": step / 3}, step)
         for _ in range(2):  # the second time as after a resume: nothing may double
             stage = tracker.begin_stage(parent, stage="search", branch=name, fingerprint="f", params={"p": name})
             for step in range(10):
@@ -213,7 +216,8 @@ def test_threads_share_one_tracker(tracker: Tracker) -> None:
         list(pool.map(branch, names))
     found = tracker.client.search_runs([tracker.experiment_id])
     children = {run.data.tags["nullspace.branch"]: run for run in found if run.info.run_id != parent}
-    assert len(found) == 1 + len(names) and set(children) == set(names)
+    assert len(found) == 2 + len(names) and set(children) == {*names, "shared"}
+    assert history(tracker, children.pop("shared").info.run_id, "loss") == [(step, step / 3) for step in range(10)]
     for name, run in children.items():
         assert (run.info.status, run.data.params) == ("FINISHED", {"p": name})
         assert history(tracker, run.info.run_id, "loss") == [(step, step / 3) for step in range(10)]
