@@ -17,8 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 
-from pipelines.ledger import redact
-from pipelines.store import WRITE_ERRORS, TrackingError
+from pipelines.store import WRITE_ERRORS, TrackingError, reason
 
 SERVER_SECONDS = 600.0  # a server is restarted or updated within minutes; past that a run that goes on later costs less
 FILE_SECONDS = 60.0  # SQLite is only ever locked, by another run's write
@@ -137,10 +136,3 @@ def is_away(error: BaseException) -> bool:
             return cause.response is None or cause.response.status_code in _BUSY | {500}
         cause = cause.__cause__ or cause.__context__
     return False
-
-
-def reason(error: BaseException) -> str:
-    """Why the store did not answer, in one line without credentials: what the innermost cause says."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return redact(str(error)).strip().partition("\n")[0] or type(error).__name__

@@ -38,10 +38,25 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     try:
         return _open_store(uri, experiment)
     except (MlflowException, OSError) as error:
+        what = reason(error) if is_server(uri) else redact(str(error)).strip()
         raise TrackingError(
-            f"expected a usable MLflow store at {redact(uri)}, got {redact(str(error)).strip()}. "
-            "Use sqlite:///path/to/mlflow.db in a writable folder, or the address of a running MLflow server."
+            f"expected a usable MLflow store at {redact(uri)}, got {what}. {_remedy(uri, error)}"
         ) from error
+
+
+def reason(error: BaseException) -> str:
+    """Why the store did not answer, in one line without credentials: what the innermost cause says."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return redact(str(error)).strip().partition("\n")[0] or type(error).__name__
+
+
+def _remedy(uri: str, error: Exception) -> str:
+    if not is_server(uri):
+        return "Use sqlite:///path/to/mlflow.db in a writable folder, or the address of a running MLflow server."
+    if isinstance(error, MlflowException) and error.get_http_status_code() == 401:
+        return "Put user and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+    return "Start it, or give the address of one that runs (MLFLOW_TRACKING_URI, or tracking.uri of the config)."
 
 
 def is_server(uri: str) -> bool:

@@ -17,8 +17,7 @@ from ray.tune import Callback, Tuner
 from ray.tune.experiment import Trial
 from ray.tune.result import AUTO_RESULT_KEYS
 
-from pipelines.patience import reason
-from pipelines.store import WRITE_ERRORS, TrackingError
+from pipelines.store import WRITE_ERRORS, TrackingError, reason
 from pipelines.tracking import Status, Tracker, now_ms
 
 QUIET_SECONDS = 30  # after a failure: a server that swallows requests costs a minute for each, and Tune's loop waits

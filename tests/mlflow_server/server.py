@@ -16,7 +16,7 @@ import pytest
 
 from tests.mlflow_server.programs import REPOSITORY, clean_environment, free_port
 
-START_SECONDS, STOP_SECONDS = 90, 20
+START_SECONDS, STOP_SECONDS = 180, 20
 
 
 class Server:

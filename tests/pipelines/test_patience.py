@@ -9,8 +9,8 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 
 from pipelines import patience
-from pipelines.patience import Patience, is_away, reason
-from pipelines.store import TrackingError
+from pipelines.patience import Patience, is_away
+from pipelines.store import TrackingError, reason
 
 Sleeps = list[float]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
 
 from pipelines.ledger import flatten, redact
-from pipelines.store import TrackingError
+from pipelines.store import HTTP_DEFAULTS, TrackingError
 from pipelines.tracking import Tracker
 
 
@@ -272,6 +274,39 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrackingError, match="expected a usable MLflow store at sqlite:.*file"):
         Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", "x")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, r"got .*Who are you\?.*Put user and password into MLFLOW_TRACKING_USERNAME"),
+        (503, r"got too many 503 error responses\. Start it"),
+        (None, r"got .*refused\. Start it"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_named_at_once(
+    status: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status or 200)
+            self.end_headers()
+            self.wfile.write(b"Who are you?")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    for name, value in HTTP_DEFAULTS.items():  # set here, so that they are taken back after the test
+        monkeypatch.setenv(name, value)
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    if status is None:
+        server.shutdown()
+        server.server_close()
+    with pytest.raises(TrackingError, match=f"usable MLflow store at http://127.0.0.1:{server.server_port}, {said}"):
+        Tracker(f"http://127.0.0.1:{server.server_port}", "x")
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_deleted_experiment_is_named(tracker: Tracker) -> None:
