@@ -11,10 +11,14 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE  # of experiments, too
 
 from nullspace.errors import NullspaceError
 from pipelines.ledger import redact
 
+DESCRIPTION = (
+    "Nullspace of Vision Transformers: a run is a pipeline, with its stages below it and trials below the search."
+)
 # By default MLflow repeats a request, also one whose answer was lost, for four minutes without a word: see `patience`.
 HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
@@ -118,7 +122,9 @@ def _open_experiment(uri: str, experiment: str, files: Path | None) -> tuple[Mlf
     # Without a location MLflow would put files into ./mlruns of whatever folder the process was started in.
     location = None if files is None else (files / uuid.uuid4().hex[:12]).as_uri()
     try:
-        return client, client.create_experiment(experiment, artifact_location=location)
+        return client, client.create_experiment(
+            experiment, artifact_location=location, tags={MLFLOW_RUN_NOTE: DESCRIPTION}
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -20,10 +20,12 @@ from mlflow.entities import Run
 
 from tests.mlflow_server.postgres import Postgres, postgres
 from tests.mlflow_server.server import Server
-from tests.pipelines.driver import Driver
+from tests.pipelines.driver import SMALL, Driver
 
 USER = "admin"
 AWAY_SECONDS = 30
+# One shard: two pipelines share the machine, and each shard at work is one more process that imports torch.
+ONE_SHARD = {**SMALL, "source.limit": "100", "ingest.shard_images": "100"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _pipeline(folder: Path, tracked: Tracked) -> Iterator[tuple[Driver, Path]]:
     ray = Path(tempfile.mkdtemp(prefix="ray-"))  # short: Ray's sockets lie in it
     variables = {"MLFLOW_TRACKING_URI": tracked.server.url, "RAY_TMPDIR": str(ray), **tracked.login}
     try:
-        with Driver(folder / "work", variables=variables) as driver:
+        with Driver(folder / "work", settings=ONE_SHARD, variables=variables) as driver:
             yield driver, ray
     finally:
         shutil.rmtree(ray, ignore_errors=True)

@@ -74,7 +74,7 @@ def address(run: Run, tab: str = "") -> str:
 
 
 def test_the_experiment_is_listed(pages: Pages) -> None:
-    pages.open("experiments", "Experiments", "demo")
+    pages.open("experiments", "Experiments", "demo", "Nullspace of Vision Transformers")
     pages.window.picture("experiments")
 
 
