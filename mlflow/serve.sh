@@ -25,18 +25,15 @@ with_port() {
   (IFS=,; echo "${list[*]}")
 }
 
-# MLflow reads from a file alone where logins are kept; the password of the first administrator stays in the environment.
-prepare_login() {
-  local uri=${MLFLOW_AUTH_DATABASE_URI:-sqlite:///$data/auth.db}
+# Where logins are kept MLflow reads from a file alone; the first administrator's password stays in the environment.
+prepare_login() (
   umask 077
   # Signs the forms of the pages; made once, so that pages open in a browser survive a restart.
   [[ -s $data/secret-key ]] || head -c 32 /dev/urandom | base64 >"$data/secret-key"
-  export MLFLOW_FLASK_SERVER_SECRET_KEY=${MLFLOW_FLASK_SERVER_SECRET_KEY:-$(<"$data/secret-key")}
-  export MLFLOW_AUTH_CONFIG_PATH=$data/auth.ini
+  uri=${MLFLOW_AUTH_DATABASE_URI:-sqlite:///$data/auth.db}
   printf '%s\n' "[mlflow]" "database_uri = ${uri//%/%%}" "default_permission = READ" \
-    "admin_username = admin" "auth_cache_ttl_seconds = 60" >"$MLFLOW_AUTH_CONFIG_PATH"
-  umask 022
-}
+    "admin_username = admin" "auth_cache_ttl_seconds = 60" >"$data/auth.ini"
+)
 
 [[ ! -f $here/.env ]] || read_settings "$here/.env"
 data=${MLFLOW_DATA:-$here/../runs/mlflow-server}
@@ -47,8 +44,9 @@ login=${MLFLOW_LOGIN:-false}
 case $host in
   127.0.0.1 | localhost) names=${MLFLOW_SERVER_ALLOWED_HOSTS:-127.0.0.1,localhost} ;;
   *)
-    names=${MLFLOW_SERVER_ALLOWED_HOSTS:?"set it to the names this server is reached by, because MLFLOW_HOST is $host and not loopback"}
-    [[ $login == true ]] || echo "warning: whoever reaches $host:$port may read and change everything; see MLFLOW_LOGIN" >&2
+    names=${MLFLOW_SERVER_ALLOWED_HOSTS:?"name the addresses this server is reached by: MLFLOW_HOST is $host, not loopback"}
+    [[ $login == true ]] ||
+      echo "warning: whoever reaches $host:$port may read and change everything; see MLFLOW_LOGIN" >&2
     ;;
 esac
 
@@ -62,7 +60,12 @@ mkdir -p "$data/artifacts"
 data=$(cd "$data" && pwd)
 arguments=(--host "$host" --port "$port" --workers "${MLFLOW_WORKERS:-2}" --allowed-hosts "$(with_port "$names" "$port")")
 case $login in
-  true) prepare_login; arguments+=(--app-name basic-auth) ;;
+  true)
+    prepare_login
+    export MLFLOW_AUTH_CONFIG_PATH=$data/auth.ini
+    export MLFLOW_FLASK_SERVER_SECRET_KEY=${MLFLOW_FLASK_SERVER_SECRET_KEY:-$(<"$data/secret-key")}
+    arguments+=(--app-name basic-auth)
+    ;;
   false) ;;
   *) echo "error: expected MLFLOW_LOGIN to be true or false, got '$login'" >&2; exit 1 ;;
 esac
