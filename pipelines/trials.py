@@ -142,7 +142,7 @@ class TrialCallback(Callback):
         for trial_id, record in self.records.items():
             self._finish(trial_id, record.status or self._status_of(trial_id, by_id.get(trial_id)))
         if self.unwritten:
-            log.error("%d trials are not completely in MLflow; flush() tries again", self.unwritten)
+            log.warning("%d trials are not completely in MLflow yet", self.unwritten)
 
     def get_state(self) -> dict[str, Any]:
         """What is not yet written: Tune keeps it with the experiment."""
