@@ -71,14 +71,15 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _host() -> dict[str, Any]:
     return {
         "name": socket.gethostname(),
-        "user": _user(),
+        "user": user(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": _memory_gib(),
     }
 
 
-def _user() -> str:
+def user() -> str:
+    """Name of the account this process runs under."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

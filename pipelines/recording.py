@@ -10,6 +10,7 @@ from pipelines.stages import RECORD, Done, Stage
 from pipelines.store import WRITE_ERRORS
 from pipelines.tracking import BRANCH, FINGERPRINT, PARENT, STAGE, Tracker
 
+_CHOSEN = ("split", "settings")  # set, not measured: thresholds of hashes, the best trial's parameters
 _FOLDERS = ("examples", "figures")
 _ENDINGS = {".json", ".html", ".safetensors"}
 _TABLES = ("trials.parquet", "curves.parquet", "spectrum.parquet")
@@ -31,7 +32,8 @@ def begin(tracker: Tracker, parent_id: str, stage: Stage) -> str:
 
 def record(tracker: Tracker, run_id: str, done: Done) -> None:
     """Write the result and the small files of a stage, and finish its run. Rows stay in the folder the tag names."""
-    tracker.metrics(run_id, {**dict(numbers(done.result)), "seconds": done.seconds})
+    measured = {name: value for name, value in done.result.items() if name not in _CHOSEN}
+    tracker.metrics(run_id, {**dict(numbers(measured)), "seconds": done.seconds})
     tracker.tags(run_id, {"nullspace.folder": str(done.folder), "nullspace.reused": str(done.reused).lower()})
     for path in sorted(done.folder.iterdir()):
         if path.is_dir() and path.name in _FOLDERS:

@@ -22,10 +22,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
+from safetensors import safe_open
 
 from pipelines import noise_model
 from pipelines.environment import installed_version
 from pipelines.ledger import flatten, redact
+from pipelines.patience import patiently
 from pipelines.store import TrackingError
 from pipelines.tracking import Tracker
 
@@ -36,6 +38,7 @@ LOGGED_MODEL = "nullspace.logged_model"
 REQUIREMENTS = ("torch", "timm", "numpy", "scipy", "pandas", "safetensors", "nullspace-vit")
 
 
+@patiently
 def record_vit(
     tracker: Tracker,
     run_id: str,
@@ -72,6 +75,7 @@ def record_vit(
     return model.model_id
 
 
+@patiently
 def register_noise(
     tracker: Tracker,
     run_id: str,
@@ -100,11 +104,10 @@ def register_noise(
         settings: how the noise was found; parameters of the logged model.
         description: Markdown on the pages of the version and of the logged model.
 
-    The same noise file is registered once, so a resumed pipeline gets the version it made before.
+    The same noise is registered once, so a resumed pipeline gets the version it made before.
     """
     _check_names(registered_name, noise_path, weights_path)
-    digest = hashlib.sha256(noise_path.read_bytes()).hexdigest()
-    identity = {NOISE_HASH: digest, "nullspace.kind": "null-noise", "nullspace.vit": vit_model_id}
+    identity = {NOISE_HASH: _digest(noise_path), "nullspace.kind": "null-noise", "nullspace.vit": vit_model_id}
     version = _find_version(tracker.client, registered_name, identity)
     if version is None:
         model = _find_model(tracker, identity) or tracker.client.create_logged_model(
@@ -123,8 +126,17 @@ def register_noise(
         tracker.metrics(run_id, metrics, model_id=model.model_id)
         marks = {**flatten(tags), **identity}
         version = _create_version(tracker.client, registered_name, model, run_id, marks, description)
+    else:  # made by another run, or by this one before it was stopped: this run leads to it, too
+        _link_output(tracker.client, run_id, version.tags[LOGGED_MODEL])
     tracker.client.set_registered_model_alias(registered_name, CHAMPION, version.version)
     return str(version.version)
+
+
+def _digest(noise: Path) -> str:
+    # The file's own, over what it holds: safetensors writes its header in another order each time.
+    with safe_open(noise, "np") as opened:
+        written = (opened.metadata() or {}).get("sha256")
+    return written or hashlib.sha256(noise.read_bytes()).hexdigest()
 
 
 def pip_requirements() -> list[str]:

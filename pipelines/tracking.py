@@ -2,20 +2,24 @@
 
 Lineage: experiment, one parent run per pipeline run, one child per stage and model, one grandchild per trial. Runs are
 found again by their tags, so a resumed pipeline continues them. Only explicit run ids are used: MLflow's fluent state
-is process-global. One process writes: the driver.
+is process-global. One process writes: the driver; its threads may share a Tracker. Every method can be repeated, and is
+while the store is away.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
-from pipelines.ledger import NONFINITE, Ledger, as_text, flatten, in_chunks, is_finite, number
+from pipelines.environment import user
+from pipelines.ledger import NONFINITE, Ledger, as_text, flatten, in_chunks, is_finite, number, redact
+from pipelines.patience import FILE_SECONDS, SERVER_SECONDS, Patience, patiently
 from pipelines.store import TrackingError, absolute_uri, open_store, search_all
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -39,19 +43,23 @@ class Tracker:
         uri: `sqlite:///file.db`, another database, or the HTTP address of a server.
         experiment: name; made when missing. For SQLite its files lie beside the database in `artifacts/`.
 
-    Raises TrackingError. `session` names this process: it is put on every run set RUNNING, so that a watchdog
-    never touches the runs of another process.
+    Raises TrackingError, also when the store stays away: see `patience`. `session` names this process: it is put on
+    every run set RUNNING, so that a watchdog never touches the runs of another process.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri = absolute_uri(uri)
         self.experiment = experiment
         self.session = uuid.uuid4().hex
+        self.patience = Patience(redact(self.uri), FILE_SECONDS if self.uri.startswith("sqlite:") else SERVER_SECONDS)
+        # The columns of MLflow's list of runs; the parent gets the commit as well.
+        self._origin = {MLFLOW_USER: user(), MLFLOW_SOURCE_NAME: "nullspace", MLFLOW_SOURCE_TYPE: "LOCAL"}
         self._ledgers: dict[str, Ledger] = {}
         self.client, self.experiment_id = open_store(self.uri, experiment)
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
+    @patiently
     def begin_run(self, key: str, *, name: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         """The parent run with this key, made or continued. Runs a dead driver left RUNNING below it become KILLED."""
         found, run_id = self._begin({KEY: key}, name=name, tags=tags, params=params)
@@ -59,6 +67,7 @@ class Tracker:
             self._kill_leftovers(run_id)
         return run_id
 
+    @patiently
     def begin_stage(
         self, parent_id: str, *, stage: str, branch: str | None, fingerprint: str, params: Mapping[str, Any]
     ) -> str:
@@ -68,14 +77,17 @@ class Tracker:
         # Stage and branch take part in the search: two branches may share a fingerprint, never a run.
         return self._begin({PARENT: parent_id, FINGERPRINT: fingerprint, **tags}, name=name, tags={}, params=params)[1]
 
+    @patiently
     def begin_trial(self, stage_run_id: str, *, trial_id: str, params: Mapping[str, Any]) -> str:
         """The grandchild run of one trial, made or continued."""
         return self._begin({PARENT: stage_run_id, TRIAL: trial_id}, name=f"trial {trial_id}", tags={}, params=params)[1]
 
+    @patiently
     def end(self, run_id: str, status: Status) -> None:
         """Give a run its final status."""
         self.client.set_terminated(run_id, status)
 
+    @patiently
     def close_children(self, parent_id: str, status: Status) -> list[str]:
         """Give every run below `parent_id` that is still RUNNING this status; returns their ids."""
         below = [run.info.run_id for run in self._running() if self._is_below(run, parent_id)]
@@ -85,6 +97,7 @@ class Tracker:
 
     # ---- what a run holds ----------------------------------------------------------------------------------------
 
+    @patiently
     def params(self, run_id: str, mapping: Mapping[str, Any]) -> None:
         """Record parameters (nested mappings become `a.b`). Logging them again is harmless.
 
@@ -99,6 +112,7 @@ class Tracker:
             known.update((param.key, param.value) for param in chunk)
         self.tags(run_id, {f"nullspace.changed.{key}": v for key, v in values.items() if known[key] != v})
 
+    @patiently
     def tags(self, run_id: str, mapping: Mapping[str, Any]) -> None:
         """Set tags; a value over the limit is cut and stored whole in `tags/<key>.txt`."""
         tags = [RunTag(key, self._fit(run_id, "tags", key, as_text(v), TAG_LIMIT)) for key, v in mapping.items()]
@@ -111,7 +125,8 @@ class Tracker:
         """Record metrics at one step, or as summaries (no step); see `series`. `model_id`: the logged model meant."""
         self.series(run_id, [(step, mapping, now_ms())], model_id=model_id)
 
-    def series(self, run_id: str, points: Iterable[Point], *, model_id: str | None = None) -> None:
+    @patiently
+    def series(self, run_id: str, points: Sequence[Point], *, model_id: str | None = None) -> None:
         """Record many points with few calls.
 
         None is "not measured" and is skipped. NaN and infinity are no metrics to MLflow's charts: they are counted in
@@ -136,20 +151,24 @@ class Tracker:
                 _points(ledger, metric.key)[metric.step] = metric.value
         self.tags(run_id, strange)
 
+    @patiently
     def artifact(self, run_id: str, local_path: str | Path, folder: str | None = None) -> None:
         """Store a file, or a folder with everything in it, under `folder`."""
         path = Path(local_path)
         store = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         store(run_id, str(path), folder)
 
+    @patiently
     def json_artifact(self, run_id: str, content: Mapping[str, Any], file: str) -> None:
         """Store a dictionary as JSON or YAML, by the ending of `file`."""
         self.client.log_dict(run_id, dict(content), file)
 
+    @patiently
     def text_artifact(self, run_id: str, text: str, file: str) -> None:
         """Store a text."""
         self.client.log_text(run_id, text, file)
 
+    @patiently
     def figure(self, run_id: str, figure: Any, file: str) -> None:
         """Store a matplotlib or plotly figure (`.png`, `.svg`, `.html`)."""
         self.client.log_figure(run_id, figure, file)
@@ -162,7 +181,7 @@ class Tracker:
         run = self.find(identity)
         if run is None:
             # The session is there from the first moment: a driver killed right here leaves nothing unguarded.
-            first = {**identity, SESSION: self.session}
+            first = {**identity, SESSION: self.session, **self._origin}
             run_id = self.client.create_run(self.experiment_id, tags=first, run_name=name).info.run_id
             self._ledgers[run_id] = Ledger()
         else:
@@ -174,6 +193,7 @@ class Tracker:
         self.params(run_id, params)
         return run is not None, run_id
 
+    @patiently
     def find(self, tags: Mapping[str, str]) -> Run | None:
         """The oldest run of the experiment with all these tags, or None."""
         wanted = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())

@@ -9,6 +9,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,10 +17,10 @@ from ray.tune import Callback, Tuner
 from ray.tune.experiment import Trial
 from ray.tune.result import AUTO_RESULT_KEYS
 
-from pipelines.store import WRITE_ERRORS, TrackingError
+from pipelines.store import WRITE_ERRORS, TrackingError, reason
 from pipelines.tracking import Status, Tracker, now_ms
 
-QUIET_SECONDS = 30  # after a failure: a dead server costs minutes per request, and Tune's loop waits for each
+QUIET_SECONDS = 30  # after a failure: a server that swallows requests costs a minute for each, and Tune's loop waits
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class TrialCallback(Callback):
             at every checkpoint; and at its end.
 
     The search goes on when MLflow fails: points wait in memory and in Tune's saved state, the failure is logged once,
-    and every later batch tries again. `unwritten` says how many trials still wait; `flush()` tries once more.
+    and every later batch tries again. `unwritten` says how many trials still wait; `flush()` waits for the store.
     """
 
     def __init__(
@@ -84,9 +85,9 @@ class TrialCallback(Callback):
         return sum(bool(record.points) or not record.closed for record in self.records.values())
 
     def flush(self) -> None:
-        """Write everything that waits. Raises TrackingError when MLflow still refuses, saying how much is missing."""
+        """Write everything that waits, and wait for a store that is away. Raises TrackingError: how much is missing."""
         self._retry_at = 0.0
-        failures = [error for trial_id in self.records if (error := self._write(trial_id))]
+        failures = [error for trial_id in self.records if (error := self._write(trial_id, patient=True))]
         if failures:
             points = sum(len(record.points) for record in self.records.values())
             raise TrackingError(
@@ -141,7 +142,7 @@ class TrialCallback(Callback):
         for trial_id, record in self.records.items():
             self._finish(trial_id, record.status or self._status_of(trial_id, by_id.get(trial_id)))
         if self.unwritten:
-            log.error("%d trials are not completely in MLflow; flush() tries again", self.unwritten)
+            log.warning("%d trials are not completely in MLflow yet", self.unwritten)
 
     def get_state(self) -> dict[str, Any]:
         """What is not yet written: Tune keeps it with the experiment."""
@@ -187,18 +188,23 @@ class TrialCallback(Callback):
         self.records[trial_id].status = status
         self._write(trial_id)
 
-    def _write(self, trial_id: str) -> Exception | None:
-        """Bring MLflow up to the record; every step of it can be repeated. Returns the error, reported once."""
+    def _write(self, trial_id: str, *, patient: bool = False) -> Exception | None:
+        """Bring MLflow up to the record; every step of it can be repeated. Returns the error, reported once.
+
+        Without `patient` a store that is away is an error at once: Tune's loop, and with it every trial, must not wait.
+        """
         record = self.records.get(trial_id)
         if record is None or (record.closed and not record.points):
             return None
         if time.monotonic() < self._retry_at:
             return self._failure
         try:
-            self._write_record(trial_id, record)
+            with nullcontext() if patient or self.tracker is None else self.tracker.patience.at_once():
+                self._write_record(trial_id, record)
         except WRITE_ERRORS as error:
             if self._failure is None:
-                log.warning("MLflow does not take trial %s (%s); the search goes on, points wait", trial_id, error)
+                why = reason(error)
+                log.warning("MLflow does not take trial %s (%s); the search goes on, points wait", trial_id, why)
             self._failure, self._retry_at = error, time.monotonic() + QUIET_SECONDS
             return error
         self._failure = None

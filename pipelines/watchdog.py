@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO
 
 DONE = b"done\n"
-WAITS = (0, 1, 2, 5, 10, 20, 40, 60)  # seconds before each attempt: a locked database or a restarting server comes back
+WAITS = (0, 1, 2, 5, 10, 20, 40, *[60] * 9)  # seconds before each attempt: a database or a server comes back
 
 
 class Watchdog:
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def close_with_patience(uri: str, parent_id: str, session: str) -> None:
-    """`close_runs`, tried again for about two minutes while the store is away or locked."""
+    """`close_runs`, tried again for about ten minutes while the store is away or locked."""
     for wait in WAITS:
         time.sleep(wait)
         try:

@@ -93,7 +93,8 @@ def test_every_dependency_is_pinned_and_every_pin_is_exact(repository: Path, pyp
     inexact = [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.+!]*( ?; ?.+)?", pin)]
     assert inexact == []
     project = pyproject["project"]
-    needed = {_name(text) for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
+    extras = [text for extra in project["optional-dependencies"].values() for text in extra]
+    needed = {_name(text) for text in [*project["dependencies"], *extras]} - {_name(project["name"])}
     assert sorted(needed - {_name(pin) for pin in pins}) == []
 
 

@@ -49,6 +49,7 @@ class Driver:
         settings: Mapping[str, str] = SMALL,
         config: str = "demo",
         logs: Path | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.work = work
         logs = logs or work.parent
@@ -65,7 +66,7 @@ class Driver:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=said,
-                env=environment(),
+                env={**environment(), **(variables or {})},
                 start_new_session=True,  # its Ray is found again by its session
             )
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
 
 from pipelines.ledger import flatten, redact
-from pipelines.store import TrackingError
+from pipelines.store import HTTP_DEFAULTS, TrackingError
 from pipelines.tracking import Tracker
 
 
@@ -194,6 +197,49 @@ def test_artifacts_of_every_kind_lie_beside_the_database(tracker: Tracker, tmp_p
     assert artifact_uri is not None and artifact_uri.startswith((database.parent / "artifacts").as_uri())
 
 
+def test_threads_share_one_tracker(tracker: Tracker) -> None:
+    parent = begin(tracker)
+
+    def branch(name: str) -> None:
+        shared = tracker.begin_stage(parent, stage="kernel", branch="shared", fingerprint="f", params={})
+        for step in range(10):
+            tracker.metrics(shared, {"loss": step / 3}, step)
+        for _ in range(2):  # the second time as after a resume: nothing may double
+            stage = tracker.begin_stage(parent, stage="search", branch=name, fingerprint="f", params={"p": name})
+            for step in range(10):
+                tracker.metrics(stage, {"loss": step / 3}, step)
+                tracker.metrics(parent, {f"{name}.loss": step / 3}, step)
+                tracker.tags(parent, {"last": name})
+            tracker.text_artifact(stage, name, "name.txt")
+            tracker.end(stage, "FINISHED")
+
+    names = [f"vit{i}" for i in range(6)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(branch, names))
+    found = tracker.client.search_runs([tracker.experiment_id])
+    children = {run.data.tags["nullspace.branch"]: run for run in found if run.info.run_id != parent}
+    assert len(found) == 2 + len(names) and set(children) == {*names, "shared"}
+    assert history(tracker, children.pop("shared").info.run_id, "loss") == [(step, step / 3) for step in range(10)]
+    for name, run in children.items():
+        assert (run.info.status, run.data.params) == ("FINISHED", {"p": name})
+        assert history(tracker, run.info.run_id, "loss") == [(step, step / 3) for step in range(10)]
+        assert history(tracker, parent, f"{name}.loss") == [(step, step / 3) for step in range(10)]
+
+
+def test_two_processes_may_make_the_same_experiment_at_once(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Tracker(uri, "together")
+    look, blind = MlflowClient.get_experiment_by_name, [True]
+    # The other process looked before this one had made it.
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *a: None if blind and blind.pop() else look(*a))
+    assert Tracker(uri, "together").experiment_id == first.experiment_id and not blind
+
+
+def test_a_login_in_the_address_of_a_server_is_refused() -> None:
+    with pytest.raises(TrackingError, match=r"http://\*\*\*@host:5000.*MLFLOW_TRACKING_PASSWORD") as caught:
+        Tracker("http://me:secret@host:5000", "x")
+    assert "secret" not in str(caught.value)
+
+
 def test_credentials_never_reach_the_store(tracker: Tracker) -> None:
     run = begin(tracker, store="http://me:secret@host:5000/x", nested={"s3": ["s3://key:secret@bucket/y"]})
     tracker.tags(run, {"uri": "postgresql://me:secret@db/mlflow"})
@@ -228,6 +274,39 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrackingError, match="expected a usable MLflow store at sqlite:.*file"):
         Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", "x")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, r"got .*Who are you\?.*Put user and password into MLFLOW_TRACKING_USERNAME"),
+        (503, r"got too many 503 error responses\. Start it"),
+        (None, r"got .*refused\. Start it"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_named_at_once(
+    status: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status or 200)
+            self.end_headers()
+            self.wfile.write(b"Who are you?")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    for name, value in HTTP_DEFAULTS.items():  # set here, so that they are taken back after the test
+        monkeypatch.setenv(name, value)
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    if status is None:
+        server.shutdown()
+        server.server_close()
+    with pytest.raises(TrackingError, match=f"usable MLflow store at http://127.0.0.1:{server.server_port}, {said}"):
+        Tracker(f"http://127.0.0.1:{server.server_port}", "x")
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_deleted_experiment_is_named(tracker: Tracker) -> None:
