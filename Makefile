@@ -23,8 +23,8 @@ env: $(STAMP) ## make the environment .venv (the other targets do it by themselv
 demo: $(STAMP) ## run the whole pipeline on handwritten digits, results in runs/demo
 	@$(BIN)/nullspace run demo
 
-test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## run all tests, two files at a time
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMP) ## style, format, types, the import rule, shell scripts
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
     found = next((link for link in chain if isinstance(link, NullspaceError)), None)
     if isinstance(found, BranchesFailed):
         return found
-    full = next((link for link in chain if not isinstance(link, NullspaceError) and _is_full(link)), None)
+    full = next((link for link in chain if not isinstance(link, NullspaceError) and is_disk_full(link)), None)
     if full is not None:
         return DiskFullError(
             f"a disk is full ({_last_line(full)}); free space and repeat the command: finished stages are kept"
@@ -61,7 +61,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = cause if isinstance(cause, BaseException) else error.__cause__ or error.__context__
 
 
-def _is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that no room is left."""
     return getattr(error, "errno", None) in _FULL or bool(_SAYS_FULL.search(str(error)))
 
 

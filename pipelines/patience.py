@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 
+from pipelines.failure import is_disk_full
 from pipelines.store import WRITE_ERRORS, TrackingError, reason
 
 SERVER_SECONDS = 600.0  # a server is restarted or updated within minutes; past that a run that goes on later costs less
@@ -128,6 +129,8 @@ def patiently(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[
 
 def is_away(error: BaseException) -> bool:
     """Whether an error says that the store does not answer now, rather than that it refuses."""
+    if is_disk_full(error):
+        return False  # MLflow calls it unavailable, too, but waiting makes no room
     if isinstance(error, MlflowException) and error.get_http_status_code() in _BUSY:
         return True
     cause: BaseException | None = error

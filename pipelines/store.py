@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -39,6 +40,8 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
         _refuse_credentials(uri)
         for name, value in HTTP_DEFAULTS.items():
             os.environ.setdefault(name, value)
+    # It prints a traceback of every database error and raises it, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         return _open_store(uri, experiment)
     except (MlflowException, OSError) as error:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Two test processes with a thread per core each would wait for one another most of the time.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
