@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from pipelines.trial_tables import SEARCHED, all_failed, trial_tables
 
 VERSION = 3
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
+_REGISTRY = threading.Lock()
 _CHUNKS = 4  # tasks for every worker
 _RETRIES = 3  # of a task: its node may die under it
 _CALIBRATION, _TUNE = "calibration.safetensors", "tune"
@@ -129,8 +131,7 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
     from ray import tune
 
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(_SECONDS_BETWEEN_SAVES))
-    resources = {"CPU": plan.spread.cpus, **({"GPU": plan.spread.gpus} if plan.spread.gpus else {})}
-    trainable = tune.with_resources(NoiseTrial, resources)
+    trainable = _registered(plan.spread)
     path = context.folder / _TUNE
     if tune.Tuner.can_restore(str(path)):
         restored = _restore(path, trainable, plan)
@@ -154,6 +155,17 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
             verbose=0,
         ),
     )
+
+
+def _registered(spread: Spread) -> str:
+    """Name by which Tune knows the trials. It would register them itself, but not two searches at the same time."""
+    from ray import tune
+
+    resources = {"CPU": spread.cpus, **({"GPU": spread.gpus} if spread.gpus else {})}
+    name = f"{NoiseTrial.__name__}-{spread.cpus:g}-{spread.gpus:g}"
+    with _REGISTRY:
+        tune.register_trainable(name, tune.with_resources(NoiseTrial, resources))
+    return name
 
 
 def _restore(path: Path, trainable: Any, plan: Search) -> Any | None:
