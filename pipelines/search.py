@@ -209,16 +209,16 @@ def _space(settings: SearchSettings) -> dict[str, Any]:
 def _tune_config(plan: Search) -> Any:
     import optuna
     from ray import tune
-    from ray.tune.search.optuna import OptunaSearch
 
     from pipelines.early_stopping import ResumableASHA
+    from pipelines.suggestions import ResumableOptuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = plan.settings
     return tune.TuneConfig(
         metric="radius",
         mode="max",
-        search_alg=OptunaSearch(sampler=optuna.samplers.TPESampler(seed=plan.seed), study_name=plan.study),
+        search_alg=ResumableOptuna(sampler=optuna.samplers.TPESampler(seed=plan.seed), study_name=plan.study),
         scheduler=ResumableASHA(
             time_attr="step",
             max_t=settings.steps[1],
