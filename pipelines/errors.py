@@ -33,5 +33,9 @@ class BranchesFailed(NullspaceError):
     """One or more models of a run failed; what the others found is kept."""
 
 
+class NoMemoryError(NullspaceError):
+    """What a worker was asked to hold does not fit into its memory, or its GPU's."""
+
+
 class DiskFullError(NullspaceError):
     """No room is left where something had to be written."""

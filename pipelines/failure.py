@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nullspace.errors import NullspaceError
-from pipelines.errors import BranchesFailed, DiskFullError
+from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # SQLite, Arrow and what Ray brings as text from a worker have no errno.
 _SAYS_FULL = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded|OutOfDiskError")
+# torch raises RuntimeError for the CPU, classes of its own for GPUs.
+_SAYS_NO_MEMORY = re.compile(r"out of memory\b|can't allocate memory|Cannot allocate memory", re.IGNORECASE)
 
 
 def user_error(error: BaseException | None) -> NullspaceError | None:
-    """The error that better input or room on a disk cures, where an error or one it came from is such a one."""
+    """The error that better input or more room cures, where an error or one it came from is such a one."""
     chain = list(_chain(error))
     found = next((link for link in chain if isinstance(link, NullspaceError)), None)
     if isinstance(found, BranchesFailed):
@@ -26,6 +28,12 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
     if full is not None:
         return DiskFullError(
             f"a disk is full ({_last_line(full)}); free space and repeat the command: finished stages are kept"
+        )
+    if found is None and (short := next((link for link in chain if _is_no_memory(link)), None)) is not None:
+        return NoMemoryError(
+            f"out of memory ({_last_line(short)}); lower batch_images (of evaluate, search or watermark), or give each "
+            "worker more room with resources.workers or resources.gpus_per_worker, then repeat the command: what is "
+            "finished is kept"
         )
     return found
 
@@ -64,6 +72,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that no room is left."""
     return getattr(error, "errno", None) in _FULL or bool(_SAYS_FULL.search(str(error)))
+
+
+def _is_no_memory(error: BaseException) -> bool:
+    if isinstance(error, NullspaceError) or not isinstance(error, (MemoryError, RuntimeError)):
+        return False
+    return isinstance(error, MemoryError) or bool(_SAYS_NO_MEMORY.search(str(error)))
 
 
 def _last_line(error: BaseException) -> str:

@@ -7,9 +7,10 @@ import itertools
 from pathlib import Path
 
 import pytest
+import torch
 
 from nullspace.errors import NullspaceError
-from pipelines.errors import BranchesFailed, DiskFullError, SourceError
+from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError, SourceError
 from pipelines.failure import branches_failed, tell, user_error
 
 
@@ -45,6 +46,28 @@ def test_a_full_disk_is_told_with_the_remedy(error: Exception) -> None:
     found = user_error(error)
     assert isinstance(found, DiskFullError) and "free space and repeat the command" in str(found)
     assert len(str(found)) < 500 and "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"),
+        raised(
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), OSError()
+        ),
+        FromWorker(MemoryError()),
+    ],
+)
+def test_too_little_memory_is_told_with_the_remedy(error: Exception) -> None:
+    found = user_error(error)
+    assert isinstance(found, NoMemoryError) and "lower batch_images" in str(found) and "\n" not in str(found)
+
+
+def test_torch_itself_says_what_is_looked_for() -> None:
+    with pytest.raises(RuntimeError) as raised_:
+        torch.empty(2**62, dtype=torch.int8)
+    assert isinstance(user_error(raised_.value), NoMemoryError)
 
 
 def test_an_error_that_better_input_cures_is_found_in_the_chain() -> None:
