@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
@@ -79,7 +79,7 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
         raise NullspaceError(f"an interval of a share needs at least one image, got n={n}")
     if not 0 <= successes <= n:
         raise NullspaceError(f"expected 0 <= successes <= n={n}, got {successes}")
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     share = successes / n
     scale = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / scale
@@ -118,7 +118,7 @@ class Moments:
         if self.n == 1:
             return -math.inf, math.inf
         deviation = math.sqrt(self.squares / (self.n - 1))
-        half = float(stats.t.ppf(0.5 + level / 2, self.n - 1)) * deviation / math.sqrt(self.n)
+        half = float(special.stdtrit(self.n - 1, 0.5 + level / 2)) * deviation / math.sqrt(self.n)
         return self.mean - half, self.mean + half
 
     def named(self, name: str, level: float = 0.95) -> dict[str, Any]:

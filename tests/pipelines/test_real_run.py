@@ -12,6 +12,7 @@ from tests.pipelines.driver import Driver
 SETTINGS = {
     "source.limit": "48",
     "ingest.shard_images": "24",
+    "resources.workers": "1",  # a second one would cost more than it saves
     "search.trials": "1",
     "search.steps": "[4,4]",
     "search.report_every": "4",

@@ -20,9 +20,14 @@ SETTINGS = {**SMALL, "resources.workers": "1"}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo with the model twice, the second time from a file that can go away."""
+def config(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo with the model twice, the second from a file that can go away; all before the search is made already."""
     folder = tmp_path_factory.mktemp("side_by_side")
+    for stage in ("ingest", "reference", "kernel"):
+        found = demo_run.stage(stage)
+        for label in ("digits", "other"):
+            name = found.name.replace("--digits-", f"--{label}-")
+            shutil.copytree(found, folder / "work" / "stages" / name, dirs_exist_ok=True)
     weights = shutil.copy(weights_path(), folder / "weights.safetensors")
     from pipelines.config_file import load_config
 
