@@ -19,12 +19,12 @@ from pipelines.errors import SourceError
 from pipelines.files import write_table
 from pipelines.ids import IdDigest, check_ids, digest_files
 from pipelines.manifest import MANIFEST, planned_shards, records_of, write_manifest
-from pipelines.shards import PREFIX, shard_table
+from pipelines.shards import PREFIX, shard_table, write_shard
 from pipelines.shardwork import ShardWorker, Spread, run_shards
 from pipelines.sources import Record, Source
 from pipelines.stages import Context
 
-VERSION = 2
+VERSION = 3
 _ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 
@@ -55,6 +55,9 @@ class IngestShards(ShardWorker):
         # The error rows go first: the shard's own file is what says that the slice is done.
         write_table(self.out / f"errors-{shard}.parquet", pa.Table.from_pylist(errors, schema=_ERROR))
         return shard_table(ids, np.stack(images) if images else np.empty((0, 3, *self.size), np.uint8), labels)
+
+    def write(self, target: Path, table: pa.Table) -> None:
+        write_shard(target, table)
 
     def _image(self, record: Record) -> np.ndarray:
         return decode(self.source.read(record), self.transform, max_pixels=self.max_pixels)

@@ -46,6 +46,10 @@ class ShardWorker(ABC):
     def table(self, shard: str) -> pa.Table:
         """Rows of one shard, each with its `id`."""
 
+    def write(self, target: Path, table: pa.Table) -> None:
+        """Put the table where it belongs, whole or not at all."""
+        write_table(target, table)
+
     def target(self, shard: str) -> Path:
         return self.out / f"{self.prefix}-{shard}.parquet"
 
@@ -57,7 +61,7 @@ class ShardWorker(ABC):
         target = self.target(shard)
         if not target.exists():
             begun = _begin(self.out, shard)
-            write_table(target, self.table(shard))
+            self.write(target, self.table(shard))
             begun.unlink(missing_ok=True)
         return pq.read_metadata(target).num_rows
 

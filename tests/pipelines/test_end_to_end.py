@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.shards import images_of
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import (
     SMALL,
@@ -235,7 +236,7 @@ def test_champion_loads_by_name_and_predicts(demo_run: DemoRun, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", client.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/demo-digits@champion", model_config={"device": "cpu"})
     shard = pq.read_table(sorted(demo_run.stage("ingest").glob("shard-*.parquet"))[0])
-    images = shard.column("image").combine_chunks().to_numpy_ndarray().transpose(0, 2, 3, 1)
+    images = images_of(shard.column("image"), shard.schema.field("image")).transpose(0, 2, 3, 1)
     found = model.predict(np.ascontiguousarray(images))
     rows = rows_of(demo_run.stage("evaluate"))
     rows = rows[rows["condition"] == "learned"].set_index("id").loc[shard.column("id").to_pylist()]
