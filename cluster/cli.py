@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from cluster import submitting
-from cluster.errors import FAULT, JobError
+from cluster.errors import JobError
 from pipelines.cli import ConfigArgument, Overrides, app, run_command_line
+from pipelines.failure import FAULT
 
 Address = Annotated[
     str | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nullspace.errors import NullspaceError
 
-FAULT = 70  # EX_SOFTWARE: the end was nobody's input, the same may succeed when tried again; bad input exits with 1
 INTERRUPTED = 130  # by Ctrl-C, or stopped by somebody
 
 

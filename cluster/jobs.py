@@ -12,8 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cluster.errors import FAULT, INTERRUPTED, JobError
+from cluster.errors import INTERRUPTED, JobError
 from cluster.order import STOP_SECONDS, Order
+from pipelines.failure import FAULT
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

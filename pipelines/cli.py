@@ -212,4 +212,4 @@ def run_command_line(commands: typer.Typer) -> None:
         if cause is None:
             raise
         Console(stderr=True).print(f"error: {cause}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(getattr(cause, "exit_code", 1))

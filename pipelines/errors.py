@@ -32,6 +32,9 @@ class ClusterError(NullspaceError):
 class BranchesFailed(NullspaceError):
     """One or more models of a run failed; what the others found is kept."""
 
+    exit_code = 1
+    """70 when one of them failed by no fault of its input: the same may succeed when tried again."""
+
 
 class NoMemoryError(NullspaceError):
     """What a worker was asked to hold does not fit into its memory, or its GPU's."""

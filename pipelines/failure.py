@@ -11,6 +11,7 @@ from pathlib import Path
 from nullspace.errors import NullspaceError
 from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError
 
+FAULT = 70  # EX_SOFTWARE: the end was nobody's input, the same may succeed when tried again; bad input exits with 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # SQLite, Arrow and what Ray brings as text from a worker have no errno.
 _SAYS_FULL = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded|OutOfDiskError")
@@ -56,6 +57,7 @@ def branches_failed(errors: Mapping[str, Exception], models: int) -> BranchesFai
         "again: finished stages are kept"
     )
     failed.__cause__ = next(iter(errors.values()))
+    failed.exit_code = 1 if all(user_error(error) for error in errors.values()) else FAULT
     return failed
 
 

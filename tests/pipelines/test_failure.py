@@ -96,3 +96,5 @@ def test_several_failures_are_one_error(models: int, rest: str) -> None:
     said = branches_failed(errors, models)
     assert str(said).startswith(f"2 of {models} models failed: a: no a; b: ZeroDivisionError.{rest} Repeat the command")
     assert isinstance(said, NullspaceError) and user_error(said) is said and isinstance(said, BranchesFailed)
+    assert said.exit_code == 70, "a program's fault is worth another try"
+    assert branches_failed({"a": SourceError("no a")}, models).exit_code == 1
