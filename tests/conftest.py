@@ -23,6 +23,7 @@ def assets() -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that look at one finished run, or at one server, stay together: making it twice would cost minutes.
 
