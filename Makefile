@@ -24,7 +24,7 @@ demo: $(STAMP) ## run the whole pipeline on handwritten digits, results in runs/
 	@$(BIN)/nullspace run demo
 
 test: $(STAMP) ## run all tests, two files at a time
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(STAMP) ## style, format, types, the import rule, shell scripts
 	$(BIN)/ruff check .

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,24 +25,33 @@ def assets() -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files that look at one finished run, or at one server, stay in one process: making it twice costs minutes."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(REPOSITORY / nodeid.partition("::")[0])
+
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that look at one finished run, or at one server, stay together: making it twice would cost minutes.
-
-    The longest groups begin first, so that no process is left alone with one at the end.
-    """
-    runs = {item.path for item in items if "demo_run" in getattr(item, "fixturenames", ())}
-    server = REPOSITORY / "tests" / "mlflow_server"
+    """The longest groups begin first, so that no process is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-
-    def group(item: pytest.Item) -> str:
-        if item.path in runs:
-            return "demo_run"
-        return server.name if server in item.path.parents else str(item.path)
+    first = ("demo_run", "mlflow_server")
 
     def order(item: pytest.Item) -> int:
-        return 0 if item.path in runs else 1 if server in item.path.parents else 2 if item.path in slow else 3
+        group = group_of(item.path)
+        return first.index(group) if group in first else 2 if item.path in slow else 3
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=order)
+
+
+@cache
+def group_of(file: Path) -> str:
+    """Name of the group of a test file."""
+    if "mlflow_server" in file.parts:
+        return "mlflow_server"
+    return "demo_run" if "demo_run" in file.read_text(encoding="utf-8") else str(file)
