@@ -13,6 +13,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# These take as long as all others that look at the run: a second one for them costs less than one process waiting.
+_STOPPED = {"test_resume", "test_side_by_side", "test_signals"}
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -40,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest groups begin first, so that no process is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    first = ("demo_run", "mlflow_server")
+    first = ("demo_run", "mlflow_server", "demo_run, stopped")
 
     def order(item: pytest.Item) -> int:
         group = group_of(item.path)
@@ -54,4 +57,6 @@ def group_of(file: Path) -> str:
     """Name of the group of a test file."""
     if "mlflow_server" in file.parts:
         return "mlflow_server"
-    return "demo_run" if "demo_run" in file.read_text(encoding="utf-8") else str(file)
+    if "demo_run" not in file.read_text(encoding="utf-8"):
+        return str(file)
+    return "demo_run, stopped" if file.stem in _STOPPED else "demo_run"
