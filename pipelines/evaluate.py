@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from torch import Tensor
 
 from nullspace.artifact import NullNoise
@@ -25,6 +24,7 @@ from pipelines.shards import Shard, shard_sizes
 from pipelines.shardwork import Spread, run_shards
 from pipelines.split import Split
 from pipelines.stages import Context
+from pipelines.tallies import take_in
 
 VERSION = 2
 _CONDITIONS = (*TOKEN_CONDITIONS, *KERNEL_CONDITIONS)
@@ -132,10 +132,7 @@ def evaluate(
 def _summaries(files: list[Path]) -> dict[str, Any]:
     # Learned noise has seen its learn and validation images, so only test images count; the kernel has seen none.
     tallies = {condition: _Tally(test_only=condition in TOKEN_CONDITIONS) for condition in _CONDITIONS}
-    for file in files:
-        table = pq.read_table(file)
-        for condition, tally in tallies.items():
-            tally.add(table.filter(pc.field("condition") == condition))
+    take_in(files, tallies)
     token = {condition: tallies[condition].to_dict() for condition in TOKEN_CONDITIONS}
     kernel = {condition.removeprefix("kernel_"): tallies[condition].to_dict() for condition in KERNEL_CONDITIONS}
     return {"noise": token, "kernel": {name: said for name, said in kernel.items() if said}}

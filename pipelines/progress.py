@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from pipelines.wording import duration
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -73,7 +75,7 @@ class Counter:
         parts = []
         if made and seconds:
             parts.append(_rate(made / seconds, self.unit))
-            parts.append(f"{_duration((self.total - self.done) * seconds / made)} left")
+            parts.append(f"{duration((self.total - self.done) * seconds / made)} left")
         return ", ".join([*parts, *([self.noted] if self.noted else [])])
 
     def _show(self) -> None:
@@ -81,7 +83,7 @@ class Counter:
         if now - self.last_line < _SECONDS_BETWEEN_LINES:
             return
         self.last_line = now
-        far = f"{self.done}/{self.total} {self.unit} in {_duration(now - self.started)}"
+        far = f"{self.done}/{self.total} {self.unit} in {duration(now - self.started)}"
         self.progress.say("  " + ", ".join(filter(None, [f"{self.progress.stage}: {far}", self.pace()])))
 
 
@@ -144,12 +146,3 @@ def _bars(console: Console) -> Bars:
 def _rate(per_second: float, unit: str) -> str:
     """`120 images/s`, or `3.2 trials/min` for what takes longer than a second."""
     return f"{per_second:.3g} {unit}/s" if per_second >= 1 else f"{60 * per_second:.2g} {unit}/min"
-
-
-def _duration(seconds: float) -> str:
-    """`42 s`, `12 min 05 s`, `3 h 20 min`."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes, hours = whole // 60, whole // 3600
-    return f"{minutes} min {whole % 60:02d} s" if hours < 2 else f"{hours} h {minutes % 60:02d} min"

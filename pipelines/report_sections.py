@@ -142,23 +142,16 @@ def noise_facts(noise: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if noise.get("objective"):
         yield "Objective", str(noise["objective"])
     if noise.get("space"):
-        yield (
-            "Searched",
-            "; ".join(f"{words(name)} {low:g} to {high:g}" for name, (low, high) in noise["space"].items()),
-        )
+        ranges = (f"{TRIAL_COLUMNS[name].lower()} {a:g} to {b:g}" for name, (a, b) in noise["space"].items())
+        yield "Searched", "; ".join(ranges)
     if noise.get("importance"):
         shares = sorted(noise["importance"].items(), key=lambda item: -item[1])
-        said = ", ".join(f"{words(name)} {percent(share)}" for name, share in shares)
+        said = ", ".join(f"{TRIAL_COLUMNS[name].lower()} {percent(share)}" for name, share in shares)
         yield "What decided the radius", f"{said} of its variance over the trials (fANOVA)"
     if noise.get("registered_model"):
         yield "Registered as", f"{noise['registered_model']}, version {noise.get('version')}"
     if noise.get("artifact"):
         yield "File", redact(str(noise["artifact"]))
-
-
-def words(name: str) -> str:
-    """A setting's name in words."""
-    return name.replace("_", " ")
 
 
 def epsilon_verdict(learned: Mapping[str, Any], epsilon: float) -> str:

@@ -13,6 +13,7 @@ from nullspace.errors import NullspaceError
 from pipelines import workfolder
 from pipelines.errors import WorkdirError
 from pipelines.ledger import redact
+from pipelines.store import is_server
 
 # MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
 MODE = "workflowType=machine_learning"
@@ -24,7 +25,7 @@ def serve(work: Path, host: str, port: int) -> int:
     if said is None:
         raise WorkdirError(f"{work} has no run to show; run one first, e.g. nullspace run demo")
     uri = said["tracking_uri"]
-    if uri.startswith("http"):
+    if is_server(uri):
         raise NullspaceError(f"this run is tracked by a server, which shows it itself: {run_page(uri, said)}")
     if not uri.startswith("sqlite:"):
         raise NullspaceError(f"expected a run tracked in SQLite or by a server, got {uri}; run `mlflow server` on it")
@@ -48,6 +49,6 @@ def run_page(server: str, said: Mapping[str, Any]) -> str:
 
 def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:
     """Where people find a run: its page on a server, else the store's URI and the command that shows it."""
-    if uri.startswith("http"):
+    if is_server(uri):
         return run_page(redact(uri), {"experiment_id": experiment_id, "run_id": run_id})
     return f"{redact(uri)}  (nullspace ui {work} shows it)"

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -28,6 +26,7 @@ from pipelines.pictures import save_difference, save_picture
 from pipelines.shards import Shard, shard_sizes
 from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
+from pipelines.tallies import take_in
 
 VERSION = 3
 SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
@@ -168,16 +167,13 @@ class _Tally:
             self.quality[name] += Moments.of(finite) if len(finite) else Moments()
 
     def to_dict(self) -> dict[str, Any]:
-        quality = [moments.named(name) for name, moments in self.quality.items()]
-        return (
-            {"unmarked": self.unmarked} | {k: v for said in quality for k, v in said.items()} | self.outcomes.to_dict()
-        )
+        said: dict[str, Any] = {"unmarked": self.unmarked}
+        for name, moments in self.quality.items():
+            said |= moments.named(name)
+        return said | self.outcomes.to_dict()
 
 
 def _summaries(files: list[Path]) -> dict[str, dict[str, Any]]:
     tallies = {condition: _Tally() for condition in CONDITIONS}
-    for file in files:
-        table = pq.read_table(file)
-        for condition, tally in tallies.items():
-            tally.add(table.filter(pc.field("condition") == condition))
+    take_in(files, tallies)
     return {condition: tally.to_dict() for condition, tally in tallies.items()}

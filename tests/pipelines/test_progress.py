@@ -36,7 +36,7 @@ def test_lines_say_how_far_how_fast_and_how_long_still(clock: Clock) -> None:
     with progress.counting(8, "shards") as counter:
         clock.now += 20
         counter.add(2)
-    assert out.getvalue() == "  reference--digits: 2/8 shards in 20 s, 6 shards/min, 60 s left\n"
+    assert out.getvalue() == "  reference--digits: 2/8 shards in 20.0 s, 6 shards/min, 1 min 00 s left\n"
 
 
 def test_lines_come_at_most_every_ten_seconds(clock: Clock) -> None:
@@ -59,7 +59,7 @@ def test_a_note_is_part_of_the_line_and_nothing_done_foretells_nothing(clock: Cl
     with progress.counting(3, "trials") as counter:
         clock.now += 11
         counter.note("trial 1: step 50")
-    assert out.getvalue() == "  reference--digits: 0/3 trials in 11 s, trial 1: step 50\n"
+    assert out.getvalue() == "  reference--digits: 0/3 trials in 11.0 s, trial 1: step 50\n"
 
 
 def test_what_is_said_is_neither_marked_up_nor_broken() -> None:
@@ -83,7 +83,7 @@ def test_what_an_earlier_run_did_says_nothing_of_the_pace(clock: Clock) -> None:
         counter.skip(800)
         clock.now += 20
         counter.add(100)
-    assert out.getvalue() == "  reference--digits: 900/1000 images in 20 s, 5 images/s, 20 s left\n"
+    assert out.getvalue() == "  reference--digits: 900/1000 images in 20.0 s, 5 images/s, 20.0 s left\n"
 
 
 def test_long_times_are_said_in_minutes_and_hours(clock: Clock) -> None:
@@ -91,7 +91,7 @@ def test_long_times_are_said_in_minutes_and_hours(clock: Clock) -> None:
     with progress.counting(1000, "images") as counter:
         clock.now += 3661
         counter.add(100)
-    assert out.getvalue() == "  reference--digits: 100/1000 images in 61 min 01 s, 1.6 images/min, 9 h 09 min left\n"
+    assert out.getvalue() == "  reference--digits: 100/1000 images in 1 h 01 min, 1.6 images/min, 9 h 09 min left\n"
 
 
 def test_a_terminal_shows_a_bar_that_moves() -> None:
