@@ -10,7 +10,9 @@ from pipelines.stages import RECORD, Done, Stage
 from pipelines.store import WRITE_ERRORS
 from pipelines.tracking import BRANCH, FINGERPRINT, PARENT, STAGE, Tracker
 
-_CHOSEN = ("split", "settings")  # set, not measured: thresholds of hashes, the best trial's parameters
+# Set, not measured: thresholds of hashes, the best trial's parameters. Reasons of unreadable images are sentences,
+# which MLflow takes for no name; the tag has them, and the error rows.
+_CHOSEN = ("split", "settings", "reasons")
 _FOLDERS = ("examples", "figures")
 _ENDINGS = {".json", ".html", ".safetensors"}
 _TABLES = ("trials.parquet", "curves.parquet", "spectrum.parquet")
@@ -35,6 +37,8 @@ def record(tracker: Tracker, run_id: str, done: Done) -> None:
     measured = {name: value for name, value in done.result.items() if name not in _CHOSEN}
     tracker.metrics(run_id, {**dict(numbers(measured)), "seconds": done.seconds})
     tracker.tags(run_id, {"nullspace.folder": str(done.folder), "nullspace.reused": str(done.reused).lower()})
+    if done.result.get("reasons"):
+        tracker.tags(run_id, {"nullspace.reasons": done.result["reasons"]})
     for path in sorted(done.folder.iterdir()):
         if path.is_dir() and path.name in _FOLDERS:
             tracker.artifact(run_id, path, path.name)
