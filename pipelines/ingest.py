@@ -24,7 +24,7 @@ from pipelines.shardwork import ShardWorker, Spread, run_shards
 from pipelines.sources import Record, Source
 from pipelines.stages import Context
 
-VERSION = 3
+VERSION = 4
 _ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 

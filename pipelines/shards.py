@@ -52,9 +52,12 @@ def shard_table(ids: Sequence[str], images: np.ndarray, labels: Sequence[int]) -
 
 
 def write_shard(target: Path, table: pa.Table) -> Path:
-    """Write a shard's table: no dictionary of images, no statistics of their bytes, and quick to read."""
+    """Write a shard's table: no dictionary of images, no statistics of their bytes, uncompressed.
+
+    Photographs shrink by 4 % under lz4, which doubles the time to write and takes half as much again to read.
+    """
     with written_aside(target) as aside:
-        pq.write_table(table, aside, compression="lz4", use_dictionary=False, write_statistics=False)
+        pq.write_table(table, aside, compression="none", use_dictionary=False, write_statistics=False)
     return target
 
 
