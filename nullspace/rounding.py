@@ -19,7 +19,7 @@ from nullspace.lift import CHUNK_ELEMENTS, PatchMap, patch_map
 from nullspace.pixels import check_unit_range, round_to_uint8
 from nullspace.vit import SplitViT
 
-BLOCK = 64  # pixels between two updates of all pixels still to come
+BLOCK = 32  # pixels between two updates of all pixels still to come
 FLIPS = 50  # per patch at most; the first twenty win nearly everything
 
 
@@ -81,8 +81,11 @@ def round_in_kernel(model: SplitViT, images: Tensor, *, max_move: float = 2.0) -
     return Rounding(pixels, found.residual, found.nearest_residual, found.moved, found.largest_move)
 
 
-def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0) -> Rounding:
-    """8-bit patches (uint8) of float patches (...,3p^2) in [0,1]; where nearest rounding is better it is used."""
+def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0, flips: int = FLIPS) -> Rounding:
+    """8-bit patches (uint8) of float patches (...,3p^2) in [0,1]; where nearest rounding is better it is used.
+
+    Without `flips` it takes a fifth of the time for errors 4 % larger.
+    """
     if patches.shape[-1:] != plan.order.shape or not patches.is_floating_point():
         raise NullspaceError(
             f"expected float patches (...,{len(plan.order)}), got {patches.dtype} of shape {tuple(patches.shape)}; "
@@ -95,7 +98,7 @@ def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0)
     levels = (patches.detach().cpu() if patches.device.type == "mps" else patches.detach()).double() * 255
     flat = levels.reshape(-1, levels.shape[-1])
     chunk = max(1, CHUNK_ELEMENTS // flat.shape[-1])
-    rounded = torch.cat([_round(part, plan, max_move) for part in flat.split(chunk)]).reshape(levels.shape)
+    rounded = torch.cat([_round(part, plan, max_move, flips) for part in flat.split(chunk)]).reshape(levels.shape)
     ours, theirs = (_token_error(z, levels, plan) for z in (rounded, nearest.to(levels)))
     rounded = torch.where((ours < theirs).unsqueeze(-1), rounded, nearest.to(levels))
     moved = (rounded != nearest.to(levels)).sum(-1)
@@ -108,38 +111,43 @@ def _token_error(rounded: Tensor, levels: Tensor, plan: RoundingPlan) -> Tensor:
     return torch.linalg.vector_norm(plan.mapping.tokens((rounded - levels) / 255), dim=-1)
 
 
-def _round(levels: Tensor, plan: RoundingPlan, max_move: float) -> Tensor:
+def _round(levels: Tensor, plan: RoundingPlan, max_move: float, flips: int) -> Tensor:
     """Whole levels (P,n), in float, of levels (P,n) in 0..255."""
     low, high = (levels - max_move).ceil().clamp_min(0), (levels + max_move).floor().clamp_max(255)
     order = plan.order.to(levels.device)
+    # Values are walked through one after the other, so each value's patches lie side by side: five times as fast.
+    wanted, lowest, highest = (part.T[order].contiguous() for part in (levels, low, high))
     rounded = torch.empty_like(levels)
-    rounded[:, order] = _feed_back(levels[:, order], low[:, order], high[:, order], plan.feedback.to(levels))
-    return _flip(rounded, levels, low, high, plan.gram.to(levels))
+    rounded[:, order] = _feed_back(wanted, lowest, highest, plan.feedback.to(levels)).T
+    return _flip(rounded, levels, low, high, plan.gram.to(levels), flips) if flips else rounded
 
 
-def _feed_back(levels: Tensor, low: Tensor, high: Tensor, feedback: Tensor) -> Tensor:
-    """Round column by column; columns to come are moved to the minimum of |A d|^2 + damping given those rounded."""
-    wanted, rounded = levels.clone(), torch.empty_like(levels)
-    for start in range(0, levels.shape[1], BLOCK):
-        stop = min(start + BLOCK, levels.shape[1])
-        errors = torch.empty_like(wanted[:, start:stop])
+def _feed_back(wanted: Tensor, low: Tensor, high: Tensor, feedback: Tensor) -> Tensor:
+    """Round value by value; those to come are moved to the minimum of |A d|^2 + damping given those rounded.
+
+    All (n,P), in the order of rounding; `wanted` is used up.
+    """
+    rounded, count = torch.empty_like(wanted), len(wanted)
+    for start in range(0, count, BLOCK):
+        stop = min(start + BLOCK, count)
+        errors = torch.empty_like(wanted[start:stop])
         for now in range(start, stop):
-            value = wanted[:, now]
-            rounded[:, now] = torch.minimum(torch.maximum(value.round(), low[:, now]), high[:, now])
-            error = (value - rounded[:, now]) / feedback[now, now]
-            errors[:, now - start] = error
-            wanted[:, now + 1 : stop] -= error[:, None] * feedback[now, now + 1 : stop]
-        wanted[:, stop:] -= errors @ feedback[start:stop, stop:]
+            value = wanted[now]
+            rounded[now] = torch.clamp(value.round(), low[now], high[now])
+            error = (value - rounded[now]) / feedback[now, now]
+            errors[now - start] = error
+            wanted[now + 1 : stop].addr_(feedback[now, now + 1 : stop], error, alpha=-1)
+        wanted[stop:].addmm_(feedback[start:stop, stop:].T, errors, alpha=-1)
     return rounded
 
 
-def _flip(rounded: Tensor, levels: Tensor, low: Tensor, high: Tensor, gram: Tensor) -> Tensor:
-    """Coordinate descent: in every patch the one step of ±1 level that helps most, up to FLIPS times while any does."""
+def _flip(rounded: Tensor, levels: Tensor, low: Tensor, high: Tensor, gram: Tensor, flips: int) -> Tensor:
+    """Coordinate descent: in every patch the one step of ±1 level that helps most, up to `flips` times."""
     answer, cost = rounded.clone(), gram.diagonal()
     todo = torch.arange(len(rounded), device=rounded.device)
     error = rounded - levels
     slope = error @ gram
-    for _ in range(FLIPS):
+    for _ in range(flips):
         step = -torch.sign(slope)
         change = cost - 2 * slope.abs()
         moved = answer[todo] + step

@@ -49,13 +49,16 @@ class KernelNoise:
     rms: float
     seed: int
 
-    def images(self, condition: str, images: Tensor, ids: list[str]) -> Tensor:
-        """Images (n,3,H,W) with the noise of a condition.
+    def draw(self, ids: list[str]) -> Tensor:
+        """Noise from the kernel for each image, (n,N,3p²): what all conditions of `images` start from."""
+        return torch.stack([self._exact(id_) for id_ in ids])
+
+    def images(self, condition: str, images: Tensor, ids: list[str], drawn: Tensor) -> Tensor:
+        """Images (n,3,H,W) with the noise of a condition, made from what `draw(ids)` gave.
 
         Only `kernel_in_box` stays within [0,1] and is rounded to 8 bits: a picture one can save. The others may leave
         the pixel range, as published, so that all have exactly the same norm.
         """
-        drawn = torch.stack([self._exact(id_) for id_ in ids])
         if condition == "kernel_in_box":
             return self._in_box(images, drawn)
         change = _CHANGES[condition](self, drawn, ids)

@@ -68,8 +68,9 @@ class EvaluateShards(ModelShards):
             yield self._table(shard, batch, condition, before, after, None)
         if self.kernel_noise is None:
             return
+        drawn = self.kernel_noise.draw(ids)
         for condition in KERNEL_CONDITIONS:
-            noised = self.kernel_noise.images(condition, images, ids)
+            noised = self.kernel_noise.images(condition, images, ids, drawn)
             after = self.model.outputs_from_tokens(self.model.tokens(noised, check_range=False))
             yield self._table(shard, batch, condition, before, after, self.kernel_noise.rms_of(noised - images))
 
@@ -94,9 +95,10 @@ class EvaluateShards(ModelShards):
         folder = self.out / "examples"
         folder.mkdir(exist_ok=True)
         batch = slice(0, count)
-        images = self.pixels(shard, batch)
+        images, ids = self.pixels(shard, batch), shard.ids[batch]
+        drawn = self.kernel_noise.draw(ids)
         for condition in ("kernel_exact", "kernel_in_box"):
-            noised = self.kernel_noise.images(condition, images, shard.ids[batch])
+            noised = self.kernel_noise.images(condition, images, ids, drawn)
             for number, (image, with_noise) in enumerate(zip(images, noised, strict=True)):
                 save_picture(folder / f"{number:02d}_original.png", image)
                 save_picture(folder / f"{number:02d}_{condition.removeprefix('kernel_')}.png", with_noise)

@@ -55,7 +55,7 @@ def test_learned_noise_is_one_for_all_and_controls_are_drawn_anew() -> None:
 
 
 def test_kernel_noise_is_exactly_invisible(model: SplitViT, images: torch.Tensor, kernel_noise: KernelNoise) -> None:
-    noised = kernel_noise.images("kernel_exact", images, IDS)
+    noised = kernel_noise.images("kernel_exact", images, IDS, kernel_noise.draw(IDS))
     torch.testing.assert_close(kernel_noise.rms_of(noised - images), torch.full((3,), 1.5), rtol=1e-5, atol=0)
     clean, after = model.tokens(images), model.tokens(noised, check_range=False)
     assert (after - clean).abs().max() < 1e-4 * clean.abs().max()
@@ -65,7 +65,7 @@ def test_kernel_noise_is_exactly_invisible(model: SplitViT, images: torch.Tensor
 def test_pixel_controls_have_the_rms_of_the_kernel_noise(
     condition: str, model: SplitViT, images: torch.Tensor, kernel_noise: KernelNoise
 ) -> None:
-    change = kernel_noise.images(condition, images, IDS) - images
+    change = kernel_noise.images(condition, images, IDS, kernel_noise.draw(IDS)) - images
     torch.testing.assert_close(kernel_noise.rms_of(change), torch.full((3,), 1.5), rtol=1e-5, atol=0)
     clean, after = model.tokens(images), model.tokens(images + change, check_range=False)
     assert (after - clean).norm() > 0.3 * clean.norm(), "the model does see it"
@@ -74,7 +74,7 @@ def test_pixel_controls_have_the_rms_of_the_kernel_noise(
 def test_permuted_pixels_are_the_elements_of_the_kernel_noise(images: torch.Tensor, kernel_noise: KernelNoise) -> None:
     # All three channels of the digits model have one std, so normalised and pixel units permute alike.
     exact, permuted = (
-        kernel_noise.images(condition, torch.zeros_like(images), IDS)
+        kernel_noise.images(condition, torch.zeros_like(images), IDS, kernel_noise.draw(IDS))
         for condition in ("kernel_exact", "kernel_permuted")
     )
     assert not torch.allclose(exact, permuted)
@@ -82,7 +82,7 @@ def test_permuted_pixels_are_the_elements_of_the_kernel_noise(images: torch.Tens
 
 
 def test_noise_in_the_box_is_a_picture_one_can_save(images: torch.Tensor, kernel_noise: KernelNoise) -> None:
-    inside = kernel_noise.images("kernel_in_box", images, IDS)
+    inside = kernel_noise.images("kernel_in_box", images, IDS, kernel_noise.draw(IDS))
     assert float(inside.min()) >= 0 and float(inside.max()) <= 1
     torch.testing.assert_close(inside * 255, (inside * 255).round(), rtol=0, atol=1e-4)
     assert not torch.allclose(inside, images)
@@ -92,6 +92,6 @@ def test_noise_in_the_box_is_a_picture_one_can_save(images: torch.Tensor, kernel
 def test_an_image_gets_the_same_noise_in_any_batch(
     condition: str, images: torch.Tensor, kernel_noise: KernelNoise
 ) -> None:
-    together = kernel_noise.images(condition, images, IDS)
-    alone = kernel_noise.images(condition, images[1:2], ["b"])
+    together = kernel_noise.images(condition, images, IDS, kernel_noise.draw(IDS))
+    alone = kernel_noise.images(condition, images[1:2], ["b"], kernel_noise.draw(["b"]))
     torch.testing.assert_close(together[1:2], alone, rtol=1e-5, atol=1e-5)
