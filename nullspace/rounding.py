@@ -81,10 +81,17 @@ def round_in_kernel(model: SplitViT, images: Tensor, *, max_move: float = 2.0) -
     return Rounding(pixels, found.residual, found.nearest_residual, found.moved, found.largest_move)
 
 
-def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0, flips: int = FLIPS) -> Rounding:
+def round_patches(
+    patches: Tensor,
+    plan: RoundingPlan,
+    *,
+    max_move: float = 2.0,
+    flips: int = FLIPS,
+    precision: torch.dtype = torch.float64,
+) -> Rounding:
     """8-bit patches (uint8) of float patches (...,3p^2) in [0,1]; where nearest rounding is better it is used.
 
-    Without `flips` it takes a fifth of the time for errors 4 % larger.
+    Without `flips` and in float32 it takes a sixth of the time for errors 4 % larger.
     """
     if patches.shape[-1:] != plan.order.shape or not patches.is_floating_point():
         raise NullspaceError(
@@ -95,7 +102,7 @@ def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0,
         raise NullspaceError(f"expected max_move of 1 to 255 grey levels, got {max_move}; less leaves no choice")
     check_unit_range(patches)
     nearest = round_to_uint8(patches)
-    levels = (patches.detach().cpu() if patches.device.type == "mps" else patches.detach()).double() * 255
+    levels = (patches.detach().cpu() if patches.device.type == "mps" else patches.detach()).to(precision) * 255
     flat = levels.reshape(-1, levels.shape[-1])
     chunk = max(1, CHUNK_ELEMENTS // flat.shape[-1])
     rounded = torch.cat([_round(part, plan, max_move, flips) for part in flat.split(chunk)]).reshape(levels.shape)
@@ -108,7 +115,7 @@ def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0,
 
 
 def _token_error(rounded: Tensor, levels: Tensor, plan: RoundingPlan) -> Tensor:
-    return torch.linalg.vector_norm(plan.mapping.tokens((rounded - levels) / 255), dim=-1)
+    return torch.linalg.vector_norm((rounded - levels) @ plan.mapping.matrix.T.to(levels) / 255, dim=-1)
 
 
 def _round(levels: Tensor, plan: RoundingPlan, max_move: float, flips: int) -> Tensor:

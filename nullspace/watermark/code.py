@@ -1,0 +1,92 @@
+"""Between a message and the bits that carry it: a keyed tag to know it by, and Reed-Solomon bytes to mend it with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nullspace.errors import NullspaceError
+from nullspace.watermark.secret import Secret
+
+LONGEST = 32  # bytes of a message; two UUIDs
+TAG_BYTES = 4
+PARITY = 0.5  # bytes for mending, over bytes of message and tag; 1 and 2 lost more slots per bit than they mended
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code for messages of `length` bytes: message, tag, and half as many bytes for mending (RS over GF(256))."""
+
+    length: int
+    secret: Secret
+
+    @property
+    def data_bytes(self) -> int:
+        return self.length + TAG_BYTES
+
+    @property
+    def bits(self) -> int:
+        """How many bits are embedded."""
+        return coded_bits(self.length)
+
+    def encode(self, message: bytes) -> np.ndarray:
+        """Message to +1 and -1, float64 (bits,)."""
+        coded = _reed_solomon(parity_bytes(self.length)).encode(message + self.secret.tag(message, TAG_BYTES))
+        return np.unpackbits(np.frombuffer(bytes(coded), np.uint8)).astype(np.float64) * 2 - 1
+
+    def as_read(self, soft: np.ndarray) -> bytes:
+        """The message's bits as they were read, without mending."""
+        return np.packbits(soft > 0).tobytes()[: self.length]
+
+    def decode(self, soft: np.ndarray) -> tuple[bytes | None, bytes]:
+        """From soft bits (bits,), sign and trust, to the message, or None when no reading bears the tag; and as read.
+
+        The least trusted bytes are left out by and by: Reed-Solomon mends twice as many missing bytes as wrong ones.
+        Every reading passes by chance with probability 2^-32. Source: Forney, generalized minimum distance decoding.
+        """
+        codec, size = _reed_solomon(parity_bytes(self.length)), parity_bytes(self.length)
+        read = np.packbits(soft > 0).tobytes()
+        trust = np.abs(soft).reshape(-1, 8).min(axis=1)
+        doubtful = [int(place) for place in np.argsort(trust, kind="stable")]
+        for missing in range(0, size + 1, 2):
+            found = _mended(codec, read, doubtful[:missing])
+            if found is not None and self.secret.tag(found[: self.length], TAG_BYTES) == found[self.length :]:
+                return found[: self.length], self.as_read(soft)
+        return None, self.as_read(soft)
+
+
+def coded_bits(length: int) -> int:
+    """Bits that carry a message of so many bytes."""
+    return 8 * (length + TAG_BYTES + parity_bytes(length))
+
+
+def parity_bytes(length: int) -> int:
+    """Bytes added to a message of so many bytes to mend it with."""
+    return round(PARITY * (length + TAG_BYTES))
+
+
+def check_message(message: bytes) -> None:
+    """Raises NullspaceError when a message is empty or too long."""
+    if not 1 <= len(message) <= LONGEST:
+        raise NullspaceError(
+            f"expected a message of 1 to {LONGEST} bytes, got {len(message)}; keep longer texts elsewhere and embed "
+            "a number or a UUID that points to them"
+        )
+
+
+def _reed_solomon(parity: int):
+    try:
+        from reedsolo import RSCodec
+    except ImportError as error:
+        raise NullspaceError("hidden messages need the package reedsolo; pip install reedsolo") from error
+    return RSCodec(parity)
+
+
+def _mended(codec, read: bytes, missing: list[int]) -> bytes | None:
+    from reedsolo import ReedSolomonError
+
+    try:
+        return bytes(codec.decode(read, erase_pos=missing)[0])
+    except ReedSolomonError:
+        return None

@@ -1,0 +1,75 @@
+"""How sure a mark is there: with a wrong key every reading is uniformly random, so chance has an exact law.
+
+A slot is read as a phase between lattice points whose offset only the key knows. For an image that does not know the
+key the phase is uniform, whatever the image; turned into a normal number, added up over the slots of a bit, squared and
+added up over bits it follows the chi-square distribution. No model of images is needed, and no training data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy import special
+from torch import Tensor
+
+_EDGE = 1e-4  # a reading this close to a lattice point counts as this far: the law stays on the safe side
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was found in one image.
+
+    `p_value` is the probability that an image without this mark gives at least this evidence in any of the `tried`
+    readings. `message` is None where nothing was found, or where too much is destroyed to be read. `confidence` is the
+    share of embedded bits that were read as they were sent, known once the message is. `psnr` is the strength it was
+    embedded with.
+    """
+
+    found: bool
+    message: bytes | None
+    p_value: float
+    confidence: float | None
+    length: int
+    psnr: float
+    tried: int
+    as_read: bytes  # the message's bits without mending
+
+
+def scores(phases: Tensor) -> Tensor:
+    """Phases in periods to what speaks for a 1 (+) or a 0 (-); standard normal when phases are uniform.
+
+    A 1 lies at phase 0, a 0 at phase 1/2; halfway nothing is said.
+    """
+    share = (2 * (phases - phases.round()).abs()).clamp(_EDGE, 1 - _EDGE)  # 0 at a 1, 1 at a 0
+    return -torch.special.ndtri(share)
+
+
+def bit_scores(slots: Tensor, bits: int) -> Tensor:
+    """Scores (...,n) of slots, dealt to bits in turn, to those of bits (...,bits): standard normal again."""
+    rounds, rest = divmod(slots.shape[-1], bits)
+    summed = slots[..., : rounds * bits].unflatten(-1, (rounds, bits)).sum(-2)
+    summed[..., :rest] += slots[..., rounds * bits :]
+    counts = torch.full((bits,), float(rounds), dtype=slots.dtype, device=slots.device)
+    counts[:rest] += 1
+    return summed / counts.sqrt()
+
+
+def log_p_value(scores_of_bits: Tensor) -> Tensor:
+    """Natural logarithm of the probability that chance gives at least this: (...,bits) to (...,), float64."""
+    bits = scores_of_bits.shape[-1]
+    energy = scores_of_bits.double().square().sum(-1)
+    return torch.from_numpy(_log_chi2_sf(energy.cpu().numpy(), bits))
+
+
+def _log_chi2_sf(energy, bits: int):
+    """log of the chi-square tail, also where the tail itself is below the smallest number."""
+    import numpy as np
+
+    shape, half = bits / 2, np.asarray(energy) / 2
+    tail = special.gammaincc(shape, half)
+    with np.errstate(divide="ignore"):
+        direct = np.log(tail)
+    # Q(a,x) = x^(a-1) e^-x / Gamma(a) · (1 + (a-1)/(x-a+2+…)): Legendre's continued fraction, its first terms a bound.
+    far = (shape - 1) * np.log(half) - half - special.gammaln(shape) - np.log1p(-np.minimum((shape - 1) / half, 0.999))
+    return np.where(tail > 1e-290, direct, far)

@@ -1,0 +1,239 @@
+"""Hidden messages in the kernel of the patches: who holds the key reads them, the model sees nothing of them.
+
+Every bit is written into several slots (`atoms`) all over the image, on lattices whose offsets only the key knows
+(dithered quantisation index modulation, Chen & Wornell 2001): a slot is moved to the nearest point of the lattice of
+its bit, by the smallest change in the kernel that moves it. What the image holds already is no noise, and JPEG down to
+the quality the lattice is made for cannot take a slot past halfway. The result is rounded within the kernel too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nullspace.errors import NullspaceError
+from nullspace.kernel import PatchKernel, patch_kernel
+from nullspace.lift import patch_map
+from nullspace.pixels import check_unit_range, from_uint8, project_to_box
+from nullspace.rounding import RoundingPlan, round_patches, rounding_plan
+from nullspace.vit import SplitViT
+from nullspace.watermark.atoms import Atoms, choose_atoms
+from nullspace.watermark.code import LONGEST, Code, check_message, coded_bits
+from nullspace.watermark.detection import Detection, bit_scores, log_p_value, scores
+from nullspace.watermark.secret import Secret
+from nullspace.watermark.visible import token_residual
+
+SLOTS = 4  # per patch of 16×16
+_SHARE = 0.97  # of the energy a strength allows, so that an image dearer than the mean need not hold back
+_DECODED = 3  # readings of one image that are decoded, the most evident first
+_BOX_ITERATIONS, _BOX_TOLERANCE = 40, 3e-4
+STRENGTHS = tuple(range(34, 51))  # dB of PSNR that can be asked for; every reading tries them all
+_ROUNDING = 0.25 / 255**2  # mean square of what rounding within the kernel adds
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """8-bit `images` (B,3,H,W) with the message; `psnr` (B,) in dB, measured; `written` (B,) share of slots as meant.
+
+    Slots are not as meant where the pixels are saturated and leave no room; the code mends what they lose.
+    `token_residual` (B,) is the norm of the change of all tokens over that of the tokens.
+    """
+
+    images: Tensor
+    psnr: Tensor
+    written: Tensor
+    token_residual: Tensor
+
+
+class HiddenMark:
+    """Messages of one key in images for one model, whose patch embedding decides where they are written.
+
+    Raises NullspaceError for a key too short and a model whose kernel is too small; CannotCutError without a plain
+    patch embedding. Making one takes about a second; embedding and detecting go by the batch.
+    """
+
+    def __init__(self, model: SplitViT, key: str | bytes, *, kernel: PatchKernel | None = None) -> None:
+        self.model = model
+        self.kernel = kernel or patch_kernel(model)
+        self.atoms: Atoms = choose_atoms(self.kernel, model.patch_size, count=_per_patch(model.patch_size))
+        self.secret = Secret.of(key, b"nullspace hidden mark 1 " + _fingerprint(model))
+        self.filters, self.movers = self.atoms.filters.float(), self.atoms.movers.float()
+        drawn = np.frombuffer(self.secret.bytes("slots", 8 * self.slots), "<u8")
+        self._order = torch.from_numpy(np.argsort(drawn, kind="stable"))
+        self._offsets = self.secret.uniform("offsets", (self.slots,)).float()
+
+    @property
+    def slots(self) -> int:
+        """Slots per image."""
+        return self.model.num_patches * self.atoms.count
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest message that has a slot for every bit; half of that is kept well."""
+        return max((n for n in range(1, LONGEST + 1) if coded_bits(n) <= self.slots), default=0)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, message: bytes | Sequence[bytes], *, psnr: float = 42) -> Embedded:
+        """Write one message, or one for each image, into images (B,3,H,W), uint8 or float in [0,1].
+
+        `psnr` in dB is held for every image; a lower one is a stronger mark. Raises NullspaceError for a strength that
+        is not a whole number of 34 to 50, and for messages empty, too long, or not as many as images.
+        """
+        clean = _float(images)
+        signs = torch.stack([self._signs(each) for each in self._messages(message, len(clean))])
+        patches = self.model.patchify(clean)
+        budget = patches[0].numel() * (10 ** (-psnr / 10) - _ROUNDING)
+        moves = self._moves(patches, signs, self._periods(psnr))
+        energy = (moves @ self.movers).square().sum(dim=(1, 2))
+        moves *= (budget / energy).sqrt().clamp(max=1)[:, None, None]
+        wanted = self._inside(patches, moves @ self.movers)
+        rounded = round_patches(wanted, self._plan, flips=0, precision=wanted.dtype).pixels
+        marked = self.model.unpatchify(rounded)
+        return self._measured(clean, marked, signs, psnr)
+
+    @torch.no_grad()
+    def detect(
+        self, images: Tensor, *, false_positive_rate: float = 1e-6, length: int | None = None, psnr: float | None = None
+    ) -> list[Detection]:
+        """Look for a mark of this key in images (B,3,H,W), uint8 or float in [0,1].
+
+        Where `length` (of the message, in bytes) or `psnr` are not given all are tried, and the p-value pays for it.
+        """
+        if not 0 < false_positive_rate < 1:
+            raise NullspaceError(f"expected a false positive rate in (0,1), got {false_positive_rate}")
+        lengths = [length] if length is not None else range(1, self.longest + 1)
+        strengths = [psnr] if psnr is not None else STRENGTHS
+        for each in lengths:
+            self._check_length(each)
+        read = self.model.patchify(_float(images)) @ self.filters
+        slots = torch.stack([self._scores(read, each) for each in strengths], dim=1)  # (B,S,n)
+        evidence = torch.stack([log_p_value(self._bits(slots, each)) for each in lengths], dim=-1)  # (B,S,L)
+        return [
+            self._decided(slots[image], evidence[image], list(lengths), list(strengths), false_positive_rate)
+            for image in range(len(slots))
+        ]
+
+    def _decided(
+        self, slots: Tensor, evidence: Tensor, lengths: list[int], strengths: list[float], rate: float
+    ) -> Detection:
+        """The verdict on one image from the scores (S,n) of its slots and the log p-values (S,L) of all readings."""
+        tried = evidence.numel()
+        ordered = evidence.flatten().argsort()[:_DECODED].tolist()
+        best: Detection | None = None
+        for place in ordered:
+            log_p = float(evidence.flatten()[place]) + math.log(tried)
+            strength, length = divmod(place, len(lengths))
+            if log_p > math.log(rate) and best is not None:
+                break
+            found = log_p <= math.log(rate)
+            soft = self._bits(slots[strength], lengths[length]).numpy()
+            code = Code(lengths[length], self.secret)
+            message, as_read = code.decode(soft) if found else (None, code.as_read(soft))
+            agree = None if message is None else float(np.mean((soft > 0) == (code.encode(message) > 0)))
+            verdict = Detection(
+                found, message, math.exp(min(log_p, 0.0)), agree, lengths[length], strengths[strength], tried, as_read
+            )
+            if message is not None:
+                return verdict
+            best = best or verdict
+        assert best is not None
+        return best
+
+    @cached_property
+    def _plan(self) -> RoundingPlan:
+        return rounding_plan(patch_map(self.model))
+
+    def _periods(self, psnr: float) -> Tensor:
+        """Periods (k,) of the lattices at a strength: a bit's points are a period apart, another bit's halfway."""
+        if psnr not in STRENGTHS:
+            raise NullspaceError(
+                f"expected a PSNR of {STRENGTHS[0]}, {STRENGTHS[0] + 1}, … {STRENGTHS[-1]} dB, got {psnr}"
+            )
+        height, width = self.model.patch_size
+        budget = 3 * height * width * (10 ** (-psnr / 10) - _ROUNDING)
+        return (2 * self.atoms.steps * math.sqrt(_SHARE * budget / self.atoms.cost)).float()
+
+    def _phases(self, read: Tensor, psnr: float) -> Tensor:
+        """Readings (B,N,k) of slots to phases (B,n) in periods."""
+        return (read / self._periods(psnr)).flatten(1) - self._offsets
+
+    def _scores(self, read: Tensor, psnr: float) -> Tensor:
+        """(B,N,k) to what each slot says (B,n), in the order in which slots are dealt to bits."""
+        return scores(self._phases(read, psnr))[:, self._order]
+
+    def _bits(self, slots: Tensor, length: int) -> Tensor:
+        """What slots (...,n), in order, say about the bits (...,bits) of a message of so many bytes."""
+        return bit_scores(slots, coded_bits(length))
+
+    def _signs(self, message: bytes) -> Tensor:
+        """+1 or -1 for every slot (n,), in the order of the image."""
+        coded = torch.from_numpy(Code(len(message), self.secret).encode(message)).float()
+        signs = torch.empty(self.slots)
+        signs[self._order] = coded[torch.arange(self.slots) % len(coded)]
+        return signs
+
+    def _moves(self, patches: Tensor, signs: Tensor, periods: Tensor) -> Tensor:
+        """How far every slot (B,N,k) is from the nearest point of the lattice of its bit."""
+        read = patches @ self.filters
+        phases = (read / periods).flatten(1) - self._offsets
+        wanted = torch.where(signs > 0, 0.0, 0.5)
+        away = phases - wanted
+        return (away.round() - away).reshape(read.shape) * periods
+
+    def _inside(self, patches: Tensor, change: Tensor) -> Tensor:
+        """Patches with the change, or with the nearest one in the kernel that keeps the pixels in range."""
+        changed = patches + change
+        outside = ((changed < 0) | (changed > 1)).any(dim=-1)
+        if bool(outside.any()):
+            found = project_to_box(
+                patches[outside], change[outside], self.kernel, iterations=_BOX_ITERATIONS, tolerance=_BOX_TOLERANCE
+            )
+            changed[outside] = patches[outside] + found.delta
+        return changed.clamp(0, 1)
+
+    def _measured(self, clean: Tensor, marked: Tensor, signs: Tensor, psnr: float) -> Embedded:
+        after = from_uint8(marked)
+        error = (after - clean).square().mean(dim=(1, 2, 3))
+        read = self._phases(self.model.patchify(after) @ self.filters, psnr)
+        written = ((scores(read) > 0) == (signs > 0)).double().mean(dim=1)
+        return Embedded(marked, -10 * error.log10(), written, token_residual(self.model, clean, after))
+
+    def _messages(self, message: bytes | Sequence[bytes], count: int) -> list[bytes]:
+        messages = [message] * count if isinstance(message, bytes) else list(message)
+        if len(messages) != count:
+            raise NullspaceError(f"expected one message, or one for each of {count} images, got {len(messages)}")
+        for each in messages:
+            check_message(each)
+            self._check_length(len(each))
+        return messages
+
+    def _check_length(self, length: int) -> None:
+        if not 1 <= length <= self.longest:
+            raise NullspaceError(
+                f"expected a message of 1 to {self.longest} bytes, got {length}: {self.model.name} has {self.slots} "
+                "slots; embed something shorter, such as a number that points to the rest"
+            )
+
+
+def _per_patch(patch_size: tuple[int, int]) -> int:
+    return max(1, round(SLOTS * patch_size[0] * patch_size[1] / 256))
+
+
+def _float(images: Tensor) -> Tensor:
+    """float32 images in [0,1] of uint8 or float ones."""
+    values = from_uint8(images) if images.dtype == torch.uint8 else images.float()
+    check_unit_range(values)
+    return values
+
+
+def _fingerprint(model: SplitViT) -> bytes:
+    """What binds a mark to a model: its patch embedding and how its input is scaled and sized."""
+    weight = model.patch_projection.weight.detach().float().cpu().contiguous().numpy().tobytes()
+    return hashlib.sha256(weight + model.preprocessing.key().encode() + repr(model.preprocessing.std).encode()).digest()
