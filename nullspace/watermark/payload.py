@@ -96,14 +96,22 @@ class HiddenMark:
         clean = _float(images)
         signs = torch.stack([self._signs(each) for each in messages])
         patches = self.model.patchify(clean)
-        budget = patches[0].numel() * (10 ** (-psnr / 10) - _ROUNDING)
-        moves = self._moves(patches, signs, self._periods(psnr))
-        energy = (moves @ self.movers).square().sum(dim=(1, 2))
-        moves *= (budget / energy).sqrt().clamp(max=1)[:, None, None]
-        wanted = self._inside(patches, moves @ self.movers)
+        wanted = self._inside(patches, self._change(patches, signs, psnr))
         rounded = round_patches(wanted, self._plan, flips=0, precision=wanted.dtype).pixels
         marked = self.model.unpatchify(rounded)
         return self._measured(clean, marked, signs, psnr)
+
+    @torch.no_grad()
+    def wanted_change(self, images: Tensor, message: bytes, *, psnr: float = 42) -> Tensor:
+        """The change of patches (B,N,3p²) in the kernel that writes the message, whatever the range of pixels."""
+        patches = self.model.patchify(_float(images))
+        (checked,) = self._messages(message, 1)
+        return self._change(patches, self._signs(checked).expand(len(patches), -1), psnr)
+
+    @cached_property
+    def seen_basis(self) -> Tensor:
+        """Orthonormal (3p²,rank+k): all that the model and the reader see of a patch."""
+        return torch.linalg.qr(torch.cat([self.kernel.row_space, self.atoms.filters], dim=1)).Q.float()
 
     @torch.no_grad()
     def detect(
@@ -185,6 +193,13 @@ class HiddenMark:
         signs = torch.empty(self.slots)
         signs[self._order] = coded[torch.arange(self.slots) % len(coded)]
         return signs
+
+    def _change(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
+        """The smallest change in the kernel that moves all slots (B,n) to their bits, within the energy allowed."""
+        budget = patches[0].numel() * (10 ** (-psnr / 10) - _ROUNDING)
+        change = self._moves(patches, signs, self._periods(psnr)) @ self.movers
+        energy = change.square().sum(dim=(1, 2))
+        return change * (budget / energy.clamp_min(1e-12)).sqrt().clamp(max=1)[:, None, None]
 
     def _moves(self, patches: Tensor, signs: Tensor, periods: Tensor) -> Tensor:
         """How far every slot (B,N,k) is from the nearest point of the lattice of its bit."""
