@@ -1,4 +1,4 @@
-"""The commands `nullspace run`, `kernel`, `status`, `config show` and `ui`; cluster/cli.py starts them."""
+"""The commands `nullspace run`, `kernel`, `status`, `config show` and `ui`; cluster/cli.py starts them all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nullspace.errors import NullspaceError
+from pipelines import watermark_cli
 from pipelines.quiet import quiet
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(watermark_cli.app, name="watermark")
 
 Overrides = Annotated[
     list[str] | None,

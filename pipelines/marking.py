@@ -1,0 +1,115 @@
+"""Marks in single files: written and read back, and what the model notices of them as they lie on disk."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nullspace.vit import SplitViT
+from nullspace.watermark.certify import certify
+from nullspace.watermark.detection import Detection
+from nullspace.watermark.on_file import embed_on_file
+from nullspace.watermark.payload import HiddenMark
+from pipelines.errors import ConfigError
+from pipelines.picture_files import read_picture, write_picture
+
+KEY_VARIABLE = "NULLSPACE_KEY"
+
+
+def read_key(file: Path | None) -> bytes:
+    """The key from a file, without the newline at its end, else from the environment; never from the command line.
+
+    Raises ConfigError when there is none.
+    """
+    if file is not None:
+        try:
+            return file.expanduser().read_bytes().rstrip(b"\r\n")
+        except OSError as error:
+            raise ConfigError(f"cannot read the key from {file}: {error.strerror or error}") from error
+    key = os.environ.get(KEY_VARIABLE)
+    if not key:
+        raise ConfigError(
+            f"expected a key: --key-file FILE, or the variable {KEY_VARIABLE}. Make one with "
+            "`python -c 'import secrets; print(secrets.token_hex(16))' > key.txt` and keep it secret"
+        )
+    return key.encode()
+
+
+def read_message(text: str | None, hexadecimal: str | None, unique: str | None) -> bytes:
+    """The message's bytes from exactly one of text (UTF-8), hexadecimal digits, and a UUID (`new` draws one)."""
+    given = [value for value in (text, hexadecimal, unique) if value is not None]
+    if len(given) != 1:
+        raise ConfigError(f"expected one of --message, --hex and --uuid, got {len(given) or 'none'}")
+    if text is not None:
+        return text.encode()
+    try:
+        return bytes.fromhex(given[0]) if hexadecimal is not None else _uuid(given[0]).bytes
+    except ValueError as error:
+        kind = "pairs of hexadecimal digits" if hexadecimal is not None else "a UUID, or `new`"
+        raise ConfigError(f"expected {kind}, got {given[0]!r}") from error
+
+
+def _uuid(text: str) -> uuid.UUID:
+    return uuid.uuid4() if text == "new" else uuid.UUID(text)
+
+
+def shown(message: bytes) -> dict[str, Any]:
+    """A message as people read it: hexadecimal always, as text where it is text, as a UUID where it has the length."""
+    said: dict[str, Any] = {"hex": message.hex()}
+    try:
+        text = message.decode()
+        said["text"] = text if text.isprintable() else None
+    except UnicodeDecodeError:
+        said["text"] = None
+    said["uuid"] = str(uuid.UUID(bytes=message)) if len(message) == 16 else None
+    return said
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Writes and reads the marks of one key for one model."""
+
+    model: SplitViT
+    mark: HiddenMark
+
+    def embed(self, source: Path, target: Path, message: bytes, *, psnr: float, quality: int) -> dict[str, Any]:
+        """Mark one file; what is reported was measured on the bytes that were written."""
+        picture = read_picture(source)
+        before = picture.seen(self.model.preprocessing)
+        made = embed_on_file(self.mark, picture.pixels, before, message, psnr=psnr, free=picture.free)
+        written = write_picture(target, picture.with_pixels(made.pixels), quality=quality)
+        after = read_picture(written).seen(self.model.preprocessing)
+        found = self.mark.detect(after[None], length=len(message), psnr=psnr)[0]
+        return {
+            "file": str(source),
+            "output": str(written),
+            **{f"message_{name}": value for name, value in shown(message).items()},
+            "psnr": made.psnr,
+            "reached": made.reached,
+            "read_back": found.message == message,
+            "p_value": found.p_value,
+            "confidence": found.confidence,
+            **certify(self.model, before[None], after[None]).to_dict(0),
+        }
+
+    def detect(self, source: Path, *, false_positive_rate: float, length: int | None) -> dict[str, Any]:
+        """Look for a mark in one file."""
+        seen = read_picture(source).seen(self.model.preprocessing)
+        found = self.mark.detect(seen[None], false_positive_rate=false_positive_rate, length=length)[0]
+        return {"file": str(source), **detected(found)}
+
+
+def detected(found: Detection) -> dict[str, Any]:
+    """A verdict as plain JSON values; what was not found is null."""
+    message = shown(found.message) if found.message is not None else {"hex": None, "text": None, "uuid": None}
+    return {
+        "found": found.found,
+        **{f"message_{name}": value for name, value in message.items()},
+        "p_value": found.p_value,
+        "confidence": found.confidence,
+        "strength_db": found.psnr if found.found else None,
+        "readings_tried": found.tried,
+    }

@@ -1,0 +1,186 @@
+"""The commands `nullspace watermark embed`, `detect` and `visible`: marks in single files, folders and patterns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipelines.errors import ConfigError, DecodeError
+
+app = typer.Typer(
+    help="Marks that the model cannot see: hidden messages, or pictures for people.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+NOT_FOUND = 3  # exit code: at least one file has no mark that could be read
+UNREADABLE = 4  # exit code: at least one file is no picture; the others were done
+
+Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Pictures, folders of pictures, or quoted patterns.")]
+InputsAndOutput = Annotated[
+    list[str],
+    typer.Argument(metavar="IN… OUT", help="Pictures, folders or quoted patterns; last a file for one, else a folder."),
+]
+Model = Annotated[str, typer.Option(help="timm model that is not to notice the mark.")]
+Weights = Annotated[str, typer.Option(metavar="FILE", help="Its weights file, `pretrained`, or `random`.")]
+KeyFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File with the secret key; default the variable NULLSPACE_KEY.")
+]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP files.")]
+Suffix = Annotated[
+    str, typer.Option("--format", metavar="ENDING", help="png, jpg, webp …, or `same` as each file; png is exact.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object for each file.")]
+_MODEL = "deit_tiny_patch16_224"
+
+
+@app.command()
+def embed(
+    paths: InputsAndOutput,
+    message: Annotated[str | None, typer.Option(help="The message as text, 1 to 32 bytes of UTF-8.")] = None,
+    hexadecimal: Annotated[str | None, typer.Option("--hex", help="The message in hexadecimal digits.")] = None,
+    unique: Annotated[str | None, typer.Option("--uuid", help="A UUID, or `new` for one drawn for each file.")] = None,
+    model: Model = _MODEL,
+    weights: Weights = "pretrained",
+    key_file: KeyFile = None,
+    psnr: Annotated[int, typer.Option(min=34, max=50, help="Quality in dB; lower marks survive more.")] = 42,
+    suffix: Suffix = "png",
+    quality: Quality = 95,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hide a message in pictures, where the model has its nullspace.
+
+    Every file is opened again after it was written: the message must come back, and what the model notices is measured
+    on it, through the model's own resizing. The key is never taken from the command line, which others can see.
+
+    Example: `nullspace watermark embed photos/ marked/ --message "(c) me 2026" --weights FILE --key-file key.txt`
+    """
+    from pipelines.marking import read_key, read_message
+
+    pictures, targets = _pairs(paths, suffix, force)
+    first, key = read_message(message, hexadecimal, unique), read_key(key_file)
+    marker = _marker(model, weights, key)
+
+    def work(source: Path, target: Path) -> dict[str, Any]:
+        own = read_message(None, None, "new") if unique == "new" else first
+        return marker.embed(source, target, own, psnr=psnr, quality=quality)
+
+    rows = _all(pictures, targets, work, as_json, _embedded_line)
+    _end(rows, as_json, missing=[row for row in rows if row.get("read_back") is False])
+
+
+@app.command()
+def detect(
+    inputs: Inputs,
+    model: Model = _MODEL,
+    weights: Weights = "pretrained",
+    key_file: KeyFile = None,
+    false_positive_rate: Annotated[
+        float, typer.Option(help="Share of unmarked pictures that may be called marked; holds for any pictures.")
+    ] = 1e-6,
+    length: Annotated[int | None, typer.Option(help="Bytes of the message, when known: finds weaker marks.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for hidden messages of a key in pictures.
+
+    Exit code 0 when every picture has a message that could be read, 3 when one has not.
+
+    Example: `nullspace watermark detect marked/ --weights FILE --key-file key.txt`
+    """
+    from pipelines.marking import read_key
+    from pipelines.picture_files import find_pictures
+
+    pictures = find_pictures(inputs)
+    marker = _marker(model, weights, read_key(key_file))
+
+    def work(source: Path, _: Path) -> dict[str, Any]:
+        return marker.detect(source, false_positive_rate=false_positive_rate, length=length)
+
+    rows = _all(pictures, [file for file, _ in pictures], work, as_json, _detected_line)
+    _end(rows, as_json, missing=[row for row in rows if row.get("message_hex", "") is None])
+
+
+def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """What is to be marked, and where it goes."""
+    from pipelines.picture_files import find_pictures, outputs
+
+    if len(paths) < 2:
+        raise ConfigError(f"expected pictures and, last, where marked ones go; got only {paths[0]}")
+    pictures = find_pictures(paths[:-1])
+    ending = None if suffix == "same" else f".{suffix.lstrip('.').lower()}"
+    return pictures, outputs(pictures, Path(paths[-1]).expanduser(), ending, force=force)
+
+
+def _marker(model: str, weights: str, key: bytes):
+    from nullspace.watermark.payload import HiddenMark
+    from pipelines.marking import Marker
+    from pipelines.models import load_model
+
+    loaded = load_model(model, weights, seed=0, device="cpu")
+    return Marker(loaded, HiddenMark(loaded, key))
+
+
+def _all(
+    pictures: list[tuple[Path, Path]],
+    targets: Iterable[Path],
+    work: Callable[[Path, Path], dict[str, Any]],
+    as_json: bool,
+    line: Callable[[dict[str, Any]], str],
+) -> list[dict[str, Any]]:
+    """A row for every picture; one that cannot be opened has an `error` and stops no other."""
+    from pipelines.progress import Progress
+
+    console = Console(stderr=as_json)
+    rows = []
+    with Progress(console).counting(len(pictures), "pictures") as counter:
+        for (source, _), target in zip(pictures, targets, strict=True):
+            try:
+                row = work(source, target)
+            except DecodeError as error:
+                row = {"file": str(source), "error": str(error)}
+            rows.append(row)
+            counter.add(1)
+            if not as_json:
+                said = f"{row['file']}  error: {row['error']}" if "error" in row else line(row)
+                console.print(said, highlight=False, markup=False, soft_wrap=True)
+    return rows
+
+
+def _end(rows: list[dict[str, Any]], as_json: bool, missing: list[dict[str, Any]]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    if any("error" in row for row in rows):
+        raise typer.Exit(UNREADABLE)
+    if missing:
+        raise typer.Exit(NOT_FOUND)
+
+
+def _embedded_line(row: dict[str, Any]) -> str:
+    read = "read back" if row["read_back"] else "CANNOT BE READ BACK: too little room, or too coarse a format"
+    same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
+    return (
+        f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {same}, "
+        f"max |Δp| {row['probability_change']:.1g}, tokens moved {100 * row['token_change']:.2g} %"
+    )
+
+
+def _detected_line(row: dict[str, Any]) -> str:
+    if not row["found"]:
+        return f"{row['file']}  no mark  p = {row['p_value']:.2g}"
+    if row["message_hex"] is None:
+        return f"{row['file']}  a mark of this key, too damaged to be read  p = {row['p_value']:.2g}"
+    sure = f"{100 * row['confidence']:.1f} % of its bits as sent"
+    return f"{row['file']}  {_words(row)}  p = {row['p_value']:.2g}  {sure}"
+
+
+def _words(row: dict[str, Any]) -> str:
+    """A message as text where it is text, else as a UUID, else in hexadecimal digits."""
+    text = row["message_text"]
+    return repr(text) if text is not None else row["message_uuid"] or row["message_hex"]
