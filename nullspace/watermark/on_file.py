@@ -2,8 +2,8 @@
 
 The slots are read off what the preprocessing makes of the file. C = (row space and slots) ∘ patchify ∘ crop ∘ resize
 takes a change of the file to what the model and the reader see of it. Wanted is the smallest change that moves the
-slots and nothing else: Cᵀy with CCᵀy = what is wanted, by conjugate gradients. Pixels that may not move, or would leave
-the range, are taken out of C and the rest makes up for them.
+slots and nothing else: Cᵀy with (CCᵀ + damping)y = what is wanted, by conjugate gradients. Pixels that may not move, or
+would leave the range, are taken out of C and the rest makes up for them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from nullspace.resize import Resize, resize_of
 from nullspace.watermark.payload import HiddenMark
 
 _ROUNDS = 3  # times that pixels at the end of their range are taken out
+_OPEN = 0.8  # share of a patch that must be free: moving the slots of others would cost what all the rest needs
+_DAMPING = 1e-3  # of the mean curvature: keeps directions that hardly can be moved from being moved far
 _ITERATIONS, _TOLERANCE = 150, 1e-5  # the tolerance is relative to what is wanted
 
 
@@ -55,7 +57,8 @@ def embed_on_file(
     target = wanted @ view.basis
     change = torch.zeros_like(clean)
     for _ in range(_ROUNDS):
-        change = view.smallest(target - view.seen(change, masked=False), start=change)
+        reachable = target * view.open_patches()[:, None]
+        change = view.smallest(reachable - view.seen(change, masked=False), start=change)
         change *= min(1.0, _largest(psnr, change) / max(float(change.norm()), 1e-12))
         outside = (clean + change < 0) | (clean + change > 1)
         change = (clean + change).clamp(0, 1) - clean
@@ -101,15 +104,21 @@ class _View:
         patches = (coordinates @ self.basis.T)[None]
         return self.resize.adjoint(unpatchify(patches, self.mark.model.patch_size, self.mark.model.grid)[0]) * self.mask
 
+    def open_patches(self) -> Tensor:
+        """1 for patches (N,) that are free enough to be written into, else 0."""
+        free = self.resize.apply(self.mask.mean(dim=0, keepdim=True).expand(3, *self.resize.file_size))
+        return (patchify(free[None], self.mark.model.patch_size)[0].mean(dim=-1) > _OPEN).to(free)
+
     def smallest(self, target: Tensor, *, start: Tensor) -> Tensor:
-        """`start` and the smallest further change whose image under C is `target`, by conjugate gradients on CCᵀ."""
+        """`start` and the smallest further change whose image under C is `target`, by conjugate gradients."""
         solution, residual = torch.zeros_like(target), target.clone()
         direction, energy = residual, float(residual.square().sum())
         enough = energy * _TOLERANCE**2
+        damping = _DAMPING * float(self.adjoint(target).square().sum()) / max(energy, 1e-30)
         for _ in range(_ITERATIONS):
             if energy <= enough:
                 break
-            image = self.seen(self.adjoint(direction))
+            image = self.seen(self.adjoint(direction)) + damping * direction
             curvature = float((direction * image).sum())
             if curvature <= 0:
                 break

@@ -64,6 +64,10 @@ class HiddenMark:
         self.atoms: Atoms = choose_atoms(self.kernel, model.patch_size, count=_per_patch(model.patch_size))
         self.secret = Secret.of(key, b"nullspace hidden mark 1 " + _fingerprint(model))
         self.filters, self.movers = self.atoms.filters.float(), self.atoms.movers.float()
+        self._deal()
+
+    def _deal(self) -> None:
+        """From the secret: which slot goes to which bit, and where its lattice begins."""
         drawn = np.frombuffer(self.secret.bytes("slots", 8 * self.slots), "<u8")
         self._order = torch.from_numpy(np.argsort(drawn, kind="stable"))
         self._offsets = self.secret.uniform("offsets", (self.slots,)).float()
