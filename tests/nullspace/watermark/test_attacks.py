@@ -1,0 +1,122 @@
+"""Attacks do what they say: against Pillow and numpy, seeded, of stated strength."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+from nullspace.errors import NullspaceError
+from nullspace.watermark.attacks import KINDS, STANDARD, Attack, attack_named, attacked
+from tests.nullspace.watermark.marked import pictures
+
+IMAGES = pictures(3, 64)
+
+
+def pil(image: Tensor) -> Image.Image:
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def saved(image: Image.Image, kind: str, quality: int) -> Image.Image:
+    written = io.BytesIO()
+    image.save(written, kind, quality=quality)
+    return Image.open(written).convert("RGB")
+
+
+def one(name: str, image: Tensor = IMAGES[0], seed: int = 0) -> Tensor:
+    return attacked(image[None], attack_named(name), [seed])[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "within"),
+    [
+        ("none", lambda image: image, 0),
+        ("jpeg_75", lambda image: saved(image, "JPEG", 75), 0),
+        ("webp_50", lambda image: saved(image, "WEBP", 50), 0),
+        ("brightness_1.5", lambda image: ImageEnhance.Brightness(image).enhance(1.5), 1),
+        ("contrast_1.5", lambda image: ImageEnhance.Contrast(image).enhance(1.5), 2),
+        ("saturation_0", lambda image: image.convert("L").convert("RGB"), 1),
+        ("saturation_2", lambda image: ImageEnhance.Color(image).enhance(2), 2),
+        ("resize_0.5", lambda image: image.resize((32, 32), Image.Resampling.BICUBIC).resize((64, 64), 3), 3),
+        ("crop_0.5", lambda image: image.crop((16, 16, 48, 48)).resize((64, 64), 3), 3),
+        ("flip_1", lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0),
+        ("rotate_90", lambda image: image.rotate(90), 0),
+    ],
+)
+def test_an_attack_is_what_pillow_does(name: str, reference: Callable[[Image.Image], Image.Image], within: int) -> None:
+    expected = tensor(reference(pil(IMAGES[0])))
+    assert int((one(name).int() - expected.int()).abs().max()) <= within
+
+
+def test_a_blur_is_scipys() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    expected = gaussian_filter(IMAGES[0].numpy().astype(float), (0, 1, 1), mode="nearest")
+    assert float((one("blur_1") - torch.from_numpy(expected)).abs().max()) <= 0.51
+
+
+def test_noise_has_its_sigma_and_depends_on_the_image_s_own_seed() -> None:
+    grey = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
+    noisy = attacked(grey, attack_named("noise_0.05"), [1, 2])
+    assert float((noisy.float() - 128).std()) == pytest.approx(0.05 * 255, rel=0.03)
+    assert torch.equal(noisy[1], one("noise_0.05", grey[1], seed=2)) and not torch.equal(noisy[0], noisy[1])
+
+
+def test_erasing_covers_its_share_somewhere() -> None:
+    white = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    first, second = one("erase_0.25", white, seed=1), one("erase_0.25", white, seed=2)
+    assert float((first == 0).float().mean()) == pytest.approx(0.25) and not torch.equal(first, second)
+
+
+def test_a_shift_moves_right_and_down() -> None:
+    assert torch.equal(one("shift_3")[:, 3:, 3:], IMAGES[0][:, :-3, :-3])
+
+
+def test_attacks_joined_follow_one_another() -> None:
+    assert torch.equal(one("brightness_1.1+jpeg_75"), one("jpeg_75", one("brightness_1.1")))
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_standard_attacks_keep_size_and_kind(name: str) -> None:
+    attack = attack_named(name)
+    found = attacked(IMAGES, attack, [0, 1, 2])
+    assert found.shape == IMAGES.shape and found.dtype == torch.uint8 and attack.name == name
+    assert attack.family in {"none", "combined"} or attack.family == KINDS[attack.steps[0][0]].family
+
+
+@given(st.lists(st.tuples(st.sampled_from(["jpeg", "webp"]), st.integers(1, 100)), min_size=1, max_size=3))
+def test_names_go_there_and_back(steps: list[tuple[str, int]]) -> None:
+    attack = Attack(tuple((kind, float(strength)) for kind, strength in steps))
+    assert attack_named(attack.name) == attack
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("jpg_75", "unknown attack 'jpg_75'; known are none and jpeg_…, webp_…"),
+        ("jpeg_0", r"1 to 100 \(quality, 4:2:0\) in the attack 'jpeg_0'"),
+        ("noise_much", r"0 to 1 \(sigma, of the pixel range\)"),
+        ("jpeg", "unknown attack 'jpeg'"),
+    ],
+)
+def test_a_name_that_says_nothing_is_refused(name: str, said: str) -> None:
+    with pytest.raises(NullspaceError, match=said):
+        attack_named(name)
+
+
+def test_images_and_seeds_are_checked() -> None:
+    with pytest.raises(NullspaceError, match="each of 3 images, got 1"):
+        attacked(IMAGES, attack_named("none"), [0])
+    with pytest.raises(NullspaceError, match="8-bit images"):
+        attacked(IMAGES.float(), attack_named("none"), [0, 1, 2])
