@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nullspace.errors import NullspaceError
 from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError
+from pipelines.wording import last_line
 
 FAULT = 70  # EX_SOFTWARE: the end was nobody's input, the same may succeed when tried again; bad input exits with 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -28,11 +29,11 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
     full = next((link for link in chain if not isinstance(link, NullspaceError) and is_disk_full(link)), None)
     if full is not None:
         return DiskFullError(
-            f"a disk is full ({_last_line(full)}); free space and repeat the command: finished stages are kept"
+            f"a disk is full ({_told(full)}); free space and repeat the command: finished stages are kept"
         )
     if found is None and (short := next((link for link in chain if _is_no_memory(link)), None)) is not None:
         return NoMemoryError(
-            f"out of memory ({_last_line(short)}); lower batch_images (of evaluate, search or watermark), or give each "
+            f"out of memory ({_told(short)}); lower batch_images (of evaluate, search or watermark), or give each "
             "worker more room with resources.workers or resources.gpus_per_worker, then repeat the command: what is "
             "finished is kept"
         )
@@ -45,7 +46,7 @@ def tell(error: Exception, file: Path) -> str:
     if known is not None:
         return str(known)
     file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return f"{type(error).__name__}: {_last_line(error)}; the traceback is in {file}"
+    return f"{type(error).__name__}: {_told(error)}; the traceback is in {file}"
 
 
 def branches_failed(errors: Mapping[str, Exception], models: int) -> BranchesFailed:
@@ -82,7 +83,6 @@ def _is_no_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(_SAYS_NO_MEMORY.search(str(error)))
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in lines if _SAYS_FULL.search(line)), lines[-1] if lines else "no message")
+def _told(error: BaseException) -> str:
+    said = next((line.strip() for line in str(error).splitlines() if _SAYS_FULL.search(line)), last_line(error))
     return said[:300]
