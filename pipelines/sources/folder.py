@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = frozenset(
     | {".heic", ".heif", ".svg", ".psd", ".eps", ".tga", ".raw", ".dng", ".cr2", ".nef", ".arw", ".jxl", ".exr", ".hdr"}
 )
 SUFFIXES_SHOWN = ".jpg, .jpeg, .png, .webp, .gif, .bmp, .tif …"
-_NAMED = 3  # how many file names an error shows
+NAMED = 3  # how many file names an error shows
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def is_image_name(path: str) -> bool:
 def name_some(names: list[str], count: int | None = None) -> str:
     """`3 files (a, b, …)`: how many, and the first few."""
     count = len(names) if count is None else count
-    return f"{count} file{'s' if count != 1 else ''} ({', '.join(names[:_NAMED])}{', …' if count > _NAMED else ''})"
+    return f"{count} file{'s' if count != 1 else ''} ({', '.join(names[:NAMED])}{', …' if count > NAMED else ''})"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class FolderSource:
                 yield entry, label
             else:
                 others += 1
-                other_names += [self.storage.relative(entry.path)] if others <= _NAMED else []
+                other_names += [self.storage.relative(entry.path)] if others <= NAMED else []
         if not count:
             raise SourceError(self._nothing(others, other_names))
         if others:

@@ -240,6 +240,7 @@ BAD_TABLES = {
     "name": ("file,label\na.png,cat\n", "line 2: expected a class number 0, 1, …, or -1 for unknown, got 'cat'"),
     "fraction": ("file,label\na.png,1.0\n", "line 2: expected a class number .* got '1.0'"),
     "negative": ("file,label\na.png,-2\n", "line 2: expected a class number .* got '-2'"),
+    "huge": (f"file,label\na.png,{1 << 63}\n", "line 2: expected a class number .* got '9223372036854775808'"),
     "no file": ("file,label\n,2\n", "line 2: the file name is empty"),
     "short": ("file,label\na.png\n", "line 2: expected 2 cells"),
     "long": ("file,label\na.png,1,2,3\n", "line 2: expected 2 cells"),
