@@ -17,7 +17,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 # SQLite, Arrow and what Ray brings as text from a worker have no errno.
 _SAYS_FULL = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded|OutOfDiskError")
 # torch raises RuntimeError for the CPU, classes of its own for GPUs.
-_SAYS_NO_MEMORY = re.compile(r"out of memory\b|can't allocate memory|Cannot allocate memory", re.IGNORECASE)
+_SAYS_NO_MEMORY = re.compile(
+    r"out of memory\b|can't allocate memory|Cannot allocate memory|running low on memory", re.IGNORECASE
+)
 
 
 def user_error(error: BaseException | None) -> NullspaceError | None:
@@ -78,11 +80,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def _is_no_memory(error: BaseException) -> bool:
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, and Ray's, whose memory monitor killed a task
+        return True
     if isinstance(error, NullspaceError) or not isinstance(error, (MemoryError, RuntimeError)):
         return False
     return isinstance(error, MemoryError) or bool(_SAYS_NO_MEMORY.search(str(error)))
 
 
 def _told(error: BaseException) -> str:
-    said = next((line.strip() for line in str(error).splitlines() if _SAYS_FULL.search(line)), last_line(error))
-    return said[:300]
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = (line for says in (_SAYS_FULL, _SAYS_NO_MEMORY) for line in lines if says.search(line))
+    return next(telling, last_line(error))[:300]
