@@ -84,9 +84,13 @@ class Storage:
             if not entry.is_folder:
                 yield entry
                 continue
-            if self.is_local and _holds_itself(entry.path):
-                raise SourceError(f"{entry.path} is a link to a folder that holds it; remove the link")
-            yield from self.files(entry.path)
+            yield from self.below(entry.path)
+
+    def below(self, folder: str) -> Iterator[Entry]:
+        """All files of a folder that was listed. Raises SourceError when it is linked into itself."""
+        if self.is_local and _holds_itself(folder):
+            raise SourceError(f"{folder} is a link to a folder that holds it; remove the link")
+        yield from self.files(folder)
 
     def relative(self, path: str) -> str:
         """`path` below the root, with forward slashes. Raises SourceError when the name is not valid UTF-8."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.errors import SourceError
-from pipelines.sources.folder import NAMED, is_image_name, name_some
+from pipelines.sources.folder import is_image_name, name_some
 from pipelines.sources.labels import Labels
-from pipelines.sources.record import Record, digest_of
+from pipelines.sources.record import NAMED, InOnePiece, Record, digest_of
 from pipelines.sources.storage import Entry, Storage
 
 FILE_COLUMN = "file"
@@ -23,7 +23,7 @@ NOT_LISTED = -1  # `Record.row` of an image on disk that the table does not name
 
 
 @dataclass(frozen=True)
-class TableSource:
+class TableSource(InOnePiece):
     """Images below `storage`, labelled by the CSV file `table`; the id of an image is its name in the table.
 
     `unmatched="error"` raises SourceError for a row without a file or an image without a row. `"skip"` gives both as
