@@ -10,13 +10,16 @@ from pathlib import Path
 
 from nullspace.errors import NullspaceError
 from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError
+from pipelines.wording import last_line
 
 FAULT = 70  # EX_SOFTWARE: the end was nobody's input, the same may succeed when tried again; bad input exits with 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # SQLite, Arrow and what Ray brings as text from a worker have no errno.
 _SAYS_FULL = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded|OutOfDiskError")
 # torch raises RuntimeError for the CPU, classes of its own for GPUs.
-_SAYS_NO_MEMORY = re.compile(r"out of memory\b|can't allocate memory|Cannot allocate memory", re.IGNORECASE)
+_SAYS_NO_MEMORY = re.compile(
+    r"out of memory\b|can't allocate memory|Cannot allocate memory|running low on memory", re.IGNORECASE
+)
 
 
 def user_error(error: BaseException | None) -> NullspaceError | None:
@@ -28,11 +31,11 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
     full = next((link for link in chain if not isinstance(link, NullspaceError) and is_disk_full(link)), None)
     if full is not None:
         return DiskFullError(
-            f"a disk is full ({_last_line(full)}); free space and repeat the command: finished stages are kept"
+            f"a disk is full ({_told(full)}); free space and repeat the command: finished stages are kept"
         )
     if found is None and (short := next((link for link in chain if _is_no_memory(link)), None)) is not None:
         return NoMemoryError(
-            f"out of memory ({_last_line(short)}); lower batch_images (of evaluate, search or watermark), or give each "
+            f"out of memory ({_told(short)}); lower batch_images (of evaluate, search or watermark), or give each "
             "worker more room with resources.workers or resources.gpus_per_worker, then repeat the command: what is "
             "finished is kept"
         )
@@ -45,7 +48,7 @@ def tell(error: Exception, file: Path) -> str:
     if known is not None:
         return str(known)
     file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return f"{type(error).__name__}: {_last_line(error)}; the traceback is in {file}"
+    return f"{type(error).__name__}: {_told(error)}; the traceback is in {file}"
 
 
 def branches_failed(errors: Mapping[str, Exception], models: int) -> BranchesFailed:
@@ -77,12 +80,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def _is_no_memory(error: BaseException) -> bool:
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, and Ray's, whose memory monitor killed a task
+        return True
     if isinstance(error, NullspaceError) or not isinstance(error, (MemoryError, RuntimeError)):
         return False
     return isinstance(error, MemoryError) or bool(_SAYS_NO_MEMORY.search(str(error)))
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in lines if _SAYS_FULL.search(line)), lines[-1] if lines else "no message")
-    return said[:300]
+def _told(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = (line for says in (_SAYS_FULL, _SAYS_NO_MEMORY) for line in lines if says.search(line))
+    return next(telling, last_line(error))[:300]

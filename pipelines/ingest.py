@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +19,14 @@ from pipelines.decode import DecodeError, decode
 from pipelines.errors import SourceError
 from pipelines.files import write_table
 from pipelines.ids import IdDigest, check_ids, digest_files
+from pipelines.listing import listed
 from pipelines.manifest import MANIFEST, planned_shards, records_of, write_manifest
 from pipelines.shards import PREFIX, shard_table, write_shard
 from pipelines.shardwork import ShardWorker, Spread, run_shards
 from pipelines.sources import Record, Source
 from pipelines.stages import Context
 
-VERSION = 4
+VERSION = 5
 _ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 
@@ -67,9 +69,10 @@ def ingest(
     context: Context, *, source: Source, preprocessing: Preprocessing, settings: IngestSettings, spread: Spread
 ) -> dict[str, Any]:
     """Write shards and error rows of the whole source; returns counts and the digest of all ids."""
-    manifest = context.folder / MANIFEST
+    manifest, listing = context.folder / MANIFEST, context.folder / "listing"
     if not manifest.exists():
-        write_manifest(manifest, source, settings.shard_images)
+        write_manifest(manifest, listed(source, listing, spread), settings.shard_images)
+    shutil.rmtree(listing, ignore_errors=True)
     arguments = {"source": source, "preprocessing": preprocessing, "max_pixels": settings.max_pixels}
     shards = planned_shards(manifest)
     run_shards(IngestShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)

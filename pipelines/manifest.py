@@ -5,30 +5,52 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.files import written_aside
-from pipelines.sources import Record, Source
+from pipelines.sources import Record
 
 MANIFEST = "manifest.parquet"
-_RECORD = pa.schema([("id", pa.string()), ("label", pa.int64()), ("location", pa.string()), ("row", pa.int64())])
+RECORDS = pa.schema([("id", pa.string()), ("label", pa.int64()), ("location", pa.string()), ("row", pa.int64())])
 _NAMES = "nullspace.shards"
+_ROWS = 16_384  # held at a time
 
 
-def write_manifest(target: Path, source: Source, shard_images: int) -> None:
-    """Stream the records of the source, in its own fixed order, to one row group per shard."""
-    records = iter(source.records())
+def tables_of(records: Iterable[Record]) -> Iterator[pa.Table]:
+    """Records as tables of some thousand rows, streamed."""
+    records = iter(records)
+    while rows := list(itertools.islice(records, _ROWS)):
+        yield pa.table({name: [getattr(row, name) for row in rows] for name in RECORDS.names}, schema=RECORDS)
+
+
+def write_manifest(target: Path, tables: Iterable[pa.Table], shard_images: int) -> None:
+    """Stream tables of records, in their order, to one row group per shard."""
     names: list[str] = []
-    with written_aside(target) as aside, pq.ParquetWriter(aside, _RECORD) as writer:
-        while rows := list(itertools.islice(records, shard_images)):
-            columns = {name: [getattr(record, name) for record in rows] for name in _RECORD.names}
-            writer.write_table(pa.table(columns, schema=_RECORD), row_group_size=len(rows))
-            names.append(_name(len(names), columns))
+    with written_aside(target) as aside, pq.ParquetWriter(aside, RECORDS) as writer:
+        for rows in _cut(tables, shard_images):
+            writer.write_table(rows, row_group_size=len(rows))
+            names.append(_name(len(names), rows))
         writer.add_key_value_metadata({_NAMES: json.dumps(names)})
+
+
+def _cut(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `size`."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= size:
+            whole = pa.concat_tables(held)
+            rest = len(whole) % size
+            for start in range(0, len(whole) - rest, size):
+                yield whole.slice(start, size).combine_chunks()
+            held = [whole.slice(len(whole) - rest)]
+    if any(map(len, held)):
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def planned_shards(manifest: Path) -> dict[str, int]:
@@ -44,7 +66,10 @@ def records_of(manifest: Path, shard: str) -> list[Record]:
     return [Record(**row) for row in rows]
 
 
-def _name(number: int, columns: dict[str, list[Any]]) -> str:
+def _name(number: int, rows: pa.Table) -> str:
     """Place and content: a file made for other records is never taken for this shard."""
-    digest = hashlib.blake2b(json.dumps(columns, sort_keys=True).encode(), digest_size=4).hexdigest()
+    texts = [column.cast(pa.string()) for column in rows.columns]
+    join = pc.binary_join_element_wise  # pyright: ignore[reportAttributeAccessIssue]  made when pyarrow is imported
+    joined = join(*texts, "\0", null_handling="replace", null_replacement="")
+    digest = hashlib.blake2b("\n".join(joined.to_pylist()).encode(), digest_size=4).hexdigest()
     return f"{number:06d}-{digest}"

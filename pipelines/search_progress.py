@@ -9,6 +9,7 @@ from ray.tune.experiment import Trial
 
 from pipelines.progress import Counter
 from pipelines.trials import error_text
+from pipelines.wording import last_line
 
 
 class SearchProgress(Callback):
@@ -32,7 +33,9 @@ class SearchProgress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if self.counter:
-            self.counter.progress.say(f"  trial {trial.trial_id} failed, the others go on: {_reason(trial)}")
+            # The whole traceback is in trials.parquet and in MLflow.
+            why = last_line(error_text(trial), "no reason was kept")
+            self.counter.progress.say(f"  trial {trial.trial_id} failed, the others go on: {why}")
             self.counter.add(1)
 
 
@@ -42,9 +45,3 @@ def attach(tuner: Tuner, counter: Counter) -> None:
     for callback in (local.get_run_config().callbacks if local is not None else None) or []:
         if isinstance(callback, SearchProgress):
             callback.counter = counter
-
-
-def _reason(trial: Trial) -> str:
-    """The last line of a trial's traceback; the whole of it is in trials.parquet and in MLflow."""
-    lines = [line.strip() for line in error_text(trial).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason was kept"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines.wording import last_line
+
 SEARCHED = ("relative_norm", "learning_rate", "steps")
 REPORTED = ("loss", "radius", "scale", "probability_change", "agreement", "capped", "best_step")
 
@@ -40,5 +42,5 @@ def _whole(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
 
 def all_failed(trials: list[dict[str, Any]], folder: Path) -> str:
     """What to say when no trial came to an end."""
-    errors = sorted({str(trial["error"]).strip().splitlines()[-1] for trial in trials})
+    errors = sorted({last_line(trial["error"]) for trial in trials})
     return f"all {len(trials)} trials failed: {'; '.join(errors[:3])}. Their logs are in {folder}"

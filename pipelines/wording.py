@@ -79,6 +79,12 @@ def interval(ends: Sequence[float] | None, write: Any) -> str:
     return f"[{write(ends[0])}, {write(ends[1])}]" if ends else ""
 
 
+def last_line(text: object, nothing: str = "no message") -> str:
+    """The last line of a message or a traceback: where Python says what went wrong."""
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[-1] if lines else nothing
+
+
 def duration(seconds: Any) -> str:
     """Seconds as '3.2 s', '4 min 12 s' or '2 h 05 min'."""
     if not is_number(seconds):

@@ -12,11 +12,11 @@ from typing import Any
 from PIL import Image
 
 from pipelines.digits import data
-from pipelines.sources.record import Record
+from pipelines.sources.record import InOnePiece, Record
 
 
 @dataclass(frozen=True)
-class DigitsSource:
+class DigitsSource(InOnePiece):
     """One split of the digits; ids are `digit-0000` …"""
 
     split: data.Split = "held_out"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipelines.errors import SourceError
-from pipelines.sources.record import Record, digest_of
+from pipelines.sources.record import NAMED, Found, InPieces, Piece, Record, digest_of
 from pipelines.sources.storage import Entry, Storage
 
 # Also names of images that `decode` refuses (.heic, .svg …): they shall become error rows, not disappear.
@@ -17,8 +18,8 @@ IMAGE_SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico"}
     | {".heic", ".heif", ".svg", ".psd", ".eps", ".tga", ".raw", ".dng", ".cr2", ".nef", ".arw", ".jxl", ".exr", ".hdr"}
 )
+_AT_ONCE = 8  # pieces digested side by side: remote folders answer slowly, one after the other
 SUFFIXES_SHOWN = ".jpg, .jpeg, .png, .webp, .gif, .bmp, .tif …"
-_NAMED = 3  # how many file names an error shows
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ def is_image_name(path: str) -> bool:
 def name_some(names: list[str], count: int | None = None) -> str:
     """`3 files (a, b, …)`: how many, and the first few."""
     count = len(names) if count is None else count
-    return f"{count} file{'s' if count != 1 else ''} ({', '.join(names[:_NAMED])}{', …' if count > _NAMED else ''})"
+    return f"{count} file{'s' if count != 1 else ''} ({', '.join(names[:NAMED])}{', …' if count > NAMED else ''})"
 
 
 @dataclass(frozen=True)
-class FolderSource:
+class FolderSource(InPieces):
     """Image files below a folder; the id of an image is its path below that folder.
 
     With `classes`, each subfolder is a class and its label is its place among the sorted names (for ImageNet's wnid
@@ -45,46 +46,78 @@ class FolderSource:
     storage: Storage
     classes: bool
 
-    def records(self) -> Iterator[Record]:
-        for entry, label in self._images():
-            yield Record(self.storage.relative(entry.path), label, self.storage.location(entry.path))
+    def pieces(self) -> list[Piece]:
+        """A folder each, and the files that lie between them."""
+        entries = self.storage.entries()
+        if self.classes:
+            self._refuse_loose(entries)
+            entries = sorted(entries, key=lambda entry: entry.is_folder)
+        pieces: list[Piece] = []
+        label = itertools.count()
+        for are_folders, run in itertools.groupby(entries, key=lambda entry: entry.is_folder):
+            paths = [entry.path for entry in run]
+            if are_folders:
+                pieces += [Piece(path, next(label) if self.classes else -1) for path in paths]
+            else:
+                pieces.append(Piece(paths[0], until=paths[-1]))
+        return pieces
+
+    def listed(self, piece: Piece, found: Found) -> Iterator[Record]:
+        for entry in self._images(piece, found):
+            yield Record(self.storage.relative(entry.path), piece.label, self.storage.location(entry.path))
+
+    def accept(self, found: Found) -> None:
+        if not found.images:
+            raise SourceError(self._nothing(found.others, found.other_names))
+        if found.others:
+            said = name_some(found.other_names, found.others)
+            _log.warning("%s: left out %s: not named as images", self.storage.shown, said)
 
     def read(self, record: Record) -> bytes:
         return self.storage.read(record.location)
 
     def digest(self) -> str:
-        images = ([self.storage.relative(e.path), label, *self.storage.version(e)] for e, label in self._images())
-        return digest_of(itertools.chain([["folder", self.classes]], images))
+        found = Found()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            digests = []
+            for digest, of_piece in pool.map(self._digest, self.pieces()):
+                digests.append(digest)
+                found.add(of_piece)
+        self.accept(found)
+        return digest_of(["folder", self.classes, *digests])
 
-    def _images(self) -> Iterator[tuple[Entry, int]]:
-        count, others, other_names = 0, 0, []
-        for entry, label in self._files():
+    def _digest(self, piece: Piece) -> tuple[str, Found]:
+        found = Found()
+
+        def versions() -> Iterator[list[str]]:
+            for entry in self._images(piece, found):
+                found.images += 1
+                yield [self.storage.relative(entry.path), *self.storage.version(entry)]
+
+        return digest_of(itertools.chain([[piece.label]], versions())), found
+
+    def _images(self, piece: Piece, found: Found) -> Iterator[Entry]:
+        for entry in self._files(piece):
             if is_image_name(entry.path):
-                count += 1
-                yield entry, label
+                yield entry
             else:
-                others += 1
-                other_names += [self.storage.relative(entry.path)] if others <= _NAMED else []
-        if not count:
-            raise SourceError(self._nothing(others, other_names))
-        if others:
-            _log.warning("%s: left out %s: not named as images", self.storage.shown, name_some(other_names, others))
+                found.leave_out(self.storage.relative(entry.path))
 
-    def _files(self) -> Iterator[tuple[Entry, int]]:
-        if not self.classes:
-            yield from ((entry, -1) for entry in self.storage.files())
+    def _files(self, piece: Piece) -> Iterator[Entry]:
+        if piece.until is None:
+            yield from self.storage.below(piece.path)
             return
-        entries = self.storage.entries()
+        for entry in self.storage.entries():
+            if not entry.is_folder and piece.path <= entry.path <= piece.until:
+                yield entry
+
+    def _refuse_loose(self, entries: list[Entry]) -> None:
         loose = [self.storage.relative(entry.path) for entry in entries if _is_image_file(entry)]
         if loose:
             raise SourceError(
                 f"{self.storage.shown}: {name_some(loose)} lie beside the class folders and have no class; "
                 "move them into one, or use kind: unlabelled"
             )
-        yield from ((entry, -1) for entry in entries if not entry.is_folder)
-        folders = [entry for entry in entries if entry.is_folder]
-        for label, folder in enumerate(folders):
-            yield from ((entry, label) for entry in self.storage.files(folder.path))
 
     def _nothing(self, others: int, other_names: list[str]) -> str:
         looked_for = "one folder per class with image files" if self.classes else "image files"

@@ -7,15 +7,14 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import SourceError
-from pipelines.sources.record import Record, digest_of
+from pipelines.sources.record import Found, InPieces, Piece, Record, digest_of, id_hash
 from pipelines.sources.storage import Entry, Storage
 
 IMAGE_COLUMNS = ("image", "bytes")
@@ -32,11 +31,13 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ParquetSource:
+class ParquetSource(InPieces):
     """Rows of one Parquet file or of all below a folder. The id is the id column's, else `file.parquet#row`.
 
     Reading row after row streams the file: at most 32 images are held.
     """
+
+    repeats: ClassVar[bool] = True
 
     storage: Storage
     image_column: str | None = None
@@ -44,15 +45,16 @@ class ParquetSource:
     id_column: str | None = None
     _cursor: list[_Cursor] = field(default_factory=list, repr=False, compare=False)
 
-    def records(self) -> Iterator[Record]:
-        hashes = array("Q")
-        for entry in self._files():
-            for record in self._rows(entry):
-                hashes.append(_hash(record.id))
-                yield record
-        if not hashes:
+    def pieces(self) -> list[Piece]:
+        return [Piece(entry.path) for entry in self._files()]
+
+    def listed(self, piece: Piece, found: Found) -> Iterator[Record]:
+        return self._rows(piece.path)
+
+    def accept(self, found: Found) -> None:
+        if not found.images:
             raise SourceError(f"{self.storage.shown}: expected Parquet rows with images, got tables without rows")
-        self._check_unique(hashes)
+        self._check_unique(found.hashes)
 
     def read(self, record: Record) -> bytes:
         if record.row is None:
@@ -87,11 +89,11 @@ class ParquetSource:
             raise SourceError(f"{self.storage.shown}: expected .parquet files, found none; check source.path")
         return files
 
-    def _rows(self, entry: Entry) -> Iterator[Record]:
-        columns = self._columns(entry.path)
-        location, row = self.storage.location(entry.path), 0
-        name = self.storage.relative(entry.path) or entry.path.rsplit("/", 1)[-1]
-        with _opened(self.storage, entry.path) as file:
+    def _rows(self, path: str) -> Iterator[Record]:
+        columns = self._columns(path)
+        location, row = self.storage.location(path), 0
+        name = self.storage.relative(path) or path.rsplit("/", 1)[-1]
+        with _opened(self.storage, path) as file:
             wanted = [column for column in (columns.label, columns.id) if column]
             for batch in file.iter_batches(_LISTED, columns=wanted):
                 labels = _labels(batch, columns.label, location)
@@ -126,20 +128,20 @@ class ParquetSource:
         if not suspects:
             return
         seen: set[str] = set()
-        for record in (record for entry in self._files() for record in self._rows(entry)):
+        for record in (record for entry in self._files() for record in self._rows(entry.path)):
             if record.id in seen:
                 raise SourceError(
                     f"{self.storage.shown}: the id {record.id!r} occurs twice, again in row {record.row} of "
                     f"{record.location}; ids must be unique: choose another source.id_column"
                 )
-            if _hash(record.id) in suspects:  # two ids may share a hash by chance
+            if id_hash(record.id) in suspects:  # two ids may share a hash by chance
                 seen.add(record.id)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cursor": []}  # an open file stays where it is
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
 
 
 class _Cursor:
@@ -216,7 +218,3 @@ def _id(value: Any, name: str, row: int, column: str | None) -> str:
     if value is None or value == "":
         raise SourceError(f"{name}: the id in row {row} is empty; choose another source.id_column")
     return str(value)
-
-
-def _hash(id_: str) -> int:
-    return int.from_bytes(blake2b(id_.encode(), digest_size=8).digest(), "big")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,9 +84,13 @@ class Storage:
             if not entry.is_folder:
                 yield entry
                 continue
-            if self.is_local and _holds_itself(entry.path):
-                raise SourceError(f"{entry.path} is a link to a folder that holds it; remove the link")
-            yield from self.files(entry.path)
+            yield from self.below(entry.path)
+
+    def below(self, folder: str) -> Iterator[Entry]:
+        """All files of a folder that was listed. Raises SourceError when it is linked into itself."""
+        if self.is_local and _holds_itself(folder):
+            raise SourceError(f"{folder} is a link to a folder that holds it; remove the link")
+        yield from self.files(folder)
 
     def relative(self, path: str) -> str:
         """`path` below the root, with forward slashes. Raises SourceError when the name is not valid UTF-8."""
@@ -116,16 +121,31 @@ class Storage:
 
     def read(self, location: str) -> bytes:
         """All bytes of one file. Raises OSError."""
+        self._refuse_pipe(location)
+        with _told_as_oserror():
+            return bytes(self.fs.cat_file(self.path_of(location)))  # pyright: ignore[reportArgumentType]
+
+    def stream(self) -> Any:
+        """The root, which is a file, opened to be read step by step. Raises OSError."""
+        self._refuse_pipe(self.location(self.root))
+        with _told_as_oserror():
+            return self.fs.open(self.root, "rb")
+
+    def _refuse_pipe(self, location: str) -> None:
         if self.is_local and os.path.exists(location) and not os.path.isfile(location):
             raise OSError("not a regular file")  # opening a pipe would wait for ever
-        try:
-            return bytes(self.fs.cat_file(self.path_of(location)))  # pyright: ignore[reportArgumentType]
-        except FileNotFoundError as error:
-            raise FileNotFoundError("file not found") from error
-        except OSError as error:
-            raise OSError(f"cannot be read: {error.strerror or error}") from error
-        except Exception as error:
-            raise OSError(f"cannot be read: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _told_as_oserror() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError("file not found") from error
+    except OSError as error:
+        raise OSError(f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # every remote system has exceptions of its own
+        raise OSError(f"cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _local(path: str) -> tuple[AbstractFileSystem, str]:

@@ -7,11 +7,11 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipelines.sources.record import Record, Source, digest_of
+from pipelines.sources.record import InOnePiece, Record, Source, digest_of
 
 
 @dataclass(frozen=True)
-class Subset:
+class Subset(InOnePiece):
     """The `limit` records with the smallest seeded hashes of their ids, in the source's order.
 
     The hash spreads them evenly over classes and folders; adding images to the source replaces few of them. The source

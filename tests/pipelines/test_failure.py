@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray.exceptions import OutOfMemoryError
 
 from nullspace.errors import NullspaceError
 from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError, SourceError
@@ -57,11 +58,17 @@ def test_a_full_disk_is_told_with_the_remedy(error: Exception) -> None:
             RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), OSError()
         ),
         FromWorker(MemoryError()),
+        OutOfMemoryError("Task was killed due to the node running low on memory.\nTop 10 users: …\nSee the docs."),
     ],
 )
 def test_too_little_memory_is_told_with_the_remedy(error: Exception) -> None:
     found = user_error(error)
     assert isinstance(found, NoMemoryError) and "lower batch_images" in str(found) and "\n" not in str(found)
+
+
+def test_of_a_long_message_the_line_that_tells_is_shown() -> None:
+    said = user_error(OutOfMemoryError("Task was killed due to the node running low on memory.\nTop users: …\nSee."))
+    assert str(said).startswith("out of memory (Task was killed due to the node running low on memory.); lower")
 
 
 def test_torch_itself_says_what_is_looked_for() -> None:

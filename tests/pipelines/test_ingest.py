@@ -16,7 +16,7 @@ from pipelines.errors import SourceError, StageError
 from pipelines.files import write_table
 from pipelines.ids import digest_files
 from pipelines.ingest import MANIFEST, IngestShards, _result, tolerates
-from pipelines.manifest import planned_shards, write_manifest
+from pipelines.manifest import planned_shards, tables_of, write_manifest
 from pipelines.shards import read_shard, shard_path, shard_sizes
 from pipelines.sources import Source, SourceSettings, open_source
 
@@ -63,7 +63,7 @@ def source(tmp_path: Path) -> Source:
 
 def ingested(folder: Path, source: Source, shard_images: int) -> Path:
     folder.mkdir()
-    write_manifest(folder / MANIFEST, source, shard_images)
+    write_manifest(folder / MANIFEST, tables_of(source.records()), shard_images)
     worker = IngestShards(str(folder), source, SIZE, max_pixels=10**6)
     worker({"shard": np.array(list(planned_shards(folder / MANIFEST)))})
     return folder
@@ -109,7 +109,7 @@ def test_a_slice_of_nothing_but_broken_images_is_an_empty_shard(tmp_path: Path, 
 def test_an_image_that_vanished_after_listing_becomes_an_error_row(tmp_path: Path, source: Source) -> None:
     folder = tmp_path / "ingest"
     folder.mkdir()
-    write_manifest(folder / MANIFEST, source, 100)
+    write_manifest(folder / MANIFEST, tables_of(source.records()), 100)
     (tmp_path / "images" / "cat" / "rgb.jpg").unlink()
     (name,) = planned_shards(folder / MANIFEST)
     IngestShards(str(folder), source, SIZE, max_pixels=10**6)({"shard": np.array([name])})

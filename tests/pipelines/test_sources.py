@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import SourceError
 from pipelines.sources import Record, Source, SourceSettings, open_source
-from pipelines.sources.record import digest_of
+from pipelines.sources.record import Found, InOnePiece, digest_of
 from pipelines.sources.subset import Subset
 
 
@@ -240,6 +241,7 @@ BAD_TABLES = {
     "name": ("file,label\na.png,cat\n", "line 2: expected a class number 0, 1, …, or -1 for unknown, got 'cat'"),
     "fraction": ("file,label\na.png,1.0\n", "line 2: expected a class number .* got '1.0'"),
     "negative": ("file,label\na.png,-2\n", "line 2: expected a class number .* got '-2'"),
+    "huge": (f"file,label\na.png,{1 << 63}\n", "line 2: expected a class number .* got '9223372036854775808'"),
     "no file": ("file,label\n,2\n", "line 2: the file name is empty"),
     "short": ("file,label\na.png\n", "line 2: expected 2 cells"),
     "long": ("file,label\na.png,1,2,3\n", "line 2: expected 2 cells"),
@@ -415,7 +417,7 @@ def test_a_limit_above_the_number_of_images_takes_all(tmp_path: Path) -> None:
     assert len(listed(opened(classes(tmp_path), limit=99))) == 4
 
 
-class Numbers:
+class Numbers(InOnePiece):
     """A source of ids only."""
 
     def __init__(self, ids: list[int]) -> None:
@@ -468,6 +470,40 @@ def test_a_pickled_source_reads_the_same_bytes(tmp_path: Path, kind: str) -> Non
     copy = pickle.loads(packed)
     assert read and {record: copy.read(record) for record in copy.records()} == read
     assert copy.digest() == source.digest()
+
+
+def in_pieces(source: Source) -> list[list[Record]]:
+    return [list(pickle.loads(pickle.dumps(source)).listed(piece, Found())) for piece in source.pieces()]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "digits"])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_all_pieces_together_are_the_records(tmp_path: Path, kind: str, limit: int | None) -> None:
+    source = opened(kind="digits", limit=limit) if kind == "digits" else opened(any_kind(kind, tmp_path), limit=limit)
+    assert [*chain.from_iterable(in_pieces(source))] == list(source.records())
+
+
+def test_pieces_are_folders_and_the_files_between_them(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png", "c/y.png", "c/deep/er/x.png", "d/z.png", "e.png", "empty/.hidden", "g.png")
+    source = opened(tmp_path, kind="unlabelled")
+    names = [[record.id for record in piece] for piece in in_pieces(source)]
+    assert names == [["a.png", "b.png"], ["c/deep/er/x.png", "c/y.png"], ["d/z.png"], ["e.png"], [], ["g.png"]]
+    assert [*chain.from_iterable(in_pieces(source))] == list(source.records())
+
+
+def test_classes_are_pieces_with_their_labels_and_loose_files_another(tmp_path: Path) -> None:
+    (classes(tmp_path) / "bee.txt").write_text("between the folders by its name")
+    source = opened(tmp_path, kind="folder")
+    assert [{record.label for record in piece} for piece in in_pieces(source)] == [set(), {0}, {1}, {2}]
+    assert [*chain.from_iterable(in_pieces(source))] == list(source.records())
+
+
+def test_every_parquet_file_is_a_piece(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", 5)
+    parquet(tmp_path / "sub/b.parquet", 3, id=["x", "y", "z"])
+    source = opened(tmp_path)
+    assert [len(piece) for piece in in_pieces(source)] == [5, 3]
+    assert [*chain.from_iterable(in_pieces(source))] == list(source.records())
 
 
 @pytest.mark.parametrize("kind", KINDS)
