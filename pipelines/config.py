@@ -108,7 +108,39 @@ class EvaluateSettings(Settings):
     examples: int = Field(default=6, ge=0, le=64, description="images kept as pictures for the report")
 
 
+class HiddenSettings(Settings):
+    """Hidden messages: what is written, how strongly, and what they must survive."""
+
+    message_bytes: int = Field(default=8, ge=1, le=32, description="length of every image's random message")
+    psnr: int = Field(default=42, ge=34, le=50, description="quality in dB; a lower one is a stronger mark")
+    attacks: tuple[str, ...] = Field(
+        default=(
+            *("none", "jpeg_90", "jpeg_75", "jpeg_50", "noise_0.02", "blur_0.5", "brightness_1.1"),
+            *("saturation_0", "erase_0.1", "crop_0.9", "resize_0.7"),
+        ),
+        min_length=1,
+        description="kind_strength, several joined by +; kinds: jpeg, webp, noise, blur, brightness, contrast, "
+        "saturation, erase, crop, resize, rotate, shift, flip",
+    )
+
+    @field_validator("attacks")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from nullspace.errors import NullspaceError
+        from nullspace.watermark.attacks import attack_named
+
+        try:
+            names = tuple(attack_named(name).name for name in value)
+        except NullspaceError as error:
+            raise ValueError(str(error)) from error
+        if len(set(names)) < len(names):
+            raise ValueError(f"expected each attack once, got {', '.join(names)}")
+        return names
+
+
 class WatermarkSettings(Settings):
+    """Marks in the kernel: a visible one, and hidden messages."""
+
     text: str = Field(
         default="NULL\nSPACE", min_length=1, max_length=64, description="text of the mark; \\n breaks lines"
     )
@@ -119,6 +151,7 @@ class WatermarkSettings(Settings):
     iterations: int = Field(default=200, ge=1, description="projections onto kernel ∩ pixel box")
     batch_images: int = Field(default=32, ge=1)
     examples: int = Field(default=4, ge=0, le=64)
+    hidden: HiddenSettings = HiddenSettings()
 
     @field_validator("text")
     @classmethod

@@ -17,6 +17,8 @@ COLUMN_TITLES = {
     "plain": "plain mark",
     "marked": "marked, model blind to it",
     "difference": "difference, amplified",
+    "hidden": "with a hidden message",
+    "hidden_difference": "its difference, amplified",
     "exact": "kernel noise (clipped to be shown)",
     "exact_difference": "its difference, amplified",
     "in_box": "kernel noise, valid pixels",
@@ -41,6 +43,7 @@ def model_part(label: str, position: int, results: Mapping[str, Any], stages: St
         kernel_section(label, model, stages),
         noise_section(label, model, stages),
         watermark_section(label, model, stages),
+        hidden_section(model),
         model_section(label, model, results.get("run") or {}),
     ]
     return ModelPart(label, f"model-{position}", _subtitle(label, model), list(tiles(model)), sections)
@@ -214,6 +217,41 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
     if mark.get("unmarked"):
         facts.append(("Left as they were", f"{number(mark['unmarked'])} images leave no room for the mark"))
     return Section(title, facts=facts, tables=[table], pictures=examples(stages.of(label, "watermark")))
+
+
+def hidden_section(model: Mapping[str, Any]) -> Section:
+    """Hidden messages: what they survive, and what the model notices."""
+    mark = model.get("watermark") or {}
+    found = mark.get("hidden") or {}
+    title = "Hidden messages"
+    reason = wording.why_missing(mark) or wording.why_missing(found)
+    if reason:
+        return Section(title, missing=reason)
+    unmarked = found.get("unmarked") or {}
+    quality = [(name, found.get(key)) for name, key in (("SSIM", "ssim"), ("VIF", "fidelity"))]
+    facts = [
+        ("Message", f"{8 * found['message_bytes']} bits of its own in every image, n = {number(found.get('n'))}"),
+        ("PSNR to the original", f"{wording.decibel(found.get('psnr'))} {number_interval(found.get('psnr_ci'))}"),
+        *((f"{name} to the original", number(value)) for name, value in quality if value is not None),
+        ("Largest change of a probability", number(found.get("max_probability_change"))),
+        ("Found where there is none", f"{percent(unmarked.get('found_at_1e-3'))} at a stated rate of 0.1 %"),
+    ]
+    columns = ["After", "Bits", "Whole messages", "Found at 1e-6", "Model unchanged", "max |Δp|"]
+    rows = [_attack_row(row) for row in found["attacks"]]
+    return Section(title, facts=facts, tables=[Table("Read back after attacks", columns, rows)])
+
+
+def _attack_row(row: Mapping[str, Any]) -> list[Cell]:
+    shares = [
+        Cell(percent(row.get(name)), percent_interval(row.get(f"{name}_ci")))
+        for name in ("bit_accuracy", "word_accuracy", "found_at_1e-6", "agreement")
+    ]
+    title = "saved as PNG" if row["attack"] == "none" else row["attack"].replace("+", " + ").replace("_", " ")
+    return [
+        Cell(title, row["family"] if row["family"] != "none" else ""),
+        *shares,
+        Cell(number(row.get("max_probability_change"))),
+    ]
 
 
 def model_section(label: str, model: Mapping[str, Any], run: Mapping[str, Any]) -> Section:

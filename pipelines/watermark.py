@@ -16,9 +16,11 @@ from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.stability import Moments, Summary, outcomes
 from nullspace.vit import Outputs
 from nullspace.watermark.visible import embed, token_residual
+from pipelines import hidden
 from pipelines.config import WatermarkSettings
 from pipelines.files import write_json
 from pipelines.ids import IdDigest, check_ids, digest_files
+from pipelines.image_quality import psnr, ssim
 from pipelines.marks import make_mark
 from pipelines.models import ModelSpec
 from pipelines.modelwork import ModelShards, generator, read_outputs
@@ -28,7 +30,7 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 3
+VERSION = 4
 SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")
@@ -82,9 +84,9 @@ class WatermarkShards(ModelShards):
                 "id": shard.ids[batch],
                 "label": shard.labels[batch].numpy(),
                 "condition": [condition] * len(changed),
-                "psnr": _psnr(changed, images).cpu().numpy(),
-                "ssim": _ssim(changed, images).cpu().numpy(),
-                "ssim_to_plain": _ssim(changed, plain).cpu().numpy(),
+                "psnr": psnr(changed, images).cpu().numpy(),
+                "ssim": ssim(changed, images).cpu().numpy(),
+                "ssim_to_plain": ssim(changed, plain).cpu().numpy(),
                 "token_residual": token_residual(self.model, images, changed.clamp(0, 1)).cpu().numpy(),
             }
             yield pa.table(columns | {key: value.numpy() for key, value in changes.items()})
@@ -109,21 +111,6 @@ def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
     return torch.stack(rows).reshape(change.shape)
 
 
-def _psnr(images: Tensor, originals: Tensor) -> Tensor:
-    """PSNR in dB of each image (n,) against its original, peak 1."""
-    from torchmetrics.functional.image import peak_signal_noise_ratio
-
-    return peak_signal_noise_ratio(images, originals, data_range=1.0, reduction="none", dim=(1, 2, 3))
-
-
-def _ssim(images: Tensor, originals: Tensor) -> Tensor:
-    """SSIM of each image (n,) against its original (Wang et al. 2004, Gaussian window)."""
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    found = structural_similarity_index_measure(images, originals, data_range=1.0, reduction="none")
-    return torch.as_tensor(found).reshape(-1)
-
-
 def watermark(
     context: Context, *, arguments: dict[str, Any], settings: WatermarkSettings, spread: Spread
 ) -> dict[str, Any]:
@@ -143,9 +130,29 @@ def watermark(
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
     check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
     found = _summaries(files)
-    result = {**found.pop("marked"), "controls": found}
+    result = {**found.pop("marked"), "controls": found, "hidden": _hidden(context, arguments, settings, spread, shards)}
     write_json(context.folder / "watermark.json", result)
     return result
+
+
+def _hidden(
+    context: Context, arguments: dict[str, Any], settings: WatermarkSettings, spread: Spread, shards: dict[str, int]
+) -> dict[str, Any]:
+    """Hidden messages in the same images, or why there are none."""
+    reason = hidden.why_not(arguments["model"].load("cpu"), settings.hidden)
+    if reason:
+        return {"skipped": reason}
+    work = {
+        **{name: arguments[name] for name in ("model", "device", "batch_images", "seed")},
+        "shards": str(context.inputs["ingest"].folder),
+        "settings": settings.hidden,
+        "examples": (next(iter(shards)), settings.examples),
+    }
+    run_shards(hidden.HiddenShards, work, shards, out=context.folder, spread=spread, progress=context.progress)
+    files = [context.folder / f"{hidden.PREFIX}-{name}.parquet" for name in shards]
+    ids = IdDigest.from_dict(context.inputs["ingest"].result["ids"])
+    check_ids("hidden messages", ids, digest_files(files, split_by="condition"))
+    return hidden.summarised(files, settings.hidden)
 
 
 class _Tally:
