@@ -85,7 +85,7 @@ def methods(model: SplitViT, images: Tensor, wanted: tuple[str, ...]) -> list[Me
         from imwatermark.dwtDctSvd import EmbedDwtDctSvd
         from imwatermark.maxDct import EmbedMaxDct
     except ImportError:
-        print("invisible-watermark is not installed: only our rows; pip install 'nullspace-vit[peers]'")
+        print("invisible-watermark is not installed: only our rows; pip install invisible-watermark==0.2.0")
         return found
     cv2.setNumThreads(1)
     for name, embedder in (("dwtDct", EmbedMaxDct), ("dwtDctSvd", EmbedDwtDctSvd)):
