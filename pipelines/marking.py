@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nullspace.pixels import from_uint8
 from nullspace.vit import SplitViT
 from nullspace.watermark.certify import certify
 from nullspace.watermark.detection import Detection
 from nullspace.watermark.on_file import embed_on_file
 from nullspace.watermark.payload import HiddenMark
-from pipelines.errors import ConfigError
+from nullspace.watermark.visible_on_file import embed_visible_on_file
+from pipelines.config import WatermarkSettings
+from pipelines.errors import ConfigError, DecodeError
+from pipelines.image_quality import psnr, ssim
+from pipelines.marks import make_mark
 from pipelines.picture_files import read_picture, write_picture
 
 KEY_VARIABLE = "NULLSPACE_KEY"
@@ -100,6 +105,35 @@ class Marker:
         seen = read_picture(source).seen(self.model.preprocessing)
         found = self.mark.detect(seen[None], false_positive_rate=false_positive_rate, length=length)[0]
         return {"file": str(source), **detected(found)}
+
+
+def mark_visibly(
+    model: SplitViT, source: Path, target: Path, settings: WatermarkSettings, *, opacity: float, quality: int
+) -> dict[str, Any]:
+    """Put a logo or text on one file; what is reported was measured on the bytes that were written."""
+    picture = read_picture(source)
+    if picture.alpha is not None:
+        raise DecodeError(f"{source}: it has transparent parts, through which a mark would show; save it without")
+    size = (picture.pixels.shape[1], picture.pixels.shape[2])
+    colour, alpha = make_mark(settings, size)
+    made = embed_visible_on_file(
+        model, picture.pixels, colour, opacity * alpha, strength=settings.strength, iterations=settings.iterations
+    )
+    written = write_picture(target, picture.with_pixels(made.pixels), quality=quality)
+    saved = read_picture(written)
+    before, after = (each.seen(model.preprocessing)[None] for each in (picture, saved))
+    images = [from_uint8(each.pixels)[None] for each in (picture, saved)]
+    return {
+        "file": str(source),
+        "output": str(written),
+        "psnr": float(psnr(images[1], images[0])),
+        "ssim": float(ssim(images[1], images[0])),
+        "ssim_to_plain": float(ssim(images[1], made.plain[None])),
+        "luma_contrast": made.luma_contrast,
+        "colour_contrast": made.colour_contrast,
+        "hue": made.hue,
+        **certify(model, before, after).to_dict(0),
+    }
 
 
 def detected(found: Detection) -> dict[str, Any]:

@@ -107,6 +107,70 @@ def detect(
     _end(rows, as_json, missing=[row for row in rows if row.get("message_hex", "") is None])
 
 
+@app.command()
+def visible(
+    paths: InputsAndOutput,
+    text: Annotated[str | None, typer.Option(help="Text of the mark; a line break as in the shell's $'A\\nB'.")] = None,
+    logo: Annotated[Path | None, typer.Option(metavar="PNG", help="Picture with transparency, instead.")] = None,
+    position: Annotated[str, typer.Option(help="center, top or bottom.")] = "center",
+    scale: Annotated[float, typer.Option(help="Width of the mark over the width of the picture, to 1.")] = 0.9,
+    opacity: Annotated[float, typer.Option(min=0.01, max=1, help="Of the mark.")] = 1.0,
+    strength: Annotated[float, typer.Option(help="How strong the mark is laid on, to 4.")] = 1.0,
+    model: Model = _MODEL,
+    weights: Weights = "pretrained",
+    suffix: Suffix = "png",
+    quality: Quality = 95,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a logo or a text on pictures that people see and the model does not.
+
+    It is shown in the colours and stripes that the model has no eye for. Every file is opened again after it was
+    written, and what the model notices is measured on it, through the model's own resizing.
+
+    Example: `nullspace watermark visible photos/ marked/ --text DRAFT --weights FILE`
+    """
+    from pipelines.marking import mark_visibly
+    from pipelines.models import load_model
+
+    if (text is None) == (logo is None):
+        raise ConfigError("expected one of --text and --logo, got " + ("neither" if text is None else "both"))
+    settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, strength=strength)
+    pictures, targets = _pairs(paths, suffix, force)
+    loaded = load_model(model, weights, seed=0, device="cpu")
+
+    def work(source: Path, target: Path) -> dict[str, Any]:
+        return mark_visibly(loaded, source, target, settings, opacity=opacity, quality=quality)
+
+    _end(_all(pictures, targets, work, as_json, _visible_line), as_json, missing=[])
+
+
+def _mark_settings(**said: Any):
+    """The mark's settings, checked as a config's are."""
+    from pydantic import ValidationError
+
+    from pipelines.config import WatermarkSettings
+
+    given = {
+        name: str(value) if isinstance(value, Path) else value for name, value in said.items() if value is not None
+    }
+    try:
+        return WatermarkSettings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _visible_line(row: dict[str, Any]) -> str:
+    seen = f"{row['psnr']:.1f} dB, SSIM {row['ssim']:.2f}, contrast {100 * row['luma_contrast']:.1f} % of brightness"
+    return f"{row['output']}  {seen}, {100 * row['colour_contrast']:.1f} % of colour  {_model_words(row)}"
+
+
+def _model_words(row: dict[str, Any]) -> str:
+    same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
+    return f"{same}, max |Δp| {row['probability_change']:.1g}, tokens moved {100 * row['token_change']:.2g} %"
+
+
 def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path, Path]], list[Path]]:
     """What is to be marked, and where it goes."""
     from pipelines.picture_files import find_pictures, outputs
@@ -164,11 +228,7 @@ def _end(rows: list[dict[str, Any]], as_json: bool, missing: list[dict[str, Any]
 
 def _embedded_line(row: dict[str, Any]) -> str:
     read = "read back" if row["read_back"] else "CANNOT BE READ BACK: too little room, or too coarse a format"
-    same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
-    return (
-        f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {same}, "
-        f"max |Δp| {row['probability_change']:.1g}, tokens moved {100 * row['token_change']:.2g} %"
-    )
+    return f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {_model_words(row)}"
 
 
 def _detected_line(row: dict[str, Any]) -> str:

@@ -43,13 +43,17 @@ def choose_carrier(model: SplitViT, kernel: PatchKernel, mark: Tensor, alpha: Te
     mean, which does not pass: there stripes modulate it. Chosen is the hue and period of largest gain, weighted by how
     well the eye sees the hue and, as the square root of the period, the stripes.
     """
-    tone = _tone(mark, alpha) * alpha
-    inside = _inside(alpha, model.patch_size[0])
     candidates = []
     for hue, period in product(HUES, PERIODS):
-        pattern = _tinted(tone * (0.75 + 0.75 * inside * _stripes(period, tone)), hue)
-        candidates.append(Carrier(pattern, hue, period, _gain(model, kernel, pattern)))
+        look = pattern(mark, alpha, hue, period, model.patch_size[0])
+        candidates.append(Carrier(look, hue, period, _gain(model, kernel, look)))
     return max(candidates, key=_visibility)
+
+
+def pattern(mark: Tensor, alpha: Tensor, hue: str, period: int, patch: float) -> Tensor:
+    """The look (3,H,W) of `mark` (3,H,W) under opacity `alpha` (H,W), for patches of so many pixels a side."""
+    tone = _tone(mark, alpha) * alpha
+    return _tinted(tone * (0.75 + 0.75 * _inside(alpha, patch) * _stripes(period, tone)), hue)
 
 
 def _visibility(carrier: Carrier) -> float:
@@ -70,7 +74,7 @@ def _tone(mark: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(relative < 0, relative.clamp(max=-0.5), relative.clamp(min=0.5))
 
 
-def _inside(alpha: Tensor, patch: int) -> Tensor:
+def _inside(alpha: Tensor, patch: float) -> Tensor:
     """(H,W): 1 where the mark covers all within a quarter of a patch, 0 at strokes and edges."""
     reach = max(1, round(patch / 5))
     cover = functional.avg_pool2d((alpha / alpha.max())[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0]
@@ -91,8 +95,8 @@ def _tinted(field: Tensor, hue: str) -> Tensor:
     return field * torch.tensor(HUES[hue][0], device=field.device, dtype=field.dtype)[:, None, None]
 
 
-def _gain(model: SplitViT, kernel: PatchKernel, pattern: Tensor) -> float:
+def _gain(model: SplitViT, kernel: PatchKernel, look: Tensor) -> float:
     """Share of the energy of a pattern (3,H,W) that lies in the kernel, 0 to 1."""
-    patches = model.patchify(pattern[None])
+    patches = model.patchify(look[None])
     energy = float(patches.square().sum())
     return float(kernel.project(patches).square().sum()) / energy if energy > 0 else 0.0
