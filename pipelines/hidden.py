@@ -200,6 +200,8 @@ class _Tally:
 
     def to_dict(self) -> dict[str, Any]:
         said: dict[str, Any] = {"n": self.n, **self.bits.named("bit_accuracy")}
+        low, high = said["bit_accuracy_ci"] or (None, None)
+        said["bit_accuracy_ci"] = None if high is None else [low, min(high, 1.0)]  # a share: none is above 1
         for name, count in (("word_accuracy", self.read), *((_found(rate), self.found[rate]) for rate in RATES)):
             said |= {name: count / self.n, f"{name}_ci": list(wilson_interval(count, self.n))}
         if self.compared:

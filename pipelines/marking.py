@@ -14,6 +14,7 @@ from nullspace.watermark.certify import certify
 from nullspace.watermark.detection import Detection
 from nullspace.watermark.on_file import embed_on_file
 from nullspace.watermark.payload import HiddenMark
+from nullspace.watermark.realign import realign
 from nullspace.watermark.visible_on_file import embed_visible_on_file
 from pipelines.config import WatermarkSettings
 from pipelines.errors import ConfigError, DecodeError
@@ -100,10 +101,15 @@ class Marker:
             **certify(self.model, before[None], after[None]).to_dict(0),
         }
 
-    def detect(self, source: Path, *, false_positive_rate: float, length: int | None) -> dict[str, Any]:
-        """Look for a mark in one file."""
+    def detect(self, source: Path, *, false_positive_rate: float, length: int | None, shift: int = 0) -> dict[str, Any]:
+        """Look for a mark in one file; where there is none, also moved by up to `shift` of the model's pixels."""
         seen = read_picture(source).seen(self.model.preprocessing)
         found = self.mark.detect(seen[None], false_positive_rate=false_positive_rate, length=length)[0]
+        if shift and found.message is None:
+            again = realign(
+                self.mark, seen, shift=shift, length=length, false_positive_rate=false_positive_rate
+            ).detection
+            found = again if again.found else found
         return {"file": str(source), **detected(found)}
 
 

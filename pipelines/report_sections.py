@@ -247,11 +247,7 @@ def _attack_row(row: Mapping[str, Any]) -> list[Cell]:
         for name in ("bit_accuracy", "word_accuracy", "found_at_1e-6", "agreement")
     ]
     title = "saved as PNG" if row["attack"] == "none" else row["attack"].replace("+", " + ").replace("_", " ")
-    return [
-        Cell(title, row["family"] if row["family"] != "none" else ""),
-        *shares,
-        Cell(number(row.get("max_probability_change"))),
-    ]
+    return [Cell(title), *shares, Cell(number(row.get("max_probability_change")))]
 
 
 def model_section(label: str, model: Mapping[str, Any], run: Mapping[str, Any]) -> Section:

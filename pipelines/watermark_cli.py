@@ -86,6 +86,9 @@ def detect(
         float, typer.Option(help="Share of unmarked pictures that may be called marked; holds for any pictures.")
     ] = 1e-6,
     length: Annotated[int | None, typer.Option(help="Bytes of the message, when known: finds weaker marks.")] = None,
+    shift: Annotated[
+        int, typer.Option(min=0, max=16, help="Undo misaligned crops of up to so many pixels; 8 takes a second each.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Look for hidden messages of a key in pictures.
@@ -101,7 +104,7 @@ def detect(
     marker = _marker(model, weights, read_key(key_file))
 
     def work(source: Path, _: Path) -> dict[str, Any]:
-        return marker.detect(source, false_positive_rate=false_positive_rate, length=length)
+        return marker.detect(source, false_positive_rate=false_positive_rate, length=length, shift=shift)
 
     rows = _all(pictures, [file for file, _ in pictures], work, as_json, _detected_line)
     _end(rows, as_json, missing=[row for row in rows if row.get("message_hex", "") is None])

@@ -1,0 +1,156 @@
+"""`nullspace watermark embed`, `detect` and `visible` on files, folders and patterns, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster import cli
+from pipelines.marking import KEY_VARIABLE
+from tests.nullspace.watermark.marked import pictures
+
+MODEL = ["--model", "vit_tiny_patch16_224", "--weights", "random"]
+MESSAGE = "mine 2026"
+
+
+class Said:
+    """Exit code, standard output and standard error of a command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run `nullspace watermark WORDS` with a key in the environment, in an empty folder."""
+    monkeypatch.setenv(KEY_VARIABLE, "a key for tests only")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> Said:
+        monkeypatch.setattr("sys.argv", ["nullspace", "watermark", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        code = ended.value.code
+        printed = capsys.readouterr()
+        return Said(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run
+
+
+def image(height: int, width: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(pictures(1, 320, seed=seed)[0, :, :height, :width].permute(1, 2, 0).numpy())
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Odd sizes and modes, one in a subfolder."""
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    image(300, 231).save(folder / "one.jpg", quality=98)
+    image(250, 320, seed=1).convert("L").save(folder / "grey.png")
+    layer = image(280, 280, seed=2).convert("RGBA")
+    alpha = np.full((280, 280), 255, np.uint8)
+    alpha[:40, :60] = 0
+    layer.putalpha(Image.fromarray(alpha))
+    layer.save(folder / "deep" / "clear.png")
+    return folder
+
+
+def test_a_folder_is_marked_and_read_back(call: Any, photos: Path, tmp_path: Path) -> None:
+    said = call("embed", photos, "marked", "--message", MESSAGE, "--psnr", 40, *MODEL, "--json")
+    assert said.code == 0, said.err
+    assert [Path(row["output"]).as_posix() for row in said.rows] == [
+        "marked/deep/clear.png", "marked/grey.png", "marked/one.png",
+    ]  # fmt: skip
+    for row in said.rows:
+        assert row["read_back"] and row["same_prediction"] and row["message_text"] == MESSAGE
+        assert row["psnr"] >= 39.9 and row["token_change"] < 0.05
+    found = call("detect", "marked", *MODEL, "--json")
+    assert found.code == 0 and {row["message_text"] for row in found.rows} == {MESSAGE}
+    assert all(row["p_value"] < 1e-9 and row["confidence"] > 0.9 for row in found.rows)
+    lines = call("detect", "marked/*.png", *MODEL).out.splitlines()
+    assert len(lines) == 2 and all(f"'{MESSAGE}'  p = " in line and "bits as sent" in line for line in lines)
+
+
+def test_transparency_stays_as_it_was(call: Any, photos: Path) -> None:
+    assert call("embed", photos / "deep", "marked", "--uuid", "new", "--psnr", 38, *MODEL).code == 0
+    with Image.open(photos / "deep" / "clear.png") as before, Image.open("marked/clear.png") as after:
+        ours, theirs = np.asarray(after), np.asarray(before)
+    assert ours.shape == theirs.shape == (280, 280, 4) and (ours[..., 3] == theirs[..., 3]).all()
+    hidden = theirs[..., 3] < 255
+    assert (ours[hidden] == theirs[hidden]).all() and (ours[~hidden] != theirs[~hidden]).any()
+
+
+def test_one_file_goes_to_one_file_in_the_format_of_its_name(call: Any, photos: Path) -> None:
+    said = call("embed", photos / "one.jpg", "out.jpg", "--hex", "c0ffee", "--psnr", 38, *MODEL, "--json")
+    assert said.code == 0 and said.rows[0]["message_hex"] == "c0ffee" and said.rows[0]["message_text"] is None
+    with Image.open("out.jpg") as written:
+        assert (written.format, written.size) == ("JPEG", (231, 300))
+
+
+def test_unmarked_pictures_and_strangers_have_exit_code_three(
+    call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = call("detect", photos, *MODEL)
+    assert said.code == 3 and said.out.count("no mark  p = ") == 3
+    assert call("embed", photos / "one.jpg", "out.png", "--message", MESSAGE, *MODEL).code == 0
+    monkeypatch.setenv(KEY_VARIABLE, "somebody else's key")
+    assert call("detect", "out.png", *MODEL).code == 3
+
+
+def test_what_is_no_picture_is_told_and_stops_no_other(call: Any, photos: Path) -> None:
+    (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:900])
+    said = call("embed", photos, "marked", "--message", MESSAGE, *MODEL)
+    assert said.code == 4 and "broken.png  error: " in said.out and "damaged or truncated" in said.out
+    assert sorted(path.name for path in Path("marked").rglob("*.png")) == ["clear.png", "grey.png", "one.png"]
+
+
+def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None:
+    said = call("visible", photos / "grey.png", photos / "one.jpg", "marked", "--text", "DRAFT", *MODEL, "--json")
+    assert said.code == 0, said.err
+    for row in said.rows:
+        assert row["same_prediction"] and row["token_change"] < 0.1 and row["probability_change"] < 0.02
+        assert row["luma_contrast"] + row["colour_contrast"] > 0.05 and 10 < row["psnr"] < 40
+    assert "DRAFT" not in call("visible", photos / "one.jpg", "again", "--text", "DRAFT", *MODEL).err
+    refused = call("visible", photos / "deep", "marked", "--text", "DRAFT", *MODEL)
+    assert refused.code == 4 and "transparent parts" in refused.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["embed", "photos", "marked", *MODEL], "expected one of --message, --hex and --uuid, got none"),
+        (["embed", "photos", "marked", "--hex", "xyz", *MODEL], "pairs of hexadecimal digits, got 'xyz'"),
+        (["embed", "photos", "marked", "--uuid", "1", *MODEL], "expected a UUID, or `new`, got '1'"),
+        (["embed", "photos", "--message", "m", *MODEL], "got only photos"),
+        (["embed", "nowhere", "marked", "--message", "m", *MODEL], "nowhere: found no picture there"),
+        (["embed", "photos", "photos", "--message", "m", "--format", "same", *MODEL], "overwritten by its own marked"),
+        (["embed", "photos", "out", "--message", "m", "--format", "gif", *MODEL], "ends in .png, .bmp"),
+        (["embed", "photos", "out", "--message", "m" * 33, *MODEL], "1 to 32 bytes, got 33"),
+        (["embed", "photos/one.jpg", "photos/grey.png", "--message", "m", *MODEL], "exists already.*--force"),
+        (["visible", "photos", "out", *MODEL], "one of --text and --logo, got neither"),
+        (["visible", "photos", "out", "--text", "A", "--position", "left", *MODEL], "--position: .*got 'left'"),
+        (["detect", "photos", "--key-file", "none.txt", *MODEL], "cannot read the key from none.txt"),
+    ],
+)
+def test_bad_input_is_one_line(call: Any, photos: Path, words: list[str], said: str) -> None:
+    found = call(*words)
+    assert found.code == 1 and found.out == "" and found.err.startswith("error: ") and len(found.err.splitlines()) == 1
+    assert re.search(said, found.err), found.err
+
+
+def test_a_missing_key_says_how_to_make_one(call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY_VARIABLE)
+    assert "token_hex" in call("detect", photos, *MODEL).err
+    Path("key.txt").write_text("a key for tests only\n")
+    assert call("detect", photos / "one.jpg", "--key-file", "key.txt", *MODEL).code == 3
