@@ -35,15 +35,23 @@ if TYPE_CHECKING:
     from nullspace.starts import least_sensitive_start
     from nullspace.subspace import captured_elsewhere, sensitivity_spectrum
     from nullspace.vit import Outputs, SplitViT
+    from nullspace.watermark.attacks import attack_named, attacked
+    from nullspace.watermark.certify import certify
+    from nullspace.watermark.detection import Detection
+    from nullspace.watermark.on_file import embed_on_file
+    from nullspace.watermark.payload import HiddenMark
+    from nullspace.watermark.realign import realign
     from nullspace.zoo import ZooRow, zoo_names, zoo_rows
 
 __all__ = [
+    "Detection",
     "Encoder",
     "Evidence",
     "FileKernel",
     "Furthest",
     "GrownNoise",
     "HeldOut",
+    "HiddenMark",
     "LargestNoise",
     "LargestScale",
     "LearnedNoise",
@@ -70,8 +78,12 @@ __all__ = [
     "ZooRow",
     "additivity",
     "agreement_by_norm",
+    "attack_named",
+    "attacked",
     "captured_elsewhere",
+    "certify",
     "choose_device",
+    "embed_on_file",
     "evidence",
     "exact_kernel",
     "furthest",
@@ -92,6 +104,7 @@ __all__ = [
     "patch_map",
     "prepare",
     "projection_shift_test",
+    "realign",
     "resize_matrix",
     "resize_of",
     "round_in_kernel",
@@ -107,12 +120,14 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Detection": "watermark.detection",
     "Encoder": "encoder",
     "Evidence": "nullness",
     "FileKernel": "file_kernel",
     "Furthest": "box",
     "GrownNoise": "learning",
     "HeldOut": "nullness",
+    "HiddenMark": "watermark.payload",
     "LargestNoise": "box",
     "LargestScale": "box",
     "LearnedNoise": "learning",
@@ -139,8 +154,12 @@ _ROOMS = {
     "ZooRow": "zoo",
     "additivity": "closure",
     "agreement_by_norm": "closure",
+    "attack_named": "watermark.attacks",
+    "attacked": "watermark.attacks",
     "captured_elsewhere": "subspace",
+    "certify": "watermark.certify",
     "choose_device": "device",
+    "embed_on_file": "watermark.on_file",
     "evidence": "nullness",
     "exact_kernel": "shift",
     "furthest": "box",
@@ -161,6 +180,7 @@ _ROOMS = {
     "patch_map": "lift",
     "prepare": "learning",
     "projection_shift_test": "shift",
+    "realign": "watermark.realign",
     "resize_matrix": "resize",
     "resize_of": "resize",
     "round_in_kernel": "rounding",

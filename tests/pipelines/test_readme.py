@@ -53,6 +53,11 @@ def test_no_command_of_the_readme_is_left_untested() -> None:
         "nullspace status runs/demo": "test_status_command",
         "nullspace ui runs/demo": "test_ui.py",
         "nullspace run demo --json": "demo_run",
+        'nullspace watermark embed IMAGES marked --message "mine 2026" --weights FILE --key-file key.txt': (
+            "test_watermark_commands.py, as are the next two"
+        ),
+        "nullspace watermark detect marked --weights FILE --key-file key.txt": "test_watermark_commands.py",
+        "nullspace watermark visible IMAGES marked --text DRAFT --weights FILE": "test_watermark_commands.py",
         "nullspace submit demo --workdir /shared/runs/demo --address http://127.0.0.1:8265 --dry-run": (
             "test_submit_command; without --dry-run: tests/cluster/test_real_head.py"
         ),
