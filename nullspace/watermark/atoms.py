@@ -17,9 +17,9 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel import PatchKernel
+from nullspace.watermark.carrier import LUMA
 
 BLOCK = 8  # JPEG's
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: how brightness is read off RGB
 # Luminance steps at quality 50 (ITU-T T.81, table K.1), row k for k half waves downwards.
 STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61),

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nullspace.errors import NullspaceError
-
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+from nullspace.watermark.carrier import LUMA
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,13 @@ def certify(model: SplitViT, images: Tensor, marked: Tensor) -> Certificate:
     """
     if images.shape != marked.shape:
         raise NullspaceError(f"expected images of one shape, got {tuple(images.shape)} and {tuple(marked.shape)}")
-    before, after = (_float(each) for each in (images, marked))
-    delta = model.patchify(after.double() - before.double())
+    before, after = (_float(each).cpu() for each in (images, marked))
+    delta = model.patchify(after.double() - before.double())  # in float64 on the CPU, which every device has beside it
     changes = torch.linalg.vector_norm(patch_map(model).tokens(delta), dim=-1)
-    tokens = model.tokens(before)
-    size = torch.linalg.vector_norm(tokens, dim=-1).mean(dim=1).to(changes)
-    logits = [model.outputs_from_tokens(each).logits.double() for each in (tokens, model.tokens(after))]
+    device = model.patch_projection.weight.device
+    tokens = [model.tokens(each.to(device)) for each in (before, after)]
+    size = torch.linalg.vector_norm(tokens[0], dim=-1).mean(dim=1).to(changes)
+    logits = [model.outputs_from_tokens(each).logits.double().cpu() for each in tokens]
     chances = [each.softmax(dim=-1) for each in logits]
     return Certificate(
         token_change=changes.square().mean(dim=1).sqrt() / size,

@@ -232,6 +232,8 @@ class HiddenMark:
         return Embedded(marked, -10 * error.log10(), written)
 
     def _messages(self, message: bytes | Sequence[bytes], count: int) -> list[bytes]:
+        if not count:
+            raise NullspaceError("expected at least one image to write into, got none")
         messages = [message] * count if isinstance(message, bytes) else list(message)
         if len(messages) != count:
             raise NullspaceError(f"expected one message, or one for each of {count} images, got {len(messages)}")
@@ -253,7 +255,8 @@ def _per_patch(patch_size: tuple[int, int]) -> int:
 
 
 def _float(images: Tensor) -> Tensor:
-    """float32 images in [0,1] of uint8 or float ones."""
+    """float32 images in [0,1] of uint8 or float ones, on the CPU, where marks are written and read."""
+    images = images.detach().cpu()
     values = from_uint8(images) if images.dtype == torch.uint8 else images.float()
     check_unit_range(values)
     return values

@@ -161,6 +161,8 @@ def test_bad_input_is_refused_by_name(mark: HiddenMark) -> None:
     images = pictures(2)
     with pytest.raises(NullspaceError, match="each of 2 images, got 3"):
         mark.embed(images, [MESSAGE] * 3)
+    with pytest.raises(NullspaceError, match="at least one image"):
+        mark.embed(images[:0], MESSAGE)
     with pytest.raises(NullspaceError, match="34, 35, … 50 dB, got 41.5"):
         mark.embed(images, MESSAGE, psnr=41.5)
     with pytest.raises(NullspaceError, match=r"of 1 to \d+ bytes, got 30: vit_tiny_patch16_224 has 256 slots"):
