@@ -20,9 +20,10 @@ from pipelines.config import WatermarkSettings
 from pipelines.errors import ConfigError, DecodeError
 from pipelines.image_quality import psnr, ssim
 from pipelines.marks import make_mark
-from pipelines.picture_files import read_picture, write_picture
+from pipelines.picture_files import Picture, picture_of, read_picture, write_picture
 
 KEY_VARIABLE = "NULLSPACE_KEY"
+JPEG_QUALITIES = (95, 90, 75)  # at which a visible mark is looked at again
 
 
 def read_key(file: Path | None) -> bytes:
@@ -139,7 +140,14 @@ def mark_visibly(
         "colour_contrast": made.colour_contrast,
         "hue": made.hue,
         **certify(model, before, after).to_dict(0),
+        "after_jpeg": {str(each): _after_jpeg(model, picture, saved, each) for each in JPEG_QUALITIES},
     }
+
+
+def _after_jpeg(model: SplitViT, before: Picture, after: Picture, quality: int) -> dict[str, Any]:
+    """What the model notices where both, the picture and the marked one, are saved as JPEG of a quality."""
+    seen = [picture_of(each.encoded(".jpg", quality)).seen(model.preprocessing)[None] for each in (before, after)]
+    return certify(model, seen[0], seen[1]).to_dict(0)
 
 
 def detected(found: Detection) -> dict[str, Any]:

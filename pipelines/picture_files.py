@@ -66,14 +66,18 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """Raises DecodeError with the reason, naming the file."""
     try:
-        data = path.read_bytes()
-        decode(data, lambda image: torch.empty(0), max_pixels=MAX_PIXELS)  # refuses what is damaged or too large
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            rgb, profile = to_rgb(image), image.info.get("icc_profile")
-            layer = image.convert("RGBA") if image.has_transparency_data else None
+        return picture_of(path.read_bytes())
     except (OSError, DecodeError) as error:
         raise DecodeError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def picture_of(data: bytes) -> Picture:
+    """The picture in the bytes of a file. Raises DecodeError with the reason."""
+    decode(data, lambda image: torch.empty(0), max_pixels=MAX_PIXELS)  # refuses what is damaged or too large
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        rgb, profile = to_rgb(image), image.info.get("icc_profile")
+        layer = image.convert("RGBA") if image.has_transparency_data else None
     pixels = _tensor(rgb)
     if layer is None or layer.size != rgb.size:  # turned by its orientation tag: kept as it looks, on white
         return Picture(pixels, None, pixels, profile)
