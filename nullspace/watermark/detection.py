@@ -45,14 +45,23 @@ def scores(phases: Tensor) -> Tensor:
     return -torch.special.ndtri(share)
 
 
-def bit_scores(slots: Tensor, bits: int) -> Tensor:
-    """Scores (...,n) of slots, dealt to bits in turn, to those of bits (...,bits): standard normal again."""
-    rounds, rest = divmod(slots.shape[-1], bits)
-    summed = slots[..., : rounds * bits].unflatten(-1, (rounds, bits)).sum(-2)
-    summed[..., :rest] += slots[..., rounds * bits :]
-    counts = torch.full((bits,), float(rounds), dtype=slots.dtype, device=slots.device)
-    counts[:rest] += 1
-    return summed / counts.sqrt()
+def bit_scores(slots: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
+    """Scores (...,n) of slots, dealt to bits in turn, to those of bits (...,bits): standard normal again.
+
+    `weights` (...,n) from 0 to 1 may depend on the image, not on the key: the law holds for any. A bit without weight
+    scores 0.
+    """
+    weights = torch.ones_like(slots[..., :]) if weights is None else weights.expand_as(slots)
+    summed, squares = (_dealt(each, bits) for each in (slots * weights, weights.square()))
+    return torch.where(squares > 0, summed / squares.clamp_min(1e-12).sqrt(), 0.0)
+
+
+def _dealt(values: Tensor, bits: int) -> Tensor:
+    """Sums (...,bits) of values (...,n) dealt in turn."""
+    rounds, rest = divmod(values.shape[-1], bits)
+    summed = values[..., : rounds * bits].unflatten(-1, (rounds, bits)).sum(-2)
+    summed[..., :rest] += values[..., rounds * bits :]
+    return summed
 
 
 def log_p_value(scores_of_bits: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from nullspace.watermark.secret import Secret
 SLOTS = 4  # per patch of 16×16
 _SHARE = 0.97  # of the energy a strength allows, so that an image dearer than the mean need not hold back
 _TOGETHER = 6  # images worked on at once: more would leave the processor's cache
+_EDGE = 4 / 255  # this near to black or white a pixel has no room; compression blurs the very edge
 _DECODED = 3  # readings of one image that are decoded, the most evident first
 _BOX_ITERATIONS, _BOX_TOLERANCE = 15, 1e-3  # rounding leaves as much again, more iterations change nothing
 STRENGTHS = tuple(range(34, 51))  # dB of PSNR that can be asked for; every reading tries them all
@@ -131,18 +132,23 @@ class HiddenMark:
         strengths = [psnr] if psnr is not None else STRENGTHS
         for each in lengths:
             self._check_length(each)
-        read = self.model.patchify(_float(images)) @ self.filters
+        patches = self.model.patchify(_float(images))
+        read, weights = patches @ self.filters, self._weights(patches)
         slots = torch.stack([self._scores(read, each) for each in strengths], dim=1)  # (B,S,n)
-        evidence = torch.stack([log_p_value(self._bits(slots, each)) for each in lengths], dim=-1)  # (B,S,L)
+        evidence = torch.stack(
+            [log_p_value(bit_scores(slots, coded_bits(each), weights[:, None])) for each in lengths], dim=-1
+        )
         return [
-            self._decided(slots[image], evidence[image], list(lengths), list(strengths), false_positive_rate)
+            self._decided(
+                slots[image], weights[image], evidence[image], list(lengths), list(strengths), false_positive_rate
+            )
             for image in range(len(slots))
         ]
 
     def _decided(
-        self, slots: Tensor, evidence: Tensor, lengths: list[int], strengths: list[float], rate: float
+        self, slots: Tensor, weights: Tensor, evidence: Tensor, lengths: list[int], strengths: list[float], rate: float
     ) -> Detection:
-        """The verdict on one image from the scores (S,n) of its slots and the log p-values (S,L) of all readings."""
+        """The verdict on one image: scores (S,n) and weights (n,) of its slots, log p-values (S,L) of all readings."""
         tried = evidence.numel()
         ordered = evidence.flatten().argsort()[:_DECODED].tolist()
         best: Detection | None = None
@@ -152,7 +158,7 @@ class HiddenMark:
             if log_p > math.log(rate) and best is not None:
                 break
             found = log_p <= math.log(rate)
-            soft = self._bits(slots[strength], lengths[length]).numpy()
+            soft = bit_scores(slots[strength], coded_bits(lengths[length]), weights).numpy()
             code = Code(lengths[length], self.secret)
             message, as_read = code.decode(soft) if found else (None, code.as_read(soft))
             agree = None if message is None else float(np.mean((soft > 0) == (code.encode(message) > 0)))
@@ -187,9 +193,10 @@ class HiddenMark:
         """(B,N,k) to what each slot says (B,n), in the order in which slots are dealt to bits."""
         return scores(self._phases(read, psnr))[:, self._order]
 
-    def _bits(self, slots: Tensor, length: int) -> Tensor:
-        """What slots (...,n), in order, say about the bits (...,bits) of a message of so many bytes."""
-        return bit_scores(slots, coded_bits(length))
+    def _weights(self, patches: Tensor) -> Tensor:
+        """How much room patches (B,N,3p²) had for a mark, as weights (B,n) of slots in order; white areas have none."""
+        room = ((patches > _EDGE) & (patches < 1 - _EDGE)).float().mean(dim=-1)
+        return room.repeat_interleave(self.atoms.count, dim=-1)[:, self._order]
 
     def _signs(self, message: bytes) -> Tensor:
         """+1 or -1 for every slot (n,), in the order of the image."""

@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from nullspace.vit import SplitViT
+from nullspace.watermark.code import coded_bits
 from nullspace.watermark.detection import bit_scores, log_p_value, scores
 from nullspace.watermark.payload import HiddenMark
 from nullspace.watermark.secret import Secret
@@ -35,6 +36,16 @@ def test_bits_are_sums_over_their_slots() -> None:
     slots = torch.randn(3, 11, dtype=torch.float64)
     expected = torch.stack([slots[:, bit::4].sum(-1) / len(slots[0, bit::4]) ** 0.5 for bit in range(4)], dim=-1)
     torch.testing.assert_close(bit_scores(slots, 4), expected)
+
+
+def test_weights_leave_the_law_as_it_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    slots = torch.randn(4000, 22, generator=generator, dtype=torch.float64)
+    weights = torch.rand(4000, 22, generator=generator, dtype=torch.float64).round(decimals=1)
+    weights[:, 3::4] = 0
+    found = bit_scores(slots, 4, weights)
+    assert bool((found[:, 3] == 0).all())
+    assert stats.kstest(found[:, :3].flatten().numpy(), "norm").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("bits", [48, 144, 432])
@@ -62,11 +73,12 @@ def test_where_the_tail_underflows_it_goes_on_smoothly() -> None:
 def _false_alarms(model: SplitViT, images: Tensor, keys: int) -> tuple[np.ndarray, int]:
     """How many of images × keys are below each rate, and how many there are. Keys are drawn after stretching."""
     mark, hits = HiddenMark(model, "any key will do"), np.zeros(len(RATES))
-    read = model.patchify(images.float() / 255) @ mark.filters
+    patches = model.patchify(images.float() / 255)
+    read = patches @ mark.filters
     for number in range(keys):
         mark.secret = Secret(number.to_bytes(32, "big"))
         mark._deal()
-        p = log_p_value(mark._bits(mark._scores(read, 42), 8)).exp()
+        p = log_p_value(bit_scores(mark._scores(read, 42), coded_bits(8), mark._weights(patches))).exp()
         hits += [int((p <= rate).sum()) for rate in RATES]
     return hits, keys * len(images)
 
