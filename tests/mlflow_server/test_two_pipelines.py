@@ -35,7 +35,7 @@ def test_an_outage_changes_no_number(two_runs: TwoRuns) -> None:
 
 
 def test_the_user_is_told_once_that_the_run_waits(two_runs: TwoRuns) -> None:
-    assert two_runs.away >= AWAY_SECONDS - 5
+    assert two_runs.away > AWAY_SECONDS / 2, "the server was away while the run went on"
     said = two_runs.disturbed.said
     assert said.count("does not answer (") == 1 and said.count("answers again after") == 1
     assert "the run waits for it, up to 10 minutes" in said
