@@ -81,18 +81,8 @@ def round_in_kernel(model: SplitViT, images: Tensor, *, max_move: float = 2.0) -
     return Rounding(pixels, found.residual, found.nearest_residual, found.moved, found.largest_move)
 
 
-def round_patches(
-    patches: Tensor,
-    plan: RoundingPlan,
-    *,
-    max_move: float = 2.0,
-    flips: int = FLIPS,
-    precision: torch.dtype = torch.float64,
-) -> Rounding:
-    """8-bit patches (uint8) of float patches (...,3p^2) in [0,1]; where nearest rounding is better it is used.
-
-    Without `flips` and in float32 it takes a sixth of the time for errors 4 % larger.
-    """
+def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0) -> Rounding:
+    """8-bit patches (uint8) of float patches (...,3p^2) in [0,1]; where nearest rounding is better it is used."""
     if patches.shape[-1:] != plan.order.shape or not patches.is_floating_point():
         raise NullspaceError(
             f"expected float patches (...,{len(plan.order)}), got {patches.dtype} of shape {tuple(patches.shape)}; "
@@ -102,16 +92,30 @@ def round_patches(
         raise NullspaceError(f"expected max_move of 1 to 255 grey levels, got {max_move}; less leaves no choice")
     check_unit_range(patches)
     nearest = round_to_uint8(patches)
-    levels = (patches.detach().cpu() if patches.device.type == "mps" else patches.detach()).to(precision) * 255
-    flat = levels.reshape(-1, levels.shape[-1])
-    chunk = max(1, CHUNK_ELEMENTS // flat.shape[-1])
-    rounded = torch.cat([_round(part, plan, max_move, flips) for part in flat.split(chunk)]).reshape(levels.shape)
+    levels = (patches.detach().cpu() if patches.device.type == "mps" else patches.detach()).double() * 255
+    rounded = _rounded(levels, plan, max_move, FLIPS)
     ours, theirs = (_token_error(z, levels, plan) for z in (rounded, nearest.to(levels)))
     rounded = torch.where((ours < theirs).unsqueeze(-1), rounded, nearest.to(levels))
     moved = (rounded != nearest.to(levels)).sum(-1)
     largest = float((rounded - levels).abs().max()) if levels.numel() else 0.0
     pixels = rounded.to(torch.uint8).to(patches.device)
     return Rounding(pixels, torch.minimum(ours, theirs), theirs, moved, largest)
+
+
+def round_quickly(patches: Tensor, plan: RoundingPlan) -> Tensor:
+    """8-bit patches (uint8) of float patches (P,N,3p^2) in [0,1], without evidence, flips or float64.
+
+    Errors are 4 % larger than `round_patches` leaves, for a tenth of its time.
+    """
+    check_unit_range(patches)
+    return _rounded(patches.detach().float() * 255, plan, 2.0, 0).to(torch.uint8)
+
+
+def _rounded(levels: Tensor, plan: RoundingPlan, max_move: float, flips: int) -> Tensor:
+    """Whole levels of levels (...,n), so many patches at once as memory allows."""
+    flat = levels.reshape(-1, levels.shape[-1])
+    chunk = max(1, CHUNK_ELEMENTS // flat.shape[-1])
+    return torch.cat([_round(part, plan, max_move, flips) for part in flat.split(chunk)]).reshape(levels.shape)
 
 
 def _token_error(rounded: Tensor, levels: Tensor, plan: RoundingPlan) -> Tensor:

@@ -22,7 +22,7 @@ from nullspace.errors import NullspaceError
 from nullspace.kernel import PatchKernel, patch_kernel
 from nullspace.lift import patch_map
 from nullspace.pixels import check_unit_range, from_uint8, project_to_box
-from nullspace.rounding import RoundingPlan, round_patches, rounding_plan
+from nullspace.rounding import RoundingPlan, round_quickly, rounding_plan
 from nullspace.vit import SplitViT
 from nullspace.watermark.atoms import Atoms, choose_atoms
 from nullspace.watermark.code import LONGEST, Code, check_message, coded_bits
@@ -102,7 +102,7 @@ class HiddenMark:
         signs = torch.stack([self._signs(each) for each in messages])
         patches = self.model.patchify(clean)
         wanted = self._inside(patches, self._change(patches, signs, psnr))
-        rounded = round_patches(wanted, self._plan, flips=0, precision=wanted.dtype).pixels
+        rounded = round_quickly(wanted, self._plan)
         marked = self.model.unpatchify(rounded)
         return self._measured(clean, marked, signs, psnr)
 

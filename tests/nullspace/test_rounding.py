@@ -18,7 +18,7 @@ from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel import patch_kernel
 from nullspace.lift import PatchMap, map_of, patch_map
 from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
-from nullspace.rounding import Rounding, round_in_kernel, round_patches, rounding_plan
+from nullspace.rounding import Rounding, round_in_kernel, round_patches, round_quickly, rounding_plan
 from nullspace.vit import SplitViT
 
 STD = (0.229, 0.224, 0.225)
@@ -189,3 +189,16 @@ def test_bad_input_is_refused(patches: Tensor, max_move: float, error: type[Null
 def test_damping_is_checked(damping: float) -> None:
     with pytest.raises(NullspaceError, match="damping > 0"):
         rounding_plan(MAPS["wide"], damping=damping)
+
+
+def test_quick_rounding_is_nearly_as_good() -> None:
+    mapping = MAPS["smooth"]
+    plan, patches = rounding_plan(mapping), uniform(40, 5, 48)
+    quick = round_quickly(patches.float(), plan)
+    found = round_patches(patches, plan)
+    left = mapping.tokens(quick.double() / 255 - patches).norm(dim=-1)
+    assert quick.dtype == torch.uint8 and quick.shape == patches.shape
+    assert float(left.square().mean().sqrt()) < 1.5 * float(found.residual.square().mean().sqrt())
+    assert float((quick.double() - 255 * patches).abs().max()) <= 2 + 1e-4
+    with pytest.raises(ImageRangeError):
+        round_quickly(patches.float() * 255, plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.report_sections import noise_facts
+from pipelines.report_sections import hidden_section, noise_facts
 
 SEARCH: dict[str, Any] = {
     "space": {"relative_norm": [0.25, 2.0], "learning_rate": [0.001, 0.1], "steps": [200, 400]},
@@ -26,3 +26,35 @@ def test_what_decided_the_radius_is_told_largest_share_first() -> None:
 def test_a_search_that_kept_neither_says_nothing_of_them() -> None:
     for nothing in ({}, {"space": None, "importance": None}, {"space": {}, "importance": {}}):
         assert not {"Searched", "What decided the radius"} & dict(noise_facts(nothing)).keys()
+
+
+def test_hidden_messages_have_a_row_for_every_attack() -> None:
+    row = {
+        "bit_accuracy": 1.0,
+        "word_accuracy": 0.98,
+        "found_at_1e-6": 1.0,
+        "agreement": 0.99,
+        "max_probability_change": 0.01,
+    }
+    hidden = {
+        "message_bytes": 8,
+        "n": 600,
+        "psnr": 42.3,
+        "ssim": 0.98,
+        "max_probability_change": 0.002,
+        "unmarked": {"found_at_1e-3": 0.0},
+        "attacks": [
+            {"attack": "none", "family": "none", **row},
+            {"attack": "noise_0.02+jpeg_75", "family": "combined", **row},
+        ],
+    }
+    section = hidden_section({"watermark": {"psnr": 20.0, "hidden": hidden}})
+    assert [cells[0].text for cells in section.tables[0].rows] == ["saved as PNG", "noise 0.02 + jpeg 75"]
+    assert [cell.text for cell in section.tables[0].rows[0][1:]] == ["100 %", "98.0 %", "100 %", "99.0 %", "0.01"]
+    facts = dict(section.facts)
+    assert facts["Message"] == "64 bits of its own in every image, n = 600" and facts["SSIM to the original"] == "0.98"
+
+
+def test_why_there_are_no_hidden_messages_is_said() -> None:
+    assert hidden_section({"watermark": {"hidden": {"skipped": "too few places"}}}).missing == "too few places"
+    assert hidden_section({"watermark": {"skipped": "no kernel"}}).missing == "no kernel"
