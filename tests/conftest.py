@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def order(item: pytest.Item) -> int:
         group = group_of(item.path)
-        return first.index(group) if group in first else 2 if item.path in slow else 3
+        return first.index(group) if group in first else len(first) if item.path in slow else len(first) + 1
 
     items.sort(key=order)
 
