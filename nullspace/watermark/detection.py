@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
@@ -48,10 +49,10 @@ def scores(phases: Tensor) -> Tensor:
 def bit_scores(slots: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
     """Scores (...,n) of slots, dealt to bits in turn, to those of bits (...,bits): standard normal again.
 
-    `weights` (...,n) from 0 to 1 may depend on the image, not on the key: the law holds for any. A bit without weight
-    scores 0.
+    `weights` from 0 to 1, which broadcast to `slots`, may depend on the image, not on the key: the law holds for any. A
+    bit without weight scores 0.
     """
-    weights = torch.ones_like(slots[..., :]) if weights is None else weights.expand_as(slots)
+    weights = torch.ones_like(slots) if weights is None else weights
     summed, squares = (_dealt(each, bits) for each in (slots * weights, weights.square()))
     return torch.where(squares > 0, summed / squares.clamp_min(1e-12).sqrt(), 0.0)
 
@@ -71,11 +72,9 @@ def log_p_value(scores_of_bits: Tensor) -> Tensor:
     return torch.from_numpy(_log_chi2_sf(energy.cpu().numpy(), bits))
 
 
-def _log_chi2_sf(energy, bits: int):
+def _log_chi2_sf(energy: np.ndarray, bits: int) -> np.ndarray:
     """log of the chi-square tail, also where the tail itself is below the smallest number."""
-    import numpy as np
-
-    shape, half = bits / 2, np.asarray(energy) / 2
+    shape, half = bits / 2, energy / 2
     tail = special.gammaincc(shape, half)
     with np.errstate(divide="ignore"):
         direct = np.log(tail)

@@ -208,17 +208,15 @@ class HiddenMark:
     def _change(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
         """The smallest change in the kernel that moves all slots (B,n) to their bits, within the energy allowed."""
         budget = patches[0].numel() * (10 ** (-psnr / 10) - _ROUNDING)
-        change = self._moves(patches, signs, self._periods(psnr)) @ self.movers
+        change = self._moves(patches, signs, psnr) @ self.movers
         energy = change.square().sum(dim=(1, 2))
         return change * (budget / energy.clamp_min(1e-12)).sqrt().clamp(max=1)[:, None, None]
 
-    def _moves(self, patches: Tensor, signs: Tensor, periods: Tensor) -> Tensor:
+    def _moves(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
         """How far every slot (B,N,k) is from the nearest point of the lattice of its bit."""
         read = patches @ self.filters
-        phases = (read / periods).flatten(1) - self._offsets
-        wanted = torch.where(signs > 0, 0.0, 0.5)
-        away = phases - wanted
-        return (away.round() - away).reshape(read.shape) * periods
+        away = self._phases(read, psnr) - torch.where(signs > 0, 0.0, 0.5)
+        return (away.round() - away).reshape(read.shape) * self._periods(psnr)
 
     def _inside(self, patches: Tensor, change: Tensor) -> Tensor:
         """Patches with the change, or with the nearest one in the kernel that keeps the pixels in range."""
