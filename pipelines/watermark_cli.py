@@ -211,7 +211,7 @@ def _all(
             try:
                 row = work(source, target)
             except DecodeError as error:
-                row = {"file": str(source), "error": str(error)}
+                row = {"file": str(source), "error": str(error).removeprefix(f"{source}: ")}
             rows.append(row)
             counter.add(1)
             if not as_json:
