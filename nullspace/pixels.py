@@ -63,7 +63,7 @@ def _ascend(
         better = size < residual[todo]
         answer[todo[better]], residual[todo[better]] = change[better], size[better]
         open_ = size > tolerance
-        if used % 10 == 0 and not bool(open_.all()):  # setting patches aside costs a copy: not at every step
+        if used % 5 == 0 and not bool(open_.all()):  # setting patches aside costs a copy: not at every step
             todo, state = todo[open_], state.subset(open_)
     return answer, residual, used
 

@@ -10,6 +10,7 @@ times the time, an order by column norm lost 17 %, the order of the pixels as th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from nullspace.lift import CHUNK_ELEMENTS, PatchMap, patch_map
 from nullspace.pixels import check_unit_range, round_to_uint8
 from nullspace.vit import SplitViT
 
-BLOCK = 32  # pixels between two updates of all pixels still to come
+BLOCK = 32  # values between two updates of all values still to come
+TOGETHER = 16  # values rounded at once by `round_quickly`; 32 leave 7 % more error
 FLIPS = 50  # per patch at most; the first twenty win nearly everything
 
 
@@ -52,6 +54,22 @@ class RoundingPlan:
     order: Tensor  # (3p^2,) long, first to be rounded first
     feedback: Tensor  # (3p^2,3p^2) upper triangular, in that order: the Cholesky factor of H^-1
     gram: Tensor  # A^T A
+
+    @property
+    def spare(self) -> int:
+        """How many values come first, whose error those after them can take up entirely: 3p^2 - rank."""
+        return len(self.order) - self.mapping.rank
+
+    @cached_property
+    def carries(self) -> list[tuple[int, Tensor]]:
+        """For `TOGETHER` spare values at a time: where they begin, and how (n,k) the rest takes up their errors."""
+        found = []
+        for start in range(0, self.spare, TOGETHER):
+            stop = min(start + TOGETHER, self.spare)
+            rows = self.feedback[start:stop]
+            carry = torch.linalg.solve_triangular(rows[:, start:stop], rows[:, stop:], upper=True)
+            found.append((start, carry.T.float().contiguous()))
+        return found
 
 
 def rounding_plan(mapping: PatchMap, *, damping: float = 1e-4) -> RoundingPlan:
@@ -93,7 +111,7 @@ def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0)
     check_unit_range(patches)
     nearest = round_to_uint8(patches)
     levels = (patches.detach().cpu() if patches.device.type == "mps" else patches.detach()).double() * 255
-    rounded = _rounded(levels, plan, max_move, FLIPS)
+    rounded = _rounded(levels, plan, max_move)
     ours, theirs = (_token_error(z, levels, plan) for z in (rounded, nearest.to(levels)))
     rounded = torch.where((ours < theirs).unsqueeze(-1), rounded, nearest.to(levels))
     moved = (rounded != nearest.to(levels)).sum(-1)
@@ -105,32 +123,47 @@ def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0)
 def round_quickly(patches: Tensor, plan: RoundingPlan) -> Tensor:
     """8-bit patches (uint8) of float patches (P,N,3p^2) in [0,1], without evidence, flips or float64.
 
-    Errors are 4 % larger than `round_patches` leaves, for a tenth of its time.
+    Errors are 5 % larger than `round_patches` leaves, for a twentieth of its time.
     """
     check_unit_range(patches)
-    return _rounded(patches.detach().float() * 255, plan, 2.0, 0).to(torch.uint8)
+    return _rounded(patches.detach().float() * 255, plan, 2.0, quickly=True).to(torch.uint8)
 
 
-def _rounded(levels: Tensor, plan: RoundingPlan, max_move: float, flips: int) -> Tensor:
+def _rounded(levels: Tensor, plan: RoundingPlan, max_move: float, *, quickly: bool = False) -> Tensor:
     """Whole levels of levels (...,n), so many patches at once as memory allows."""
     flat = levels.reshape(-1, levels.shape[-1])
     chunk = max(1, CHUNK_ELEMENTS // flat.shape[-1])
-    return torch.cat([_round(part, plan, max_move, flips) for part in flat.split(chunk)]).reshape(levels.shape)
+    return torch.cat([_round(part, plan, max_move, quickly) for part in flat.split(chunk)]).reshape(levels.shape)
 
 
 def _token_error(rounded: Tensor, levels: Tensor, plan: RoundingPlan) -> Tensor:
     return torch.linalg.vector_norm((rounded - levels) @ plan.mapping.matrix.T.to(levels) / 255, dim=-1)
 
 
-def _round(levels: Tensor, plan: RoundingPlan, max_move: float, flips: int) -> Tensor:
+def _round(levels: Tensor, plan: RoundingPlan, max_move: float, quickly: bool) -> Tensor:
     """Whole levels (P,n), in float, of levels (P,n) in 0..255."""
     low, high = (levels - max_move).ceil().clamp_min(0), (levels + max_move).floor().clamp_max(255)
     order = plan.order.to(levels.device)
     # Values are walked through one after the other, so each value's patches lie side by side: five times as fast.
     wanted, lowest, highest = (part.T[order].contiguous() for part in (levels, low, high))
-    rounded = torch.empty_like(levels)
-    rounded[:, order] = _feed_back(wanted, lowest, highest, plan.feedback.to(levels)).T
-    return _flip(rounded, levels, low, high, plan.gram.to(levels), flips) if flips else rounded
+    rounded, feedback = torch.empty_like(levels), plan.feedback.to(levels)
+    if quickly:
+        rounded[:, order] = _feed_back_together(wanted, lowest, highest, feedback, plan).T
+        return rounded
+    rounded[:, order] = _feed_back(wanted, lowest, highest, feedback).T
+    return _flip(rounded, levels, low, high, plan.gram.to(levels))
+
+
+def _feed_back_together(wanted: Tensor, low: Tensor, high: Tensor, feedback: Tensor, plan: RoundingPlan) -> Tensor:
+    """As `_feed_back`, but the spare values, which need no care, are rounded several at once."""
+    rounded = torch.empty_like(wanted)
+    for start, carry in plan.carries:
+        stop = start + carry.shape[1]
+        rounded[start:stop] = wanted[start:stop].round().clamp(low[start:stop], high[start:stop])
+        wanted[stop:].addmm_(carry.to(wanted), wanted[start:stop] - rounded[start:stop], alpha=-1)
+    last = slice(plan.spare, None)
+    rounded[last] = _feed_back(wanted[last], low[last], high[last], feedback[last, last])
+    return rounded
 
 
 def _feed_back(wanted: Tensor, low: Tensor, high: Tensor, feedback: Tensor) -> Tensor:
@@ -152,13 +185,13 @@ def _feed_back(wanted: Tensor, low: Tensor, high: Tensor, feedback: Tensor) -> T
     return rounded
 
 
-def _flip(rounded: Tensor, levels: Tensor, low: Tensor, high: Tensor, gram: Tensor, flips: int) -> Tensor:
-    """Coordinate descent: in every patch the one step of ±1 level that helps most, up to `flips` times."""
+def _flip(rounded: Tensor, levels: Tensor, low: Tensor, high: Tensor, gram: Tensor) -> Tensor:
+    """Coordinate descent: in every patch the one step of ±1 level that helps most, up to `FLIPS` times."""
     answer, cost = rounded.clone(), gram.diagonal()
     todo = torch.arange(len(rounded), device=rounded.device)
     error = rounded - levels
     slope = error @ gram
-    for _ in range(flips):
+    for _ in range(FLIPS):
         step = -torch.sign(slope)
         change = cost - 2 * slope.abs()
         moved = answer[todo] + step

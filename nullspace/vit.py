@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,9 +119,10 @@ class SplitViT(nn.Module):
         """Class, distillation and register tokens the model puts before the patch tokens."""
         return int(getattr(self.model, "num_prefix_tokens", 0))
 
-    @property
+    @cached_property
     def patch_projection(self) -> nn.Conv2d:
         """The patch embedding's convolution; raises CannotCutError with the reason when the stem is not just that."""
+        # Kept, because telling runs the stem once, and every look at the patch size would pay for it.
         return patch_grid.single_convolution(self.stem, self.grid, self.preprocessing.input_size)
 
     @property

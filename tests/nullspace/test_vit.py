@@ -161,7 +161,7 @@ class Blurred(nn.Module):
 )
 def test_a_padded_or_dilated_convolution_is_refused(change: dict[str, Any], why: str) -> None:
     model = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY)
-    conv = model.patch_projection
+    conv = model.stem.proj
     for name, value in change.items():
         setattr(conv, name, value)
     with pytest.raises(CannotCutError, match=why):
