@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from nullspace.errors import NullspaceError
+from nullspace.watermark.ordered import likeliest
 from nullspace.watermark.secret import Secret
 
 LONGEST = 32  # bytes of a message; two UUIDs
 TAG_BYTES = 4
+WORDS = 500  # likeliest ones that are tried where Reed-Solomon gives up
 PARITY = 0.5  # bytes for mending, over bytes of message and tag; 1 and 2 lost more slots per bit than they mended
 
 
@@ -42,18 +46,28 @@ class Code:
     def decode(self, soft: np.ndarray) -> tuple[bytes | None, bytes]:
         """From soft bits (bits,), sign and trust, to the message, or None when no reading bears the tag; and as read.
 
-        The least trusted bytes are left out by and by: Reed-Solomon mends twice as many missing bytes as wrong ones.
-        Every reading passes by chance with probability 2^-32. Source: Forney, generalized minimum distance decoding.
+        The least trusted bytes are left out by and by: Reed-Solomon mends twice as many missing bytes as wrong ones
+        (Forney, generalized minimum distance). Where that fails, the likeliest words of the code are tried bit by bit.
+        Every word passes by chance with probability 2^-32.
         """
-        codec, size = _reed_solomon(parity_bytes(self.length)), parity_bytes(self.length)
-        read = np.packbits(soft > 0).tobytes()
+        message = next(filter(None, map(self._bearing_the_tag, self._words(soft))), None)
+        return message, self.as_read(soft)
+
+    def _words(self, soft: np.ndarray) -> Iterator[bytes]:
+        """Message and tag in one word after the other that may have been sent."""
+        codec, read = _reed_solomon(parity_bytes(self.length)), np.packbits(soft > 0).tobytes()
         trust = np.abs(soft).reshape(-1, 8).min(axis=1)
         doubtful = [int(place) for place in np.argsort(trust, kind="stable")]
-        for missing in range(0, size + 1, 2):
+        for missing in range(0, parity_bytes(self.length) + 1, 2):
             found = _mended(codec, read, doubtful[:missing])
-            if found is not None and self.secret.tag(found[: self.length], TAG_BYTES) == found[self.length :]:
-                return found[: self.length], self.as_read(soft)
-        return None, self.as_read(soft)
+            if found is not None:
+                yield found
+        for word in likeliest(soft, _generator(self.length), WORDS):
+            yield np.packbits(word.astype(bool)).tobytes()[: self.data_bytes]
+
+    def _bearing_the_tag(self, word: bytes) -> bytes | None:
+        message, tag = word[: self.length], word[self.length :]
+        return message if self.secret.tag(message, TAG_BYTES) == tag else None
 
 
 def coded_bits(length: int) -> int:
@@ -81,6 +95,14 @@ def _reed_solomon(parity: int):
     except ImportError as error:
         raise NullspaceError("hidden messages need the package reedsolo; pip install reedsolo") from error
     return RSCodec(parity)
+
+
+@lru_cache(maxsize=LONGEST)
+def _generator(length: int) -> np.ndarray:
+    """Rows of 0 and 1, one for each bit of message and tag: the code is linear in bits too."""
+    codec, bits = _reed_solomon(parity_bytes(length)), np.eye(8 * (length + TAG_BYTES), dtype=np.uint8)
+    words = [bytes(codec.encode(np.packbits(row).tobytes())) for row in bits]
+    return np.unpackbits(np.frombuffer(b"".join(words), np.uint8)).reshape(len(bits), -1)
 
 
 def _mended(codec, read: bytes, missing: list[int]) -> bytes | None:

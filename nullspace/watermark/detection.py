@@ -24,7 +24,7 @@ class Detection:
     `p_value` is the probability that an image without this mark gives at least this evidence in any of the `tried`
     readings. `message` is None where nothing was found, or where too much is destroyed to be read. `confidence` is the
     share of embedded bits that were read as they were sent, known once the message is. `psnr` is the strength it was
-    embedded with.
+    embedded with, `blur` the standard deviation in pixels of a blur that was undone first.
     """
 
     found: bool
@@ -35,6 +35,12 @@ class Detection:
     psnr: float
     tried: int
     as_read: bytes  # the message's bits without mending
+    blur: float = 0.0
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The greater of two readings of one image is the better: with a message, then the less likely by chance."""
+        return self.message is not None, -self.p_value
 
 
 def scores(phases: Tensor) -> Tensor:

@@ -61,14 +61,25 @@ def realign(
         for start in range(0, len(steps), _TOGETHER):
             part = steps[start : start + _TOGETHER]
             moved = torch.stack([_window(padded, image, shift, *step) for step in part])
-            found = mark.detect(moved, false_positive_rate=false_positive_rate / readings, length=length, psnr=psnr)
+            found = mark.detect(
+                moved, false_positive_rate=false_positive_rate / readings, length=length, psnr=psnr, blurs=()
+            )
             for step, each in zip(part, found, strict=True):
-                if best is None or (each.message is not None, -each.p_value) > best[0]:
-                    best = ((each.message is not None, -each.p_value), each, scale, *step)
+                if best is None or each.rank > best[0].rank:
+                    best = (each, scale, *step)
     assert best is not None
-    _, detection, scale, down, across = best
+    detection, scale, down, across = best
     corrected = replace(detection, p_value=min(1.0, detection.p_value * readings), tried=detection.tried * readings)
     return Realigned(corrected, scale, down, across, readings)
+
+
+def scales_within(size: int, stretch: float) -> list[float]:
+    """Scales that differ by one pixel of `size`, from 1 - `stretch` to 1 + `stretch`, nearest to 1 first."""
+    if not 0 <= stretch < 0.5:
+        raise NullspaceError(f"expected a stretch of 0 to 0.5, as a share of the size, got {stretch}")
+    pixels = math.ceil(size * stretch)
+    found = [size / (size + away) for away in range(-pixels, pixels + 1)]
+    return sorted((each for each in found if abs(each - 1) <= stretch + 1e-9), key=lambda each: abs(each - 1))
 
 
 def _padded(image: Tensor, scale: float, shift: int) -> Tensor:

@@ -38,6 +38,14 @@ def test_twice_as_many_bytes_are_mended_when_they_are_known_to_be_doubtful() -> 
     assert code.decode(soft)[0] == b"12345678"
 
 
+@pytest.mark.parametrize("length", [4, 8, 16, 32])
+def test_more_bytes_than_reed_solomon_mends_are_mended_where_only_doubtful_bits_are_wrong(length: int) -> None:
+    code, message = Code(length, SECRET), bytes(range(length))
+    soft = code.encode(message)
+    soft.reshape(-1, 8)[: parity_bytes(length) + 2, 3] *= -0.3
+    assert code.decode(soft)[0] == message
+
+
 def test_what_cannot_be_mended_is_none_and_said_as_read() -> None:
     code = Code(4, SECRET)
     message, as_read = code.decode(np.random.default_rng(0).standard_normal(code.bits))

@@ -13,19 +13,9 @@ from nullspace.vit import SplitViT
 from nullspace.watermark.certify import certify
 from nullspace.watermark.on_file import embed_on_file
 from nullspace.watermark.payload import HiddenMark
-from tests.nullspace.watermark.marked import KEY, pictures, small_model
+from tests.nullspace.watermark.marked import pictures
 
 MESSAGE = b"on file"
-
-
-@pytest.fixture(scope="module")
-def model() -> SplitViT:
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def mark(model: SplitViT) -> HiddenMark:
-    return HiddenMark(model, KEY)
 
 
 def seen(model: SplitViT, file: Tensor) -> Tensor:

@@ -23,16 +23,6 @@ from tests.nullspace.watermark.marked import KEY, pictures, small_model
 MESSAGE = b"8 bytes!"
 
 
-@pytest.fixture(scope="module")
-def model() -> SplitViT:
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def mark(model: SplitViT) -> HiddenMark:
-    return HiddenMark(model, KEY)
-
-
 def jpeg(images: Tensor, quality: int) -> Tensor:
     found = []
     for image in images:

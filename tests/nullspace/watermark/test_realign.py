@@ -7,15 +7,10 @@ import pytest
 from nullspace.errors import NullspaceError
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.payload import HiddenMark
-from nullspace.watermark.realign import realign
-from tests.nullspace.watermark.marked import KEY, pictures, small_model
+from nullspace.watermark.realign import realign, scales_within
+from tests.nullspace.watermark.marked import pictures
 
 MESSAGE = b"moved"
-
-
-@pytest.fixture(scope="module")
-def mark() -> HiddenMark:
-    return HiddenMark(small_model(), KEY)
 
 
 def test_a_shift_is_undone(mark: HiddenMark) -> None:
@@ -32,6 +27,14 @@ def test_a_crop_that_was_enlarged_is_undone(mark: HiddenMark) -> None:
     moved = attacked(marked, attack_named("crop_0.9375"), [0])  # 120 of 128 pixels
     found = realign(mark, moved[0], shift=1, scales=(1.0, 128 / 120), length=5, psnr=36)
     assert found.detection.message == MESSAGE and found.scale == 128 / 120 and found.readings == 18
+
+
+def test_scales_are_a_pixel_apart_and_the_nearest_come_first() -> None:
+    assert scales_within(224, 0) == [1.0]
+    found = scales_within(224, 0.02)
+    assert found[0] == 1 and [round(224 / each) for each in sorted(found, reverse=True)] == list(range(220, 229))
+    with pytest.raises(NullspaceError, match="0 to 0.5, as a share of the size, got 2"):
+        scales_within(224, 2)
 
 
 def test_a_search_finds_nothing_where_nothing_is(mark: HiddenMark) -> None:
