@@ -138,6 +138,11 @@ class HiddenSettings(Settings):
         return names
 
 
+Position = Literal[
+    "center", "top", "bottom", "left", "right", "top-left", "top-right", "bottom-left", "bottom-right", "tile"
+]
+
+
 class WatermarkSettings(Settings):
     """Marks in the kernel: a visible one, and hidden messages."""
 
@@ -146,7 +151,8 @@ class WatermarkSettings(Settings):
     )
     logo: str | None = Field(default=None, description="PNG with transparency used instead of the text")
     scale: float = Field(default=0.9, gt=0, le=1, description="width of the mark over the width of the image")
-    position: Literal["center", "top", "bottom"] = "center"
+    position: Position = Field(default="center", description="where the mark lies; `tile` repeats it all over")
+    opacity: float = Field(default=1.0, gt=0, le=1, description="of the mark, times its own transparency")
     strength: float = Field(default=1.0, gt=0, le=4, description="how strong the mark is laid on")
     iterations: int = Field(default=200, ge=1, description="projections onto kernel ∩ pixel box")
     batch_images: int = Field(default=32, ge=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,15 @@ from nullspace.watermark.certify import certify
 from nullspace.watermark.detection import Detection
 from nullspace.watermark.on_file import embed_on_file
 from nullspace.watermark.payload import HiddenMark
-from nullspace.watermark.realign import realign
+from nullspace.watermark.realign import realign, scales_within
 from nullspace.watermark.visible_on_file import embed_visible_on_file
 from pipelines.config import WatermarkSettings
 from pipelines.errors import ConfigError, DecodeError
 from pipelines.image_quality import psnr, ssim
-from pipelines.marks import make_mark
+from pipelines.marks import JPEG_QUALITIES, make_mark
 from pipelines.picture_files import Picture, picture_of, read_picture, write_picture
 
 KEY_VARIABLE = "NULLSPACE_KEY"
-JPEG_QUALITIES = (95, 90, 75)  # at which a visible mark is looked at again
 
 
 def read_key(file: Path | None) -> bytes:
@@ -102,20 +101,28 @@ class Marker:
             **certify(self.model, before[None], after[None]).to_dict(0),
         }
 
-    def detect(self, source: Path, *, false_positive_rate: float, length: int | None, shift: int = 0) -> dict[str, Any]:
-        """Look for a mark in one file; where there is none, also moved by up to `shift` of the model's pixels."""
+    def detect(
+        self, source: Path, *, false_positive_rate: float, length: int | None, shift: int = 0, stretch: float = 0
+    ) -> dict[str, Any]:
+        """Look for a mark in one file; where there is none, also moved by up to `shift` of the model's pixels.
+
+        `stretch` is the share by which it may have been made larger or smaller too.
+        """
         seen = read_picture(source).seen(self.model.preprocessing)
-        found = self.mark.detect(seen[None], false_positive_rate=false_positive_rate, length=length)[0]
-        if shift and found.message is None:
+        searches = 2 if shift or stretch else 1  # each may be wrong with its part of the rate
+        rate = false_positive_rate / searches
+        found = self.mark.detect(seen[None], false_positive_rate=rate, length=length)[0]
+        if searches > 1 and found.message is None:
+            scales = scales_within(max(seen.shape[1:]), stretch)
             again = realign(
-                self.mark, seen, shift=shift, length=length, false_positive_rate=false_positive_rate
+                self.mark, seen, shift=shift, scales=scales, length=length, false_positive_rate=rate
             ).detection
-            found = again if again.found else found
-        return {"file": str(source), **detected(found)}
+            found = replace(max(found, again, key=lambda each: each.rank), tried=found.tried + again.tried)
+        return {"file": str(source), **detected(replace(found, p_value=min(1.0, searches * found.p_value)))}
 
 
 def mark_visibly(
-    model: SplitViT, source: Path, target: Path, settings: WatermarkSettings, *, opacity: float, quality: int
+    model: SplitViT, source: Path, target: Path, settings: WatermarkSettings, *, quality: int
 ) -> dict[str, Any]:
     """Put a logo or text on one file; what is reported was measured on the bytes that were written."""
     picture = read_picture(source)
@@ -124,7 +131,7 @@ def mark_visibly(
     size = (picture.pixels.shape[1], picture.pixels.shape[2])
     colour, alpha = make_mark(settings, size)
     made = embed_visible_on_file(
-        model, picture.pixels, colour, opacity * alpha, strength=settings.strength, iterations=settings.iterations
+        model, picture.pixels, colour, alpha, strength=settings.strength, iterations=settings.iterations
     )
     written = write_picture(target, picture.with_pixels(made.pixels), quality=quality)
     saved = read_picture(written)

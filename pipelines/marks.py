@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from pipelines.config import WatermarkSettings
 from pipelines.errors import ConfigError
 
+JPEG_QUALITIES = (95, 90, 75)  # at which a saved mark is looked at again, beside the picture saved the same way
+_GAP = 0.25  # between tiles, of their width
 _MARGIN = 0.04  # of the height, between the mark and the edge it is placed at
 
 
@@ -25,14 +28,27 @@ def make_mark(settings: WatermarkSettings, size: tuple[int, int]) -> tuple[Tenso
     picture = picture.resize(
         (max(1, round(picture.width * factor)), max(1, round(picture.height * factor))), Image.Resampling.LANCZOS
     )
-    margin = round(_MARGIN * height)
-    top = {"top": margin, "bottom": height - picture.height - margin}.get(
-        settings.position, (height - picture.height) // 2
-    )
     canvas = Image.new("RGBA", (width, height))
-    canvas.paste(picture, ((width - picture.width) // 2, max(top, 0)))
+    for corner in _corners(settings.position, canvas.size, picture.size):
+        canvas.paste(picture, corner)
     pixels = torch.from_numpy(np.asarray(canvas, np.float32).copy() / 255).permute(2, 0, 1)
-    return pixels[:3].contiguous(), pixels[3].contiguous()
+    return pixels[:3].contiguous(), settings.opacity * pixels[3].contiguous()
+
+
+def _corners(position: str, canvas: tuple[int, int], picture: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Where the upper left corner of the mark lies, across and down; in several places for `tile`."""
+    width, height = picture
+    room = canvas[0] - width, canvas[1] - height
+    if position == "tile":  # around one in the middle; every other row is moved by half
+        across, down = round((1 + _GAP) * width), height + round(_GAP * min(width, 2 * height))
+        for row in range(-(canvas[1] // down) - 1, canvas[1] // down + 2):
+            for column in range(-(canvas[0] // across) - 1, canvas[0] // across + 2):
+                yield room[0] // 2 + column * across + row % 2 * (across // 2), room[1] // 2 + row * down
+        return
+    margin = round(_MARGIN * canvas[1])
+    across = {"left": margin, "right": room[0] - margin}.get(position.rpartition("-")[2], room[0] // 2)
+    down = {"top": margin, "bottom": room[1] - margin}.get(position.partition("-")[0], room[1] // 2)
+    yield max(across, 0), max(down, 0)
 
 
 def logo_digest(path: str | None) -> str | None:

@@ -205,7 +205,10 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
     if wording.why_missing(mark):
         return Section(title, missing=wording.why_missing(mark))
     conditions = {"marked": mark, **(mark.get("controls") or {})}
-    table = stability_table("Marked images, 8-bit pixels, and the controls", conditions, wording.MARK_CONDITIONS)
+    tables = [stability_table("Marked images, 8-bit pixels, and the controls", conditions, wording.MARK_CONDITIONS)]
+    jpeg = {f"JPEG {quality}": outcome for quality, outcome in (mark.get("after_jpeg") or {}).items()}
+    if jpeg:
+        tables.append(stability_table("Marked against unmarked, both saved as JPEG first", jpeg, {}))
     facts = [
         ("PSNR to the original", f"{wording.decibel(mark.get('psnr'))} {number_interval(mark.get('psnr_ci'))}"),
         ("SSIM to the original", f"{number(mark.get('ssim'))} {number_interval(mark.get('ssim_ci'))}"),
@@ -214,9 +217,11 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
             f"{number(mark.get('ssim_to_plain'))} {number_interval(mark.get('ssim_to_plain_ci'))}",
         ),
     ]
+    if "max_probability_change" in mark:
+        facts.append(("Largest change of a probability", number(mark["max_probability_change"])))
     if mark.get("unmarked"):
         facts.append(("Left as they were", f"{number(mark['unmarked'])} images leave no room for the mark"))
-    return Section(title, facts=facts, tables=[table], pictures=examples(stages.of(label, "watermark")))
+    return Section(title, facts=facts, tables=tables, pictures=examples(stages.of(label, "watermark")))
 
 
 def hidden_section(model: Mapping[str, Any]) -> Section:

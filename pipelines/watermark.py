@@ -15,13 +15,14 @@ from nullspace.kernel import patch_kernel
 from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.stability import Moments, Summary, outcomes
 from nullspace.vit import Outputs
+from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.visible import embed, token_residual
 from pipelines import hidden
 from pipelines.config import WatermarkSettings
 from pipelines.files import write_json
 from pipelines.ids import IdDigest, check_ids, digest_files
 from pipelines.image_quality import psnr, ssim
-from pipelines.marks import make_mark
+from pipelines.marks import JPEG_QUALITIES, make_mark
 from pipelines.models import ModelSpec
 from pipelines.modelwork import ModelShards, generator, read_outputs
 from pipelines.pictures import save_difference, save_picture
@@ -30,7 +31,7 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 4
+VERSION = 5
 SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")
@@ -75,21 +76,41 @@ class WatermarkShards(ModelShards):
         made = embed(self.model, self.kernel, images, mark, alpha, strength=strength, iterations=iterations)
         saved, plain = (from_uint8(round_to_uint8(changed)) for changed in (made.marked, made.plain))
         self._keep_examples(batch.start, keep, images, plain, saved)
-        shuffled = images + _permuted(saved - images, shard.ids[batch], self.seed)
         before = Outputs(features=clean.features[batch], logits=clean.logits[batch])
+        shuffled = images + _permuted(saved - images, shard.ids[batch], self.seed)
         for condition, changed in zip(CONDITIONS, (saved, plain, shuffled), strict=True):
-            after = self.model.outputs_from_tokens(self.model.tokens(changed, check_range=False))
-            changes = outcomes(before, Outputs(features=after.features.float(), logits=after.logits.float()))
-            columns: dict[str, Any] = {
-                "id": shard.ids[batch],
-                "label": shard.labels[batch].numpy(),
-                "condition": [condition] * len(changed),
-                "psnr": psnr(changed, images).cpu().numpy(),
-                "ssim": ssim(changed, images).cpu().numpy(),
-                "ssim_to_plain": ssim(changed, plain).cpu().numpy(),
-                "token_residual": token_residual(self.model, images, changed.clamp(0, 1)).cpu().numpy(),
-            }
-            yield pa.table(columns | {key: value.numpy() for key, value in changes.items()})
+            yield self._table(shard, batch, condition, images, changed, plain, before)
+        for quality in JPEG_QUALITIES:
+            clean_jpeg, marked_jpeg = (_as_jpeg(each, quality) for each in (images, saved))
+            yield self._table(shard, batch, _jpeg(quality), clean_jpeg, marked_jpeg, plain, self._outputs(clean_jpeg))
+
+    def _table(
+        self,
+        shard: Shard,
+        batch: slice,
+        condition: str,
+        images: Tensor,
+        changed: Tensor,
+        plain: Tensor,
+        before: Outputs,
+    ) -> pa.Table:
+        """Rows of one condition: how `changed` looks beside `images` and the plain mark, and what the model says."""
+        after = self._outputs(changed)
+        columns: dict[str, Any] = {
+            "id": shard.ids[batch],
+            "label": shard.labels[batch].numpy(),
+            "condition": [condition] * len(changed),
+            "psnr": psnr(changed, images).cpu().numpy(),
+            "ssim": ssim(changed, images).cpu().numpy(),
+            "ssim_to_plain": ssim(changed, plain).cpu().numpy(),
+            "token_residual": token_residual(self.model, images, changed.clamp(0, 1)).cpu().numpy(),
+            "probability_change": _largest_change(before, after).numpy(),
+        }
+        return pa.table(columns | {key: value.numpy() for key, value in outcomes(before, after).items()})
+
+    def _outputs(self, images: Tensor) -> Outputs:
+        found = self.model.outputs_from_tokens(self.model.tokens(images, check_range=False))
+        return Outputs(features=found.features.float(), logits=found.logits.float())
 
     def _keep_examples(self, start: int, keep: int, images: Tensor, plain: Tensor, marked: Tensor) -> None:
         folder = self.out / "examples"
@@ -100,6 +121,22 @@ class WatermarkShards(ModelShards):
             save_picture(Path(f"{stem}_plain.png"), plain[number])
             save_picture(Path(f"{stem}_marked.png"), marked[number])
             save_difference(Path(f"{stem}_difference.png"), images[number], marked[number])
+
+
+def _as_jpeg(images: Tensor, quality: int) -> Tensor:
+    """Images (n,3,H,W) in [0,1] as a JPEG file of each keeps them."""
+    files = attacked(round_to_uint8(images), attack_named(_jpeg(quality)), [0] * len(images))
+    return from_uint8(files).to(images.device)
+
+
+def _jpeg(quality: int) -> str:
+    return f"jpeg_{quality}"
+
+
+def _largest_change(before: Outputs, after: Outputs) -> Tensor:
+    """Largest change of any class's probability, per image (n,), float64."""
+    chances = [each.logits.detach().cpu().double().softmax(dim=-1) for each in (before, after)]
+    return (chances[1] - chances[0]).abs().amax(dim=-1)
 
 
 def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
@@ -130,7 +167,12 @@ def watermark(
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
     check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
     found = _summaries(files)
-    result = {**found.pop("marked"), "controls": found, "hidden": _hidden(context, arguments, settings, spread, shards)}
+    result = {
+        **found.pop("marked"),
+        "after_jpeg": {str(quality): found.pop(_jpeg(quality)) for quality in JPEG_QUALITIES},
+        "controls": found,
+        "hidden": _hidden(context, arguments, settings, spread, shards),
+    }
     write_json(context.folder / "watermark.json", result)
     return result
 
@@ -159,13 +201,14 @@ class _Tally:
     """Aggregates of one condition, shard by shard."""
 
     def __init__(self) -> None:
-        self.outcomes, self.unmarked = Summary(), 0
+        self.outcomes, self.unmarked, self.change = Summary(), 0, 0.0
         self.quality = dict.fromkeys(_QUALITY, Moments())
 
     def add(self, rows: pa.Table) -> None:
         if not rows.num_rows:
             return
         self.outcomes += Summary.of({name: rows.column(name).to_numpy() for name in rows.column_names})
+        self.change = max(self.change, float(rows.column("probability_change").to_numpy().max()))
         self.unmarked += int(np.isinf(rows.column("psnr").to_numpy()).sum())
         for name in _QUALITY:
             values = rows.column(name).to_numpy()
@@ -174,13 +217,14 @@ class _Tally:
             self.quality[name] += Moments.of(finite) if len(finite) else Moments()
 
     def to_dict(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"unmarked": self.unmarked}
+        said: dict[str, Any] = {"unmarked": self.unmarked, "max_probability_change": self.change}
         for name, moments in self.quality.items():
             said |= moments.named(name)
         return said | self.outcomes.to_dict()
 
 
 def _summaries(files: list[Path]) -> dict[str, dict[str, Any]]:
-    tallies = {condition: _Tally() for condition in CONDITIONS}
+    conditions = (*CONDITIONS, *map(_jpeg, JPEG_QUALITIES))
+    tallies = {condition: _Tally() for condition in conditions}
     take_in(files, tallies)
     return {condition: tally.to_dict() for condition, tally in tallies.items()}

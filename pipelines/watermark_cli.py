@@ -89,6 +89,9 @@ def detect(
     shift: Annotated[
         int, typer.Option(min=0, max=16, help="Undo misaligned crops of up to so many pixels; 8 takes a second each.")
     ] = 0,
+    stretch: Annotated[
+        float, typer.Option(min=0, max=20, help="Undo resizes of up to so many per cent; each takes 5 times as long.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Look for hidden messages of a key in pictures.
@@ -104,7 +107,9 @@ def detect(
     marker = _marker(model, weights, read_key(key_file))
 
     def work(source: Path, _: Path) -> dict[str, Any]:
-        return marker.detect(source, false_positive_rate=false_positive_rate, length=length, shift=shift)
+        return marker.detect(
+            source, false_positive_rate=false_positive_rate, length=length, shift=shift, stretch=stretch / 100
+        )
 
     rows = _all(pictures, [file for file, _ in pictures], work, as_json, _detected_line)
     _end(rows, as_json, missing=[row for row in rows if row.get("message_hex", "") is None])
@@ -115,9 +120,9 @@ def visible(
     paths: InputsAndOutput,
     text: Annotated[str | None, typer.Option(help="Text of the mark; a line break as in the shell's $'A\\nB'.")] = None,
     logo: Annotated[Path | None, typer.Option(metavar="PNG", help="Picture with transparency, instead.")] = None,
-    position: Annotated[str, typer.Option(help="center, top or bottom.")] = "center",
+    position: Annotated[str, typer.Option(help="center, top, bottom-right …, or tile.")] = "center",
     scale: Annotated[float, typer.Option(help="Width of the mark over the width of the picture, to 1.")] = 0.9,
-    opacity: Annotated[float, typer.Option(min=0.01, max=1, help="Of the mark.")] = 1.0,
+    opacity: Annotated[float, typer.Option(help="Of the mark, to 1.")] = 1.0,
     strength: Annotated[float, typer.Option(help="How strong the mark is laid on, to 4.")] = 1.0,
     model: Model = _MODEL,
     weights: Weights = "pretrained",
@@ -138,12 +143,12 @@ def visible(
 
     if (text is None) == (logo is None):
         raise ConfigError("expected one of --text and --logo, got " + ("neither" if text is None else "both"))
-    settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, strength=strength)
+    settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, opacity=opacity, strength=strength)
     pictures, targets = _pairs(paths, suffix, force)
     loaded = load_model(model, weights, seed=0, device="cpu")
 
     def work(source: Path, target: Path) -> dict[str, Any]:
-        return mark_visibly(loaded, source, target, settings, opacity=opacity, quality=quality)
+        return mark_visibly(loaded, source, target, settings, quality=quality)
 
     _end(_all(pictures, targets, work, as_json, _visible_line), as_json, missing=[])
 

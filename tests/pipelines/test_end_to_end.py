@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.marks import JPEG_QUALITIES
 from pipelines.shards import images_of
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import (
@@ -43,7 +44,8 @@ PROMISED = [
     ),
     *(f"models.digits.noise.conditions.{c}.{name}" for c in ("learned", "permuted", "gaussian") for name in OUTCOME),
     *(f"models.digits.kernel.conditions.exact.{name}" for name in (*OUTCOME, "max_abs_logit_change")),
-    *(f"models.digits.watermark.{name}" for name in ("psnr", "ssim", "agreement", "n")),
+    *(f"models.digits.watermark.{name}" for name in ("psnr", "ssim", "agreement", "n", "max_probability_change")),
+    *(f"models.digits.watermark.after_jpeg.{quality}.{name}" for quality in JPEG_QUALITIES for name in OUTCOME),
     *(f"run.{name}" for name in ("experiment", "run_id", "seconds")),
 ]
 
@@ -140,13 +142,18 @@ def wilson(successes: int, n: int) -> list[float]:
 
 
 def test_figures_of_the_watermark_are_those_of_its_rows(demo_run: DemoRun) -> None:
-    rows, said = rows_of(demo_run.stage("watermark")), demo_run.results["models"]["digits"]["watermark"]
-    rows = rows[rows["condition"] == "marked"] if "condition" in rows else rows
-    assert said["n"] == IMAGES and sorted(rows["id"]) == sorted(rows_of(demo_run.stage("reference"))["id"])
-    assert said["agreement"] == rows["agree"].mean()
-    for name in ("psnr", "ssim"):
-        values = rows[name].astype(np.float64)
-        assert said[name] == pytest.approx(values[np.isfinite(values)].mean(), rel=1e-5)
+    rows, mark = rows_of(demo_run.stage("watermark")), demo_run.results["models"]["digits"]["watermark"]
+    ids = sorted(rows_of(demo_run.stage("reference"))["id"])
+    jpeg = {f"jpeg_{quality}": mark["after_jpeg"][str(quality)] for quality in JPEG_QUALITIES}
+    for condition, said in {"marked": mark, **mark["controls"], **jpeg}.items():
+        own = rows[rows["condition"] == condition]
+        assert said["n"] == IMAGES and sorted(own["id"]) == ids
+        assert said["agreement"] == own["agree"].mean()
+        assert said["max_probability_change"] == own["probability_change"].max()
+        for name in ("psnr", "ssim"):
+            values = own[name].astype(np.float64)
+            assert said[name] == pytest.approx(values[np.isfinite(values)].mean(), rel=1e-5)
+    assert set(rows["condition"]) == {"marked", *mark["controls"], *jpeg}
 
 
 def test_clean_accuracy_is_that_of_the_rows(demo_run: DemoRun) -> None:

@@ -58,6 +58,41 @@ def test_positions() -> None:
     assert top[1] < middle[1] < bottom[1]
 
 
+@pytest.mark.parametrize("across", ["left", "right"])
+@pytest.mark.parametrize("down", ["top", "bottom"])
+def test_corners(down: str, across: str) -> None:
+    first, last, left, right = extent(mark(scale=0.3, position=f"{down}-{across}")[1])
+    assert (first <= 8) == (down == "top") and (last >= SIZE[0] - 9) == (down == "bottom")
+    assert (left <= 8) == (across == "left") and (right >= SIZE[1] - 9) == (across == "right")
+
+
+@pytest.mark.parametrize("across", ["left", "right"])
+def test_sides_are_in_the_middle_down(across: str) -> None:
+    first, last, left, right = extent(mark(scale=0.3, position=across)[1])
+    assert first == pytest.approx(SIZE[0] - 1 - last, abs=3)
+    assert (left <= 8) == (across == "left") and (right >= SIZE[1] - 9) == (across == "right")
+
+
+def test_tiles_reach_every_part_and_none_overlap(tmp_path: Path) -> None:
+    _, alpha = mark(logo=logo(tmp_path), scale=0.2, position="tile")
+    tile = mark(logo=logo(tmp_path), scale=0.2)[1]
+    assert float(alpha.sum()) > 6 * float(tile.sum())
+    assert set(alpha.unique().tolist()) >= {0.0, 1.0}, "there is room between them"
+    for rows in alpha.split(SIZE[0] // 3):
+        for part in rows.split(SIZE[1] // 3, dim=1):
+            if min(part.shape) > 20:
+                assert float(part.max()) == 1
+    middle = extent(tile)
+    inside = slice(middle[0], middle[1] + 1), slice(middle[2], middle[3] + 1)
+    torch.testing.assert_close(alpha[inside], tile[inside])
+
+
+def test_opacity_is_that_of_the_whole_mark() -> None:
+    colour, alpha = mark(opacity=0.25)
+    torch.testing.assert_close(alpha, 0.25 * mark()[1])
+    torch.testing.assert_close(colour, mark()[0])
+
+
 @pytest.mark.parametrize("position", ["top", "center", "bottom"])
 def test_a_tall_mark_stays_on_the_canvas(tmp_path: Path, position: str) -> None:
     first, last, left, right = extent(mark(logo=logo(tmp_path, 10, 200), scale=1, position=position)[1])

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cluster import cli
+from nullspace.watermark.payload import STRENGTHS
 from pipelines.marking import KEY_VARIABLE
 from tests.nullspace.watermark.marked import pictures
 
@@ -108,6 +109,22 @@ def test_unmarked_pictures_and_strangers_have_exit_code_three(
     assert call("detect", "out.png", *MODEL).code == 3
 
 
+def test_moved_and_stretched_pictures_are_searched_on_request(call: Any, photos: Path) -> None:
+    assert call("embed", photos / "one.jpg", "out.png", "--message", MESSAGE, "--psnr", 38, *MODEL).code == 0
+    with Image.open("out.png") as marked:
+        marked.crop((0, 0, 231, 288)).save("cut.png")  # the middle is six pixels further up
+        marked.resize((236, 307), Image.Resampling.BICUBIC).crop((2, 3, 233, 303)).save("long.png")  # two per cent
+    known = ["--length", len(MESSAGE), *MODEL, "--json"]
+    assert call("detect", "cut.png", "long.png", *known).code == 3
+    moved, stretched = (
+        call("detect", "cut.png", "--shift", 7, *known),
+        call("detect", "long.png", "--shift", 1, "--stretch", 3, *known),
+    )
+    for found in (moved, stretched):
+        assert found.code == 0 and found.rows[0]["message_text"] == MESSAGE and found.rows[0]["p_value"] < 1e-9
+        assert found.rows[0]["readings_tried"] >= 9 * 13 * len(STRENGTHS)
+
+
 def test_what_is_no_picture_is_told_and_stops_no_other(call: Any, photos: Path) -> None:
     (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:900])
     said = call("embed", photos, "marked", "--message", MESSAGE, *MODEL)
@@ -140,7 +157,7 @@ def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None
         (["embed", "photos", "out", "--message", "m" * 33, *MODEL], "1 to 32 bytes, got 33"),
         (["embed", "photos/one.jpg", "photos/grey.png", "--message", "m", *MODEL], "exists already.*--force"),
         (["visible", "photos", "out", *MODEL], "one of --text and --logo, got neither"),
-        (["visible", "photos", "out", "--text", "A", "--position", "left", *MODEL], "--position: .*got 'left'"),
+        (["visible", "photos", "out", "--text", "A", "--position", "nose", *MODEL], "--position: .*got 'nose'"),
         (["detect", "photos", "--key-file", "none.txt", *MODEL], "cannot read the key from none.txt"),
     ],
 )
