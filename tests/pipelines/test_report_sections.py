@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.report_sections import hidden_section, noise_facts
+from pipelines.report_inputs import StageFolders
+from pipelines.report_sections import hidden_section, noise_facts, watermark_section
 
 SEARCH: dict[str, Any] = {
     "space": {"relative_norm": [0.25, 2.0], "learning_rate": [0.001, 0.1], "steps": [200, 400]},
@@ -58,3 +59,12 @@ def test_hidden_messages_have_a_row_for_every_attack() -> None:
 def test_why_there_are_no_hidden_messages_is_said() -> None:
     assert hidden_section({"watermark": {"hidden": {"skipped": "too few places"}}}).missing == "too few places"
     assert hidden_section({"watermark": {"skipped": "no kernel"}}).missing == "no kernel"
+
+
+def test_the_visible_mark_is_told_after_jpeg_too() -> None:
+    outcome = {"agreement": 0.99, "n": 600, "max_abs_logit_change": 0.3}
+    mark = {"psnr": 20.0, "max_probability_change": 0.004, **outcome, "controls": {"plain": outcome}}
+    mark["after_jpeg"] = {"95": outcome, "75": outcome}
+    section = watermark_section("a", {"watermark": mark}, StageFolders())
+    assert [cells[0].text for cells in section.tables[1].rows] == ["JPEG 95", "JPEG 75"]
+    assert dict(section.facts)["Largest change of a probability"] == "0.004"
