@@ -50,7 +50,7 @@ def test_a_label_made_from_a_name_can_be_a_folder(tmp_path: Path) -> None:
         ({"search": {"relative_norm": [2, 1]}}, r"search.relative_norm: expected \[low, high\] with 0 < low <= high"),
         ({"search": {"steps": [1, 2, 3]}}, "search.steps: .*at most 2 items"),
         ({"search": {"epsilon": 2}}, "search.epsilon: .*less than 2"),
-        ({"watermark": {"position": "left"}}, "watermark.position: .*'center', 'top' or 'bottom'"),
+        ({"watermark": {"position": "nose"}}, "watermark.position: .*'bottom-right' or 'tile'"),
         ({"watermark": {"text": "  "}}, "watermark.text: expected a text that can be seen"),
         ({"source": {"kind": "folder"}}, "source: `path` is needed"),
         ({"source": {"kind": "floder", "path": "x"}}, "source.kind: .*'folder'"),

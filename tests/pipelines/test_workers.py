@@ -15,6 +15,7 @@ from nullspace.errors import WeightsError
 from pipelines.conditions import KERNEL_CONDITIONS, TOKEN_CONDITIONS
 from pipelines.config import WatermarkSettings
 from pipelines.evaluate import _summaries
+from pipelines.marks import JPEG_QUALITIES
 from pipelines.models import ModelSpec
 from pipelines.reference import ReferenceShards
 from pipelines.watermark import CONDITIONS, WatermarkShards
@@ -140,10 +141,10 @@ def watermarker(out: Path, made: Path, **changed: Any) -> WatermarkShards:
 def test_a_mark_is_seen_by_people_and_not_by_the_model(made: Path, tmp_path: Path) -> None:
     out = tiny.work_through(watermarker(tmp_path / "watermark", made), made / "ingest")
     found = rows(out)
-    quality = {"psnr", "ssim", "ssim_to_plain", "token_residual"}
+    quality = {"psnr", "ssim", "ssim_to_plain", "token_residual", "probability_change"}
     assert set(found.columns) == {"id", "label", "condition"} | quality | OUTCOMES
     by = {str(condition): group.sort_values("id") for condition, group in found.groupby("condition")}
-    assert set(by) == set(CONDITIONS)
+    assert set(by) == {*CONDITIONS, *(f"jpeg_{quality}" for quality in JPEG_QUALITIES)}
     assert all(group["id"].tolist() == tiny.digits().ids[: tiny.COUNT] for group in by.values())
     assert by["marked"]["agree"].all()
     assert by["marked"]["squared_logit_change"].mean() < 0.05 * by["permuted"]["squared_logit_change"].mean()
