@@ -55,6 +55,12 @@ def outcomes(clean: Outputs, noised: Outputs) -> dict[str, Tensor]:
     }
 
 
+def largest_probability_change(before: Tensor, after: Tensor) -> Tensor:
+    """Largest change of any class's probability, per image (B,), between logits (B,K), in float64 on the CPU."""
+    clean, changed = _comparable(before, after, "logits")
+    return (changed.softmax(-1) - clean.softmax(-1)).abs().amax(-1)
+
+
 def _comparable(clean: Tensor, noised: Tensor, what: str) -> tuple[Tensor, Tensor]:
     if clean.shape != noised.shape or clean.ndim != 2:
         raise NullspaceError(

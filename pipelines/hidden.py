@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.pixels import from_uint8
-from nullspace.stability import Moments, wilson_interval
+from nullspace.stability import Moments, largest_probability_change, wilson_interval
 from nullspace.vit import SplitViT
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.payload import HiddenMark
@@ -128,9 +128,9 @@ class HiddenShards(ModelShards):
     def _seen(self, clean: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the model says the same of both, and the largest change of a probability: (n,) each."""
         with torch.no_grad():
-            logits = [self.model(from_uint8(each).to(self.device)).double().cpu() for each in (clean, marked)]
-        chances = [each.softmax(-1) for each in logits]
-        return chances[0].argmax(1) == chances[1].argmax(1), (chances[1] - chances[0]).abs().amax(1)
+            logits = [self.model(from_uint8(each).to(self.device)) for each in (clean, marked)]
+        same = (logits[0].argmax(1) == logits[1].argmax(1)).cpu()
+        return same, largest_probability_change(logits[0], logits[1])
 
     def _message(self, id_: str) -> bytes:
         return hashlib.shake_256(f"{self.seed}:{id_}".encode()).digest(self.settings.message_bytes)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nullspace.kernel import patch_kernel
 from nullspace.pixels import from_uint8, round_to_uint8
-from nullspace.stability import Moments, Summary, outcomes
+from nullspace.stability import Moments, Summary, largest_probability_change, outcomes
 from nullspace.vit import Outputs
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.visible import embed, token_residual
@@ -104,7 +104,7 @@ class WatermarkShards(ModelShards):
             "ssim": ssim(changed, images).cpu().numpy(),
             "ssim_to_plain": ssim(changed, plain).cpu().numpy(),
             "token_residual": token_residual(self.model, images, changed.clamp(0, 1)).cpu().numpy(),
-            "probability_change": _largest_change(before, after).numpy(),
+            "probability_change": largest_probability_change(before.logits, after.logits).numpy(),
         }
         return pa.table(columns | {key: value.numpy() for key, value in outcomes(before, after).items()})
 
@@ -131,12 +131,6 @@ def _as_jpeg(images: Tensor, quality: int) -> Tensor:
 
 def _jpeg(quality: int) -> str:
     return f"jpeg_{quality}"
-
-
-def _largest_change(before: Outputs, after: Outputs) -> Tensor:
-    """Largest change of any class's probability, per image (n,), float64."""
-    chances = [each.logits.detach().cpu().double().softmax(dim=-1) for each in (before, after)]
-    return (chances[1] - chances[0]).abs().amax(dim=-1)
 
 
 def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
@@ -224,7 +218,6 @@ class _Tally:
 
 
 def _summaries(files: list[Path]) -> dict[str, dict[str, Any]]:
-    conditions = (*CONDITIONS, *map(_jpeg, JPEG_QUALITIES))
-    tallies = {condition: _Tally() for condition in conditions}
+    tallies = {condition: _Tally() for condition in (*CONDITIONS, *map(_jpeg, JPEG_QUALITIES))}
     take_in(files, tallies)
     return {condition: tally.to_dict() for condition, tally in tallies.items()}

@@ -90,7 +90,8 @@ def detect(
         int, typer.Option(min=0, max=16, help="Undo misaligned crops of up to so many pixels; 8 takes a second each.")
     ] = 0,
     stretch: Annotated[
-        float, typer.Option(min=0, max=20, help="Undo resizes of up to so many per cent; each takes 5 times as long.")
+        float,
+        typer.Option(min=0, max=20, help="Undo resizes, to so many per cent; 1 takes 5 times as long, 3 takes 13."),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.lift import patch_map
 from nullspace.pixels import check_unit_range, from_uint8
+from nullspace.stability import largest_probability_change
 from nullspace.vit import SplitViT
 
 
@@ -59,12 +60,11 @@ def certify(model: SplitViT, images: Tensor, marked: Tensor) -> Certificate:
     tokens = [model.tokens(each.to(device)) for each in (before, after)]
     size = torch.linalg.vector_norm(tokens[0], dim=-1).mean(dim=1).to(changes)
     logits = [model.outputs_from_tokens(each).logits.double().cpu() for each in tokens]
-    chances = [each.softmax(dim=-1) for each in logits]
     return Certificate(
         token_change=changes.square().mean(dim=1).sqrt() / size,
         largest_token_change=changes.amax(dim=1) / size,
         logit_change=(logits[1] - logits[0]).abs().amax(dim=1),
-        probability_change=(chances[1] - chances[0]).abs().amax(dim=1),
+        probability_change=largest_probability_change(logits[0], logits[1]),
         same=logits[0].argmax(dim=1) == logits[1].argmax(dim=1),
     )
 

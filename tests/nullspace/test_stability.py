@@ -14,7 +14,15 @@ from scipy import stats
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.stability import Moments, Summary, mean_interval, outcomes, summarise, wilson_interval
+from nullspace.stability import (
+    Moments,
+    Summary,
+    largest_probability_change,
+    mean_interval,
+    outcomes,
+    summarise,
+    wilson_interval,
+)
 from nullspace.vit import Outputs
 
 
@@ -185,3 +193,10 @@ def test_a_summary_taken_in_by_the_batch_is_that_of_all() -> None:
     assert set(found) == set(whole)
     for name, value in whole.items():
         assert found[name] == pytest.approx(value, rel=1e-12), name
+
+
+def test_the_largest_change_of_a_probability_is_that_of_the_softmax() -> None:
+    before, after = torch.tensor([[0.0, 0.0], [3.0, -1.0]]), torch.tensor([[math.log(3), 0.0], [3.0, -1.0]])
+    assert largest_probability_change(before, after).tolist() == pytest.approx([0.25, 0.0])
+    with pytest.raises(NullspaceError, match="one shape"):
+        largest_probability_change(before, after[:1])
