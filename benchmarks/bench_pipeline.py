@@ -167,22 +167,28 @@ def search(folder: Path) -> dict[str, Any]:
     """12 trials of the digits model, two at a time, the same work by both."""
     from ray import tune
 
-    from pipelines.calibration import write_calibration
     from pipelines.noise_trial import NoiseTrial
     from pipelines.progress import Progress
     from pipelines.search import Search, _chosen, _trial_data  # the stage's own parts
+    from pipelines.search_images import write_images
     from pipelines.split import Split
     from pipelines.stages import Context
 
-    small = ["search.learn_images=100", "search.validation_images=50", "resources.workers=2", "source.limit=300"]
+    small = [
+        "search.learn_images=100",
+        "search.validation_images=50",
+        "search.calibration_images=130",
+        "resources.workers=2",
+        "source.limit=300",
+    ]
     with Bench(load_config("demo", small), folder) as bench:
         searched = bench.stage("search")
         bench.stage("kernel")
         context = Context(folder, bench.done, Progress(), "", bench.compute.spread)
         plan = Search(bench.facts, bench.config.search, 0, "cpu", bench.compute.spread(), "bench", [], _nothing, _none)
         split = Split(**searched.result["split"])
-        write_calibration(folder / "calibration.safetensors", _chosen(context, plan.spread, split), split)
-        data = asdict(_trial_data(context, plan, folder / "calibration.safetensors"))
+        write_images(folder / "images.safetensors", _chosen(context, plan.spread, split), split)
+        data = asdict(_trial_data(context, plan, folder / "images.safetensors"))
         space = {"relative_norm": tune.uniform(0.3, 3.0), "learning_rate": 0.03, "steps": 50, "data": data}
 
         def function(config: dict[str, Any]) -> None:

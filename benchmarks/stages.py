@@ -55,10 +55,10 @@ class Bench:
     def _no_search(self) -> Done:
         settings, facts = self.config.search, self.facts
         ingested = self.stage("ingest")
-        learn, validation = settings.learn_images, settings.validation_images
-        places = lowest_places(ingested.folder, self.config.seed, learn + validation + 1)
+        parts = {part: getattr(settings, f"{part}_images") for part in ("learn", "validation", "calibration")}
+        places = lowest_places(ingested.folder, self.config.seed, sum(parts.values()) + 1)
         total = ingested.result["images"]
-        split = make_split(places, self.config.seed, learn=learn, validation=validation, total=total)
+        split = make_split(places, self.config.seed, **parts, total=total)
         token_norm = self.stage("reference").result["token_norm"]
         drawn = torch.randn(facts.num_patches, facts.embed_dim, generator=torch.Generator().manual_seed(0))
         noise = NullNoise.of(

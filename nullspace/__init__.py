@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nullspace.artifact import NullNoise
     from nullspace.box import Furthest, LargestNoise, LargestScale, furthest, largest_noise, largest_scale
+    from nullspace.calibrated_scale import CalibratedScale, calibrate_scale
     from nullspace.closure import additivity, agreement_by_norm, scaling_curve, transfer
     from nullspace.device import choose_device
     from nullspace.encoder import Encoder
     from nullspace.encoder_noise import NoiseLearner
     from nullspace.errors import NullspaceError
     from nullspace.file_kernel import FileKernel, kernel_on_file
+    from nullspace.growing import GrownNoise, grow_noise
     from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
-    from nullspace.learning import GrownNoise, LearnedNoise, LearningData, grow_noise, learn_noise, prepare
+    from nullspace.learning import LearnedNoise, LearningData, learn_noise, prepare
     from nullspace.lift import Lift, PatchMap, SharedLift, lift_noise, lift_shared, map_of, patch_map
     from nullspace.noise_settings import NoiseSettings
     from nullspace.nullness import Evidence, HeldOut, evidence, measure_nullness
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from nullspace.radius import Radius, null_radius
     from nullspace.resize import Resize, resize_matrix, resize_of
     from nullspace.rounding import Rounding, RoundingPlan, round_in_kernel, round_patches, rounding_plan
+    from nullspace.sample_size import images_needed
     from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
     from nullspace.shift_pixels import ShiftLift, shift_lift
     from nullspace.spectrum import SensitivitySpectrum
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from nullspace.zoo import ZooRow, zoo_names, zoo_rows
 
 __all__ = [
+    "CalibratedScale",
     "Detection",
     "Encoder",
     "Evidence",
@@ -80,6 +84,7 @@ __all__ = [
     "agreement_by_norm",
     "attack_named",
     "attacked",
+    "calibrate_scale",
     "captured_elsewhere",
     "certify",
     "choose_device",
@@ -88,6 +93,7 @@ __all__ = [
     "exact_kernel",
     "furthest",
     "grow_noise",
+    "images_needed",
     "kernel_of",
     "kernel_on_file",
     "largest_noise",
@@ -120,12 +126,13 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "CalibratedScale": "calibrated_scale",
     "Detection": "watermark.detection",
     "Encoder": "encoder",
     "Evidence": "nullness",
     "FileKernel": "file_kernel",
     "Furthest": "box",
-    "GrownNoise": "learning",
+    "GrownNoise": "growing",
     "HeldOut": "nullness",
     "HiddenMark": "watermark.payload",
     "LargestNoise": "box",
@@ -156,6 +163,7 @@ _ROOMS = {
     "agreement_by_norm": "closure",
     "attack_named": "watermark.attacks",
     "attacked": "watermark.attacks",
+    "calibrate_scale": "calibrated_scale",
     "captured_elsewhere": "subspace",
     "certify": "watermark.certify",
     "choose_device": "device",
@@ -163,7 +171,8 @@ _ROOMS = {
     "evidence": "nullness",
     "exact_kernel": "shift",
     "furthest": "box",
-    "grow_noise": "learning",
+    "grow_noise": "growing",
+    "images_needed": "sample_size",
     "kernel_of": "kernel",
     "kernel_on_file": "file_kernel",
     "largest_noise": "box",

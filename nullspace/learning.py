@@ -1,15 +1,13 @@
-"""Learning noise from start to end: by the settings, with an early stop on held-out images, or growing to an epsilon.
+"""Learning noise from start to end at a given relative norm, with an early stop on held-out images.
 
-Two problems are offered. `learn_noise`: the smallest change at a given relative norm. `grow_noise`: the largest
-relative norm whose mean squared change of probabilities on held-out images is at most epsilon, by continuation: noise
-learned at one norm is where learning at the next, larger one starts.
+`growing` asks for the largest norm instead.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ from nullspace.encoder import Encoder
 from nullspace.encoder_noise import NoiseLearner, NoiseSettings
 from nullspace.errors import NullspaceError
 from nullspace.geometry import relative_norm
-from nullspace.radius import Measurement, Radius, measure, null_radius
+from nullspace.radius import Measurement, measure
 from nullspace.vit import Outputs
 
 
@@ -37,7 +35,7 @@ class LearningData:
 
 @dataclass(frozen=True, eq=False)
 class LearnedNoise:
-    """Noise (N,D) or (n,N,D) float32, with how it was come by.
+    """Noise (N,D) or (n,N,D) float32, with how it was obtained.
 
     `losses` are those of every step; `checks` what was measured on held-out images, by step; `best_step` the step the
     noise is of. `image_steps` counts images run forward and back, the start included.
@@ -71,21 +69,6 @@ class LearnedNoise:
             injection=encoder.injection,
             settings=asdict(self.settings) | {"best_step": self.best_step, "image_steps": self.image_steps},
         )
-
-
-@dataclass(frozen=True, eq=False)
-class GrownNoise:
-    """The largest noise found within epsilon, and the radius measured at each norm it was learned at.
-
-    `noise` (N,D) is already scaled to `relative_norm`, which is 0 when even the smallest scale tried exceeds epsilon.
-    """
-
-    noise: Tensor
-    relative_norm: float
-    epsilon: float
-    radius: Radius
-    rounds: tuple[tuple[float, float], ...]  # (relative norm learned at, relative norm reached)
-    image_steps: int
 
 
 def prepare(encoder: Encoder, images: Tensor, *, batch_size: int = 64) -> LearningData:
@@ -159,52 +142,6 @@ def learn_noise(
         stopped_early=stopped and learner.steps_done < settings.steps,
         image_steps=learner.image_steps,
     )
-
-
-def grow_noise(
-    encoder: Encoder,
-    data: LearningData,
-    held_out: LearningData,
-    settings: NoiseSettings,
-    *,
-    epsilon: float,
-    shift_invariant: bool,
-    growth: float = 1.5,
-    max_rounds: int = 8,
-    token_norm: float | None = None,
-    micro_batch: int | None = None,
-) -> GrownNoise:
-    """Largest relative norm with mean |Δsoftmax|² <= epsilon on `held_out`, which must not be images of `data`.
-
-    Learns at `settings.relative_norm`, then again and again at `growth` times the norm that was reached, starting from
-    what was found, until a round reaches no further. Each round takes `settings.steps`.
-    """
-    if not growth > 1 or max_rounds < 1 or settings.scope != "universal":
-        raise NullspaceError(
-            f'expected growth > 1, max_rounds >= 1 and scope "universal", got {growth}, {max_rounds} and '
-            f"{settings.scope!r}"
-        )
-    best: tuple[Tensor, Radius, float] | None = None
-    start, norm, steps = None, settings.relative_norm, 0
-    rounds: list[tuple[float, float]] = []
-    for _ in range(max_rounds):
-        learned = learn_noise(
-            encoder, data, replace(settings, relative_norm=norm),
-            shift_invariant=shift_invariant, start=start, token_norm=token_norm, micro_batch=micro_batch,
-        )  # fmt: skip
-        steps += learned.image_steps
-        radius = null_radius(
-            encoder, held_out.states, held_out.clean.logits, learned.noise,
-            epsilon=epsilon, batch_size=settings.batch_size,
-        )  # fmt: skip
-        reached = radius.scale * learned.relative_norm
-        rounds.append((norm, reached))
-        if best is not None and reached <= best[2]:
-            break
-        best = (radius.scale * learned.noise, radius, reached)
-        start, norm = learned.noise, max(growth * reached, norm / 4)
-    assert best is not None  # the first round always sets it
-    return GrownNoise(best[0], best[2], epsilon, best[1], tuple(rounds), steps)
 
 
 class _Watch:

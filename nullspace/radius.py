@@ -103,24 +103,37 @@ def _bracket(within: Callable[[float], bool], start: float, max_scale: float) ->
     return 0.0, high
 
 
-@torch.no_grad()
 def measure(
     encoder: Encoder, states: Tensor, logits: Tensor, noise: Tensor, *, scale: float = 1.0, batch_size: int = 64
 ) -> Measurement:
     """Change of probabilities and agreement under `scale` * noise (N,D) for states (n,S,D) with clean logits (n,K)."""
+    return summarised(scale, *changes(encoder, states, logits, noise, scale=scale, batch_size=batch_size))
+
+
+def summarised(scale: float, change: Tensor, kept: Tensor) -> Measurement:
+    """What `changes` gave for every image, as means."""
+    return Measurement(scale, float(change.mean()), float(kept.double().mean()))
+
+
+@torch.no_grad()
+def changes(
+    encoder: Encoder, states: Tensor, logits: Tensor, noise: Tensor, *, scale: float = 1.0, batch_size: int = 64
+) -> tuple[Tensor, Tensor]:
+    """As `measure`, image by image on the CPU: squared change of probabilities (n,) float64, class kept (n,) bool."""
     added = scale * noise.detach().to(encoder.device)
-    change, kept = 0.0, 0
+    found: list[Tensor] = []
+    kept: list[Tensor] = []
     for start in range(0, len(states), batch_size):
         before = logits[start : start + batch_size].to(added)
         after = encoder.logits(encoder.add(states[start : start + batch_size].to(added), added))
-        difference = (after.float().softmax(-1) - before.float().softmax(-1)).square().sum(-1)
-        change += float(difference.cpu().double().sum())
-        kept += int((after.argmax(-1) == before.argmax(-1)).sum())
-    if not math.isfinite(change):
+        found.append((after.float().softmax(-1) - before.float().softmax(-1)).square().sum(-1).cpu().double())
+        kept.append((after.argmax(-1) == before.argmax(-1)).cpu())
+    change = torch.cat(found)
+    if not bool(change.isfinite().all()):
         raise NullspaceError(
             f"the model's output is not finite at {scale} times the noise; use float32 and finite noise"
         )
-    return Measurement(scale, change / len(states), kept / len(states))
+    return change, torch.cat(kept)
 
 
 def _check(

@@ -85,9 +85,16 @@ class SearchSettings(Settings):
     batch_images: int = Field(default=32, ge=1)
     learn_images: int = Field(default=256, ge=1, description="images the noise is learned on")
     validation_images: int = Field(default=128, ge=1, description="held-out images that rank the trials")
-    epsilon: float = Field(
-        default=0.02, gt=0, lt=2, description="bound on mean ‖Δ softmax‖² over the validation images"
+    calibration_images: int = Field(
+        default=512, ge=1, description="further images, used for nothing else, that set how large the noise may be"
     )
+    epsilon: float = Field(
+        default=0.02,
+        gt=0,
+        lt=2,
+        description="mean ‖Δ softmax‖² on new images is at most this, with `confidence`",
+    )
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="of that bound: the chance that it holds")
     report_every: int = Field(default=25, ge=1, description="optimiser steps between two reports of a trial")
     grace_steps: int = Field(default=50, ge=1, description="steps before ASHA may stop a trial")
     max_concurrent: int | None = Field(
@@ -101,6 +108,17 @@ class SearchSettings(Settings):
         if not 0 < low <= high:
             raise ValueError(f"expected [low, high] with 0 < low <= high, got {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _enough_to_calibrate(self) -> SearchSettings:
+        from nullspace.errors import NullspaceError
+        from nullspace.sample_size import require_enough
+
+        try:
+            require_enough(self.calibration_images, self.epsilon, self.confidence)
+        except NullspaceError as error:
+            raise ValueError(f"calibration_images, epsilon: {error}") from error
+        return self
 
 
 class EvaluateSettings(Settings):

@@ -14,9 +14,9 @@ from nullspace.encoder import Encoder
 from nullspace.encoder_noise import NoiseLearner, NoiseSettings
 from nullspace.geometry import relative_norm
 from nullspace.radius import Radius, null_radius
-from pipelines.calibration import read_calibration
 from pipelines.files import read_json, write_json
 from pipelines.models import ModelSpec
+from pipelines.search_images import read_images
 
 _STATE, _TENSORS, _NOISE = "state.json", "state.safetensors", "noise.safetensors"
 
@@ -26,7 +26,7 @@ class TrialData:
     """What all trials of a search share; paths and numbers only, so that it travels in Tune's config."""
 
     model: dict[str, Any]
-    calibration: str
+    images: str
     device: str
     batch_images: int
     epsilon: float
@@ -52,7 +52,7 @@ class NoiseTrial(Trainable):
         data = TrialData(**config["data"])
         self.data = data
         self.encoder = Encoder(ModelSpec(**data.model).load(data.device))
-        self.calibration = read_calibration(data.calibration, self.encoder, data.batch_images)
+        self.parts = read_images(data.images, ("learn", "validation"), self.encoder, data.batch_images)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -67,7 +67,7 @@ class NoiseTrial(Trainable):
         self.best: dict[str, Any] = {}
         self.best_noise: torch.Tensor | None = None
         self.settings = trial_settings(config, self.data)
-        learn = self.calibration["learn"]
+        learn = self.parts["learn"]
         self.learner = NoiseLearner(
             self.encoder,
             learn.states,
@@ -102,7 +102,7 @@ class NoiseTrial(Trainable):
             }
 
     def _radius(self, noise: torch.Tensor) -> Radius:
-        held_out = self.calibration["validation"]
+        held_out = self.parts["validation"]
         with torch.no_grad():
             return null_radius(
                 self.encoder,

@@ -35,6 +35,7 @@ def publish(
     )
     searched, conditions = done["search"].result, done["evaluate"].result["noise"]
     metrics = {**dict(numbers(conditions["learned"])), "relative_norm": searched["relative_norm"]}
+    metrics |= {"guaranteed_mse_probabilities": searched["guarantee"]["bound"]}
     with tempfile.TemporaryDirectory() as folder:
         version = register_noise(
             tracker,

@@ -140,8 +140,10 @@ def noise_facts(noise: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Norm", f"{number(noise.get('norm'))} in all; mean token norm {number(noise.get('token_norm'))}"
     yield "Spread over tokens", f"{number(noise.get('spread'))} (1 = evenly)"
     learned = {} if wording.why_missing(noise.get("conditions")) else noise["conditions"].get("learned") or {}
+    if noise.get("guarantee"):
+        yield "Guarantee", wording.guarantee_sentence(noise["guarantee"])
     if wording.is_number(learned.get("mse_probabilities")) and wording.is_number(noise.get("epsilon")):
-        yield "ε-region, images not learned from", epsilon_verdict(learned, noise["epsilon"])
+        yield "ε-region, test images", epsilon_verdict(learned, noise["epsilon"])
     if noise.get("objective"):
         yield "Objective", str(noise["objective"])
     if noise.get("space"):

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 
 from nullspace.artifact import NullNoise
-from pipelines.calibration import Chosen, choose, join, write_calibration
 from pipelines.config import SearchSettings
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
@@ -21,6 +20,8 @@ from pipelines.importance import importance
 from pipelines.models import ModelFacts
 from pipelines.noise_trial import NoiseTrial, TrialData, read_noise
 from pipelines.progress import Counter
+from pipelines.scaling import calibrated_on_a_worker
+from pipelines.search_images import Chosen, choose, join, write_images
 from pipelines.search_progress import SearchProgress, attach
 from pipelines.shards import lowest_places, shard_sizes
 from pipelines.shardwork import Spread
@@ -28,12 +29,12 @@ from pipelines.split import Split, make_split
 from pipelines.stages import Context
 from pipelines.trial_tables import SEARCHED, all_failed, trial_tables
 
-VERSION = 3
-OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled to mean ‖Δsoftmax‖² = epsilon on validation images"
+VERSION = 4
+OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled so that mean ‖Δsoftmax‖² <= epsilon on new images"
 _REGISTRY = threading.Lock()
 _CHUNKS = 4  # tasks for every worker
 _RETRIES = 3  # of a task: its node may die under it
-_CALIBRATION, _TUNE = "calibration.safetensors", "tune"
+_IMAGES, _TUNE = "images.safetensors", "tune"
 _SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
 
 
@@ -60,17 +61,17 @@ def search(context: Context, plan: Search) -> dict[str, Any]:
     if not said.exists():
         write_json(said, _search(context, plan))
     # The pixels are in the shards, the trials in the tables: only the search itself needed these.
-    (context.folder / _CALIBRATION).unlink(missing_ok=True)
+    (context.folder / _IMAGES).unlink(missing_ok=True)
     shutil.rmtree(context.folder / _TUNE, ignore_errors=True)
     return read_json(said)
 
 
 def _search(context: Context, plan: Search) -> dict[str, Any]:
     split = _split(context, plan)
-    calibration = context.folder / _CALIBRATION
-    if not calibration.exists():
-        write_calibration(calibration, _chosen(context, plan.spread, split), split)
-    data = _trial_data(context, plan, calibration)
+    images = context.folder / _IMAGES
+    if not images.exists():
+        write_images(images, _chosen(context, plan.spread, split), split)
+    data = _trial_data(context, plan, images)
     with context.progress.counting(plan.settings.trials, "trials") as counter:
         results = _tuner(context, plan, data, counter).fit()
     plan.written()
@@ -94,7 +95,7 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
 
 
 def _chosen(context: Context, spread: Spread, split: Split) -> Chosen:
-    """The images to learn on, looked for where the workers are: the driver sees no others."""
+    """The images of the search, looked for where the workers are: the driver sees no others."""
     import ray
 
     ingested, reference = (str(context.inputs[name].folder) for name in ("ingest", "reference"))
@@ -106,16 +107,20 @@ def _chosen(context: Context, spread: Spread, split: Split) -> Chosen:
 
 
 def _split(context: Context, plan: Search) -> Split:
-    learn, validation = plan.settings.learn_images, plan.settings.validation_images
-    ingested = context.inputs["ingest"]
-    places = lowest_places(ingested.folder, plan.seed, learn + validation + 1)
-    return make_split(places, plan.seed, learn=learn, validation=validation, total=ingested.result["images"])
+    settings, ingested = plan.settings, context.inputs["ingest"]
+    parts = {
+        "learn": settings.learn_images,
+        "validation": settings.validation_images,
+        "calibration": settings.calibration_images,
+    }
+    places = lowest_places(ingested.folder, plan.seed, sum(parts.values()) + 1)
+    return make_split(places, plan.seed, **parts, total=ingested.result["images"])
 
 
-def _trial_data(context: Context, plan: Search, calibration: Path) -> TrialData:
+def _trial_data(context: Context, plan: Search, images: Path) -> TrialData:
     return TrialData(
         model=asdict(plan.facts.spec),
-        calibration=str(calibration),
+        images=str(images),
         device=plan.device,
         batch_images=plan.settings.batch_images,
         epsilon=plan.settings.epsilon,
@@ -232,14 +237,17 @@ def _tune_config(plan: Search) -> Any:
 
 
 def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> dict[str, Any]:
-    scale = best.metrics["scale"]
-    if scale == 0:
+    expected = best.metrics["scale"]
+    if expected == 0:
         raise StageError(
             f"no trial found noise within epsilon = {data.epsilon:g}: the model notices even the smallest scale tried; "
             "raise search.epsilon or search.steps"
         )
     with best.checkpoint.as_directory() as folder:
-        tensor = read_noise(Path(folder)) * scale
+        learned = read_noise(Path(folder))
+    context.progress.say(f"  search: scaling the best noise on {plan.settings.calibration_images} calibration images")
+    guarantee = calibrated_on_a_worker(learned.numpy(), data, expected, plan.settings.confidence, plan.spread)
+    tensor = learned * guarantee["scale"]
     noise = NullNoise.of(
         tensor,
         model_name=plan.facts.spec.name,
@@ -253,8 +261,8 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
             **{name: best.config[name] for name in SEARCHED},
             "ranks": list(data.ranks),
             "best_step": best.metrics["best_step"],
-            "epsilon": data.epsilon,
-            "scale": scale,
+            **{name: guarantee[name] for name in ("scale", "epsilon", "bound", "confidence")},
+            "calibration_images": guarantee["n"],
         },
     )
     noise.save(context.folder / "noise.safetensors")
@@ -267,6 +275,7 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
         "spread": noise.spread,
         "token_norm": noise.token_norm,
         "epsilon": data.epsilon,
+        "guarantee": guarantee,
         "objective": OBJECTIVE,
         "validation": {name: best.metrics[name] for name in ("probability_change", "agreement", "capped")},
     }

@@ -55,9 +55,18 @@ def facts(model: Mapping[str, Any]) -> Iterator[str]:
     kernel, noise, mark = (model.get(name) or {} for name in ("kernel", "noise", "watermark"))
     size = f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions of a patch"
     yield f"  kernel     {wording.why_missing(kernel) or size}"
-    yield f"  noise      {wording.why_missing(noise) or number(noise.get('relative_norm')) + ' times the token norm'}"
+    yield f"  noise      {wording.why_missing(noise) or noise_size(noise)}"
     look = f"PSNR {wording.decibel(mark.get('psnr'))}, SSIM {number(mark.get('ssim'))}"
     yield f"  watermark  {wording.why_missing(mark) or look}"
+
+
+def noise_size(noise: Mapping[str, Any]) -> str:
+    """'2.4 times the token norm', and within which epsilon that is guaranteed to be."""
+    size, guarantee = f"{number(noise.get('relative_norm'))} times the token norm", noise.get("guarantee")
+    if not guarantee:
+        return size
+    confidence = percent(guarantee["confidence"])
+    return f"{size}; mean |dp|^2 <= {number(guarantee['bound'])} on new images with {confidence} confidence"
 
 
 def outcomes_table(model: Mapping[str, Any], *, plain: bool) -> Table:

@@ -144,16 +144,28 @@ def noise_sentence(noise: Mapping[str, Any]) -> str:
     if why_missing(conditions) or "learned" not in conditions:
         return f"Noise {number(noise.get('relative_norm'))} times the token norm was learned; it was not evaluated."
     learned = conditions["learned"]
+    guarantee = noise.get("guarantee") or {}
     sentence = (
         f"Noise {number(noise.get('relative_norm'))} times the token norm leaves {agreement(learned)} "
         "of predictions unchanged"
     )
     controls = [f"{words} {agreement(conditions[name])}" for name, words in IN_PROSE.items() if name in conditions]
     sentence += f"; {', '.join(controls)}." if controls else "."
+    if guarantee:
+        sentence += f" Guaranteed: {guarantee_sentence(guarantee)}."
     apart = [separated(learned, conditions[name]) for name in CONTROLS if name in conditions]
     if False in apart:
         sentence += " The intervals overlap: at this norm learned noise is not shown to be better than random noise."
     return sentence
+
+
+def guarantee_sentence(guarantee: Mapping[str, Any]) -> str:
+    """What is promised of the noise on images nobody has looked at, in one line."""
+    return (
+        f"mean ‖Δprobabilities‖² ≤ {number(guarantee.get('bound'))} on new images of the same kind, with confidence "
+        f"{percent(guarantee.get('confidence'))} (ε = {number(guarantee.get('epsilon'))}, from "
+        f"{number(guarantee.get('n'))} calibration images used for nothing else)"
+    )
 
 
 def watermark_sentence(watermark: Mapping[str, Any]) -> str:

@@ -29,7 +29,8 @@ TINY = SMALL | {
     "search.steps": "[10,10]",
     "search.report_every": "10",
     "search.grace_steps": "10",
-    "search.learn_images": "20",
+    "search.learn_images": "10",
+    "search.validation_images": "10",
     "watermark.iterations": "20",
 }
 

@@ -13,7 +13,7 @@ from nullspace.encoder import Encoder
 from nullspace.encoder_noise import NoiseSettings
 from nullspace.errors import NullspaceError
 from nullspace.geometry import token_norms
-from nullspace.learning import LearningData, grow_noise, learn_noise, prepare
+from nullspace.learning import LearningData, learn_noise, prepare
 from nullspace.noise_form import NoiseForm
 from nullspace.objectives import OBJECTIVES, objective
 from nullspace.published import PublishedSettings, learn_published
@@ -91,20 +91,6 @@ def test_it_stops_when_held_out_images_gain_no_more(
     assert found.best_step == len(found.losses) - 4
     with pytest.raises(NullspaceError, match="patience >= 1 with held_out images"):
         learn_noise(encoder, learn, settings, shift_invariant=True, patience=2)
-
-
-def test_the_grow_noise_grows_and_stays_within_epsilon(
-    encoder: Encoder, learn: LearningData, held_out: LearningData
-) -> None:
-    settings = NoiseSettings(relative_norm=0.05, ranks=(1, 4), steps=30, batch_size=16)
-    found = grow_noise(encoder, learn, held_out, settings, epsilon=0.02, shift_invariant=True)
-    change = measure(encoder, held_out.states, held_out.clean.logits, found.noise).probability_change
-    assert change <= 0.02 and found.radius.epsilon == 0.02
-    assert found.relative_norm == max(reached for _, reached in found.rounds)
-    assert found.relative_norm > found.rounds[0][0], "it outgrew the norm it began at"
-    assert token_norms(found.noise).std() < 1e-4
-    with pytest.raises(NullspaceError, match="growth > 1"):
-        grow_noise(encoder, learn, held_out, settings, epsilon=0.02, shift_invariant=True, growth=1.0)
 
 
 def test_a_start_is_in_the_directions_that_are_felt_least() -> None:

@@ -31,6 +31,8 @@ SMALL = {
     "search.grace_steps": "20",
     "search.learn_images": "40",
     "search.validation_images": "20",
+    "search.calibration_images": "30",
+    "search.epsilon": "0.3",  # 22 images are the fewest that show it
 }
 ROWS = "*-*.parquet"
 UNDER_WAY = {  # what shows that a stage has done a part of its work; the others are over too soon

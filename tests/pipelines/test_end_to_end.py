@@ -34,7 +34,8 @@ from tests.pipelines.driver import (
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 IMAGES = int(SMALL["source.limit"])
-TESTED = IMAGES - int(SMALL["search.learn_images"]) - int(SMALL["search.validation_images"])
+PARTS = {part: int(SMALL[f"search.{part}_images"]) for part in ("learn", "validation", "calibration")}
+TESTED = IMAGES - sum(PARTS.values())
 OUTCOME = ("agreement", "agreement_ci", "n", "mse_logits", "mse_probabilities")
 PROMISED = [
     *(f"models.digits.kernel.{name}" for name in ("patch_dim", "embed_dim", "rank", "nullity", "rtol")),
@@ -42,6 +43,7 @@ PROMISED = [
         f"models.digits.noise.{name}"
         for name in ("norm", "relative_norm", "artifact", "registered_model", "version", "spread")
     ),
+    *(f"models.digits.noise.guarantee.{name}" for name in ("epsilon", "bound", "confidence", "n", "scale")),
     *(f"models.digits.noise.conditions.{c}.{name}" for c in ("learned", "permuted", "gaussian") for name in OUTCOME),
     *(f"models.digits.kernel.conditions.exact.{name}" for name in (*OUTCOME, "max_abs_logit_change")),
     *(f"models.digits.watermark.{name}" for name in ("psnr", "ssim", "agreement", "n", "max_probability_change")),
@@ -103,7 +105,7 @@ def test_every_id_is_there_once_per_condition(demo_run: DemoRun) -> None:
 def test_the_split_has_the_sizes_asked_for(demo_run: DemoRun) -> None:
     rows = rows_of(demo_run.stage("evaluate"))
     sizes = rows[rows["condition"] == "learned"].groupby("split").size().to_dict()
-    assert sizes == {"learn": 40, "validation": 20, "test": TESTED}
+    assert sizes == {**PARTS, "test": TESTED}
 
 
 def test_figures_of_conditions_are_those_of_their_rows(demo_run: DemoRun) -> None:

@@ -11,29 +11,35 @@ import pytest
 import torch
 
 from nullspace.encoder import Encoder
+from nullspace.errors import NullspaceError
 from nullspace.geometry import relative_norm, remove_shift, token_norms
-from nullspace.radius import null_radius
-from pipelines.calibration import choose, join, read_calibration, write_calibration
+from nullspace.mean_bound import upper_mean_bound
+from nullspace.radius import changes, null_radius
 from pipelines.modelwork import read_outputs
 from pipelines.noise_trial import NoiseTrial, TrialData, read_noise, trial_settings
+from pipelines.scaling import calibrated
+from pipelines.search_images import choose, join, read_images, write_images
 from pipelines.shards import read_shard, shard_path, shard_sizes
+from pipelines.split import Part, place
 from tests.pipelines import tiny
 
+PARTS: tuple[Part, ...] = ("learn", "validation", "calibration")
 
-def calibration(work: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
+
+def images_file(work: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
     shards = tiny.ingested(work / "ingest", sizes)
     reference = tiny.referenced(work / "reference", shards)
-    split = tiny.split(learn=10, validation=8)
+    split = tiny.split(learn=8, validation=6, calibration=5)
     parts = [choose(str(shards), str(reference), [name], split) for name in reversed(shard_sizes(shards))]
-    write_calibration(work / "calibration.safetensors", join([part for part in parts if part]), split)
-    return work / "calibration.safetensors"
+    write_images(work / "images.safetensors", join([part for part in parts if part]), split)
+    return work / "images.safetensors"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
     return TrialData(
         model=asdict(tiny.spec()),
-        calibration=str(calibration(tmp_path_factory.mktemp("search"))),
+        images=str(images_file(tmp_path_factory.mktemp("search"))),
         device="cpu",
         batch_images=4,
         epsilon=0.02,
@@ -56,29 +62,32 @@ def begun(config: dict[str, Any]) -> NoiseTrial:
     return trial
 
 
-def test_the_calibration_holds_the_images_of_the_split_in_the_order_of_ids(data: TrialData) -> None:
+def test_the_file_holds_the_images_of_the_split_in_their_order(data: TrialData) -> None:
     encoder = Encoder(tiny.spec().load("cpu"))
-    found = read_calibration(data.calibration, encoder, batch_images=3)
-    folder = Path(data.calibration).parent
+    found = read_images(data.images, PARTS, encoder, batch_images=3)
+    folder = Path(data.images).parent
     names = ("000000", "000001")
     shards = [read_shard(shard_path(folder / "ingest", name)) for name in names]
     outputs = torch.cat([read_outputs(folder / "reference", name).logits for name in names])
     ids = [id_ for shard in shards for id_ in shard.ids]
-    split = tiny.split(learn=10, validation=8)
-    for part in ("learn", "validation"):
-        chosen = [ids.index(id_) for id_ in sorted(id_ for id_ in ids if split.part(id_) == part)]
+    split = tiny.split(learn=8, validation=6, calibration=5)
+    for part in PARTS:
+        of_part = [id_ for id_ in ids if split.part(id_) == part]
+        # A bound on a mean reads its images in random order, learning in one that no cut into shards can change.
+        in_order = sorted(of_part, key=lambda id_: place(id_, split.seed) if part == "calibration" else id_)
+        chosen = [ids.index(id_) for id_ in in_order]
         images = torch.cat([shard.images for shard in shards])[chosen].float() / 255
         with torch.no_grad():
             torch.testing.assert_close(found[part].states, encoder.states(images), rtol=1e-4, atol=1e-4)
         assert torch.equal(found[part].clean.logits, outputs[chosen])
 
 
-def test_the_calibration_does_not_depend_on_the_cut(data: TrialData, tmp_path: Path) -> None:
+def test_the_images_do_not_depend_on_the_cut(data: TrialData, tmp_path: Path) -> None:
     encoder = Encoder(tiny.spec().load("cpu"))
     one, other = (
-        read_calibration(file, encoder, 8) for file in (data.calibration, str(calibration(tmp_path, (3, 20, 1))))
+        read_images(file, PARTS, encoder, 8) for file in (data.images, str(images_file(tmp_path, (3, 20, 1))))
     )
-    for part in ("learn", "validation"):
+    for part in PARTS:
         assert torch.equal(one[part].states, other[part].states)
         torch.testing.assert_close(one[part].clean.logits, other[part].clean.logits, rtol=1e-4, atol=1e-4)
 
@@ -94,7 +103,7 @@ def test_a_trial_reports_by_steps_and_says_when_it_is_done(data: TrialData) -> N
 def test_the_radius_is_the_norm_at_which_validation_images_reach_epsilon(data: TrialData) -> None:
     trial = begun(config(data))
     report = trial.step()
-    held_out, noise = trial.calibration["validation"], trial.learner.noise
+    held_out, noise = trial.parts["validation"], trial.learner.noise
     found = null_radius(trial.encoder, held_out.states, held_out.clean.logits, noise, epsilon=data.epsilon)
     norm = relative_norm(noise, data.token_norm)
     assert norm == pytest.approx(0.4, rel=1e-4)
@@ -156,9 +165,9 @@ def test_a_reused_process_does_the_next_trial_as_a_fresh_one(data: TrialData) ->
     other = config(data, relative_norm=0.9, steps=3)
     used = begun(config(data))
     used.step()
-    encoder, states = used.encoder, used.calibration["learn"].states
+    encoder, states = used.encoder, used.parts["learn"].states
     assert used.reset_config(other)
-    assert used.encoder is encoder and used.calibration["learn"].states is states
+    assert used.encoder is encoder and used.parts["learn"].states is states
     assert used.step() == begun(other).step()
 
 
@@ -178,3 +187,20 @@ def test_trials_from_before_and_after_a_kill_share_a_process(data: TrialData) ->
     restored = json.loads(json.dumps(config(data)))
     assert begun(restored).reset_config(config(data))
     assert begun(config(data)).reset_config(restored)
+
+
+def test_the_scale_is_calibrated_on_images_of_no_trial(data: TrialData) -> None:
+    trial = begun(config(data))
+    trial.step()
+    noise = trial.learner.noise
+    given = replace(data, epsilon=1.5)  # so that five images can show something
+    found = calibrated(noise.cpu().numpy(), given, 1.0, 0.9)
+    images = read_images(data.images, ("calibration",), trial.encoder, 4)["calibration"]
+    change, kept = changes(trial.encoder, images.states, images.clean.logits, noise, scale=found["scale"])
+    assert found["n"] == 5 and found["bound"] <= found["epsilon"] == 1.5 and found["confidence"] == 0.9
+    assert found["bound"] == pytest.approx(upper_mean_bound(change, target=1.5, confidence=0.9, largest=2.0))
+    assert found["probability_change"] == pytest.approx(float(change.mean()))
+    assert found["agreement"] == pytest.approx(float(kept.double().mean()))
+    json.dumps(found)
+    with pytest.raises(NullspaceError, match="at least 231 calibration images.* got 5"):
+        calibrated(noise.cpu().numpy(), data, 1.0, 0.9)

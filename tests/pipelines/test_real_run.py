@@ -19,6 +19,8 @@ SETTINGS = {
     "search.batch_images": "8",
     "search.learn_images": "8",
     "search.validation_images": "8",
+    "search.calibration_images": "16",
+    "search.epsilon": "0.5",
     "evaluate.examples": "1",
     "watermark.examples": "1",
     "watermark.hidden.attacks": "[none,jpeg_75]",

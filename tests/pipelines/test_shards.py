@@ -103,5 +103,5 @@ def test_the_lowest_places_do_not_depend_on_the_cut(tmp_path: Path) -> None:
     expected = sorted(place(id_, 5) for id_ in ids)
     assert lowest_places(one, 5, 12) == lowest_places(other, 5, 12) == expected[:12]
     assert lowest_places(one, 5, 99) == expected
-    split = make_split(lowest_places(other, 5, 16), 5, learn=10, validation=5, total=50)
+    split = make_split(lowest_places(other, 5, 18), 5, learn=10, validation=5, calibration=2, total=50)
     assert sum(split.part(id_) == "learn" for id_ in ids) == 10

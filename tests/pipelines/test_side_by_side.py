@@ -41,7 +41,7 @@ def config(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sigterm_stops_both(config: Path) -> None:
     with Driver(config.parent / "work", settings=SETTINGS, config=str(config)) as driver:
         for label in ("digits", "other"):
-            begun = f"stages/search--{label}-*.partial/calibration.safetensors"
+            begun = f"stages/search--{label}-*.partial/images.safetensors"
             driver.until(lambda begun=begun: [*driver.work.glob(begun)], f"search of {label} is under way")
         driver.process.terminate()
         assert driver.finish(60) == 130

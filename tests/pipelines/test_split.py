@@ -13,17 +13,19 @@ from pipelines.errors import ConfigError
 from pipelines.split import Split, make_split, place
 
 
-def split_of(ids: list[str], seed: int, learn: int, validation: int) -> Split:
-    lowest = sorted(place(id_, seed) for id_ in ids)[: learn + validation + 1]
-    return make_split(lowest, seed, learn=learn, validation=validation, total=len(ids))
+def split_of(ids: list[str], seed: int, learn: int, validation: int, calibration: int = 1) -> Split:
+    lowest = sorted(place(id_, seed) for id_ in ids)[: learn + validation + calibration + 1]
+    return make_split(lowest, seed, learn=learn, validation=validation, calibration=calibration, total=len(ids))
 
 
-@given(st.sets(st.text(), min_size=3, max_size=60), st.integers(0, 99), st.data())
+@given(st.sets(st.text(), min_size=4, max_size=60), st.integers(0, 99), st.data())
 def test_the_sizes_are_exact(ids: set[str], seed: int, data: st.DataObject) -> None:
-    learn = data.draw(st.integers(1, len(ids) - 2))
-    validation = data.draw(st.integers(1, len(ids) - 1 - learn))
-    parts = Counter(map(split_of(sorted(ids), seed, learn, validation).part, ids))
-    assert parts == {"learn": learn, "validation": validation, "test": len(ids) - learn - validation}
+    learn = data.draw(st.integers(1, len(ids) - 3))
+    validation = data.draw(st.integers(1, len(ids) - 2 - learn))
+    calibration = data.draw(st.integers(1, len(ids) - 1 - learn - validation))
+    parts = Counter(map(split_of(sorted(ids), seed, learn, validation, calibration).part, ids))
+    test = len(ids) - learn - validation - calibration
+    assert parts == {"learn": learn, "validation": validation, "calibration": calibration, "test": test}
 
 
 def test_the_order_of_the_ids_does_not_matter() -> None:
@@ -52,6 +54,6 @@ def test_places_are_numbers_json_and_parquet_can_hold() -> None:
 
 
 def test_nothing_left_to_test_is_refused_with_numbers_that_fit() -> None:
-    with pytest.raises(ConfigError, match=r"has 30 readable images, .*20 \+ 10 leave none .*learn_images=10 "):
-        split_of([str(number) for number in range(30)], 0, 20, 10)
-    assert split_of([str(number) for number in range(31)], 0, 20, 10)
+    with pytest.raises(ConfigError, match=r"has 30 readable images, .*15 \+ 10 \+ 5 leave none .*learn_images=7 "):
+        split_of([str(number) for number in range(30)], 0, 15, 10, 5)
+    assert split_of([str(number) for number in range(31)], 0, 15, 10, 5)

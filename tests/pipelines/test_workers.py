@@ -82,7 +82,8 @@ def test_every_image_has_one_row_for_each_condition(made: Path) -> None:
     assert set(found["condition"]) == {*TOKEN_CONDITIONS, *KERNEL_CONDITIONS}
     for _, group in found.groupby("condition"):
         assert sorted(group["id"]) == tiny.digits().ids[: tiny.COUNT]
-    assert found.groupby("split")["id"].nunique().to_dict() == {"learn": 8, "validation": 6, "test": 10}
+    sizes = {"learn": 8, "validation": 6, "calibration": 4, "test": 6}
+    assert found.groupby("split")["id"].nunique().to_dict() == sizes
 
 
 def test_the_kernel_is_invisible_and_its_permutation_is_not(made: Path) -> None:
@@ -115,7 +116,7 @@ def test_rows_depend_neither_on_the_cut_nor_on_the_batch(made: Path, tmp_path: P
 
 def test_summaries_count_test_images_for_tokens_and_all_for_the_kernel(made: Path) -> None:
     found = _summaries(sorted((made / "evaluate").glob("rows-*.parquet")))
-    assert {name: said["n"] for name, said in found["noise"].items()} == dict.fromkeys(TOKEN_CONDITIONS, 10)
+    assert {name: said["n"] for name, said in found["noise"].items()} == dict.fromkeys(TOKEN_CONDITIONS, 6)
     assert {said["n"] for said in found["kernel"].values()} == {24}
     assert set(found["kernel"]) == {"exact", "permuted", "gaussian", "in_box"}
     assert found["kernel"]["exact"]["agreement"] == 1 and "noise_rms" not in found["noise"]["learned"]

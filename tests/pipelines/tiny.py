@@ -63,9 +63,9 @@ def referenced(folder: Path, shards: Path, batch_images: int = 8) -> Path:
     return work_through(ReferenceShards(str(folder), spec(), str(shards), "cpu", batch_images), shards)
 
 
-def split(learn: int = 8, validation: int = 6) -> Split:
+def split(learn: int = 8, validation: int = 6, calibration: int = 4) -> Split:
     places = sorted(place(id_, SEED) for id_ in digits().ids[:COUNT])
-    return make_split(places, SEED, learn=learn, validation=validation, total=COUNT)
+    return make_split(places, SEED, learn=learn, validation=validation, calibration=calibration, total=COUNT)
 
 
 def noise(size: float = 0.3) -> NullNoise:

@@ -1,7 +1,8 @@
-"""The images a search learns on and is ranked by: chosen by the split, written once, read by every trial."""
+"""The images of a search (to learn on, to rank by, to calibrate with): chosen by the split, written once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +19,15 @@ from nullspace.vit import Outputs
 from pipelines.files import written_aside
 from pipelines.modelwork import read_outputs
 from pipelines.shards import read_shard, shard_path
-from pipelines.split import Part, Split
+from pipelines.split import Part, Split, place
 
-_PARTS: tuple[Part, ...] = ("learn", "validation")
+_PARTS: tuple[Part, ...] = ("learn", "validation", "calibration")
 _ARRAYS = ("images", "features", "logits")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Images that a search learns on or ranks by, as arrays: uint8 `images` (n,3,H,W), clean outputs (n,·)."""
+    """Images of a search, as arrays: uint8 `images` (n,3,H,W), clean outputs (n,·)."""
 
     ids: list[str]
     images: np.ndarray
@@ -58,21 +59,23 @@ def join(parts: list[Chosen]) -> Chosen:
     return Chosen([ids[row] for row in order], *arrays)
 
 
-def write_calibration(target: Path, chosen: Chosen, split: Split) -> None:
-    """Both parts, in one safetensors file."""
+def write_images(target: Path, chosen: Chosen, split: Split) -> None:
+    """All parts, in one safetensors file."""
     tensors: dict[str, Tensor] = {}
     for part in _PARTS:
         rows = [row for row, id_ in enumerate(chosen.ids) if split.part(id_) == part]
+        if part == "calibration":  # a bound on a mean reads them in random order; ids are often sorted by class
+            rows.sort(key=lambda row: place(chosen.ids[row], split.seed))
         tensors |= {f"{part}_{name}": torch.from_numpy(getattr(chosen, name)[rows]) for name in _ARRAYS}
     with written_aside(target) as aside:
         save_file(tensors, aside)
 
 
-def read_calibration(path: str, encoder: Encoder, batch_images: int) -> dict[Part, LearningData]:
-    """States of both parts, computed once; kept on the device when they fit, else beside it and moved by the batch."""
+def read_images(path: str, parts: Sequence[Part], encoder: Encoder, batch_images: int) -> dict[Part, LearningData]:
+    """States of some parts, computed once; kept on the device when they fit, else beside it and moved by the batch."""
     found: dict[Part, LearningData] = {}
     with safe_open(path, framework="pt") as file, torch.no_grad():
-        for part in _PARTS:
+        for part in parts:
             images, features, logits = (file.get_tensor(f"{part}_{name}") for name in _ARRAYS)
             states: list[Tensor] = []
             home = encoder.device
