@@ -202,5 +202,5 @@ def test_the_scale_is_calibrated_on_images_of_no_trial(data: TrialData) -> None:
     assert found["probability_change"] == pytest.approx(float(change.mean()))
     assert found["agreement"] == pytest.approx(float(kept.double().mean()))
     json.dumps(found)
-    with pytest.raises(NullspaceError, match="at least 231 calibration images.* got 5"):
+    with pytest.raises(NullspaceError, match="at least 232 calibration images.* got 5"):
         calibrated(noise.cpu().numpy(), data, 1.0, 0.9)
