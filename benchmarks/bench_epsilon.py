@@ -3,9 +3,9 @@
     python benchmarks/bench_epsilon.py [--splits 120]          about 15 minutes on one core
 
 Every split draws anew which of the 1797 digits noise is learned on (200), which validate (100), calibrate (400) and
-test (the rest). Each way takes the same learned noise and says how large it may be; a split is kept when the mean over the
-test images is at most ε. The first way is the scale that validation images allow, the second the mean alone on fresh
-images; the others are upper bounds at 95 % tested in a fixed sequence of scales, the last being the one shipped.
+test (the rest). Each way takes the same learned noise and says how large it may be; a split is kept when the mean over
+the test images is at most ε. The first way is the scale that validation images allow, the second the mean alone on
+fresh images; the others are upper bounds at 95 % tested in a fixed sequence of scales, the last being the one shipped.
 """
 
 from __future__ import annotations
