@@ -1,11 +1,13 @@
-"""Ray started on a busy machine: Ray's own limits, 30 and 60 seconds, are met there while nothing is wrong."""
+"""Ray started on a busy machine: Ray's own limits, 15 to 60 seconds, are met there while nothing is wrong."""
 
 from __future__ import annotations
 
 import os
+import random
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 SECONDS = 600  # what a machine so busy is given; a process of Ray's that dies ends the waiting at once
@@ -18,6 +20,9 @@ LIMITS = {
     "RAY_health_check_timeout_ms": 60_000,  # for one answer of a node; a dead one's connection breaks at once
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": SECONDS,
 }
+# A node waits 15 seconds for its agents to say which ports they took, and dies; ports it is told need no waiting.
+_AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+_PORTS = range(20_000, 32_000)  # Ray's workers take those before, Linux hands out those after
 
 
 @contextmanager
@@ -30,6 +35,7 @@ def patient_start() -> Iterator[None]:
     dashboard, start = ray_constants.RAY_DASHBOARD_STARTUP_TIMEOUT_S, Node.start_ray_processes
 
     def start_and_wait(self: Any) -> None:
+        _choose_ports(self)
         start(self)
         _wait_for(self)
 
@@ -44,6 +50,32 @@ def patient_start() -> Iterator[None]:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
+
+
+def _choose_ports(node: Any) -> None:
+    from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port
+
+    said = node._ray_params
+    for name, port in zip(_AGENT_PORTS, free_ports(len(_AGENT_PORTS)), strict=True):
+        if not getattr(said, name):
+            setattr(said, name, port)
+    # Ray hands this one to the agent alone: the node would look for the file in which the agent will repeat it.
+    persist_port(node._session_dir, node._node_id, DASHBOARD_AGENT_LISTEN_PORT_NAME, said.dashboard_agent_listen_port)
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of this machine nobody listens on, drawn at random below those the kernel itself hands out.
+
+    One of the kernel's could go to any connection before its server, which takes seconds to start, listens there.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def _wait_for(node: Any) -> None:

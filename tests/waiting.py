@@ -6,12 +6,9 @@ only when the process it waits for has died, and then shows what that process sa
 
 from __future__ import annotations
 
-import random
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +16,6 @@ LIMIT = 600.0  # seconds; pytest's faulthandler_timeout is longer, so that the l
 LONGER = 2 * int(LIMIT)  # for a process that must still be there when all waiting is over
 _PAUSE = 0.02  # close enough to stop a run in the middle of something
 _SHOWN = 6000  # characters of what a process said
-_PORTS = range(20_000, 32_000)  # Ray's workers take those before, Linux hands out those after
 
 _T = TypeVar("_T")
 Said = Path | Callable[[], str] | None
@@ -59,21 +55,6 @@ def end_of(process: subprocess.Popen[Any], what: str, *, said: Said = None) -> i
 def run(command: Sequence[str], **how: Any) -> subprocess.CompletedProcess[str]:
     """A command to its end, with its output as text."""
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, **how)
-
-
-def free_ports(count: int) -> list[int]:
-    """So many loopback ports nobody listens on, drawn at random below those the kernel itself hands out.
-
-    One of the kernel's could go to any connection before its server, which takes seconds to start, listens there.
-    """
-    found: list[int] = []
-    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            break
-    return found
 
 
 def _shown(said: Said) -> str:

@@ -13,9 +13,9 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from pipelines.ray_start import LIMITS
+from pipelines.ray_start import LIMITS, free_ports
 from tests.pipelines.driver import environment
-from tests.waiting import LIMIT, free_ports, wait_until
+from tests.waiting import LIMIT, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _PATIENT = Path(__file__).with_name("patient")  # what Python does first there makes `ray start` wait

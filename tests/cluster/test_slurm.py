@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.ray_start import free_ports
 from tests.cluster.head import REPOSITORY
-from tests.waiting import LONGER, end_of, free_ports, run, wait_until
+from tests.waiting import LONGER, end_of, run, wait_until
 
 SCRIPT = REPOSITORY / "cluster" / "slurm.sh"
 SCRIPTS = [SCRIPT, REPOSITORY / "cluster" / "start-node.sh"]

@@ -17,8 +17,9 @@ from typing import Any
 
 import psycopg
 
+from pipelines.ray_start import free_ports
 from tests.mlflow_server.programs import need
-from tests.waiting import free_ports, wait_until
+from tests.waiting import wait_until
 
 USER = "mlflow"
 # Nothing here outlives the tests, so nothing has to survive a power cut.

@@ -16,10 +16,11 @@ import pytest
 from nullspace.errors import NullspaceError
 from pipelines import workfolder
 from pipelines.errors import WorkdirError
+from pipelines.ray_start import free_ports
 from pipelines.ui import run_page, serve
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import NULLSPACE, environment
-from tests.waiting import LIMIT, free_ports, wait_until
+from tests.waiting import LIMIT, wait_until
 
 
 def get(url: str) -> bytes:
