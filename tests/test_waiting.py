@@ -41,9 +41,8 @@ def test_at_the_limit_it_says_what_it_waited_for(tmp_path: Path, monkeypatch: py
         wait_until(lambda: False, "the impossible")
     with python("import time; print('still here', flush=True); time.sleep(1000)", tmp_path / "said") as process:
         try:
-            wait_until_said = (tmp_path / "said").read_text
-            while not wait_until_said():
-                pass
+            while not (tmp_path / "said").read_text():
+                assert process.poll() is None
             with pytest.raises(AssertionError, match=r"still running after 0.01 s: its end; it said:\nstill here"):
                 end_of(process, "its end", said=tmp_path / "said")
         finally:

@@ -124,6 +124,14 @@ def test_before_the_time_is_up_the_run_may_end_by_itself(slurm: dict[str, str], 
     assert ("scontrol requeue 42" in calls(env)) is again
 
 
+def test_a_head_that_ends_at_once_is_not_waited_for(slurm: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "repository" / "cluster" / "start-node.sh"
+    script.write_text("#!/usr/bin/env bash\necho 'no room on /tmp' >&2\nexit 1\n", encoding="utf-8")
+    done = batch(slurm, "demo", "--workdir", "/shared/a")
+    assert done.returncode == 2 and "no room on /tmp" in done.stderr
+    assert f"Ray's head on localhost ended before it answered at localhost:{slurm['RAY_PORT']}" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "missing", "message"),
     [
