@@ -53,14 +53,16 @@ def patient_start() -> Iterator[None]:
 
 
 def _choose_ports(node: Any) -> None:
-    from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port
+    from ray import _raylet
 
     said = node._ray_params
     for name, port in zip(_AGENT_PORTS, free_ports(len(_AGENT_PORTS)), strict=True):
         if not getattr(said, name):
             setattr(said, name, port)
     # Ray hands this one to the agent alone: the node would look for the file in which the agent will repeat it.
-    persist_port(node._session_dir, node._node_id, DASHBOARD_AGENT_LISTEN_PORT_NAME, said.dashboard_agent_listen_port)
+    raylet: Any = _raylet  # compiled, without types
+    listen = raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME
+    raylet.persist_port(node._session_dir, node._node_id, listen, said.dashboard_agent_listen_port)
 
 
 def free_ports(count: int) -> list[int]:
