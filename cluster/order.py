@@ -21,7 +21,7 @@ from pipelines.ledger import redact
 CONFIG = "nullspace-job.yaml"
 _OUTSIDE = "uploaded"  # folder of files that do not lie below the folder they were named in
 # Ray kills a stopped job after 3 seconds otherwise: too early for stages to stop and MLflow to be told.
-STOP_SECONDS = 60
+STOP_SECONDS = 300
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 

@@ -60,21 +60,22 @@ start() {
 
 # Workers that come late would be missed by the first stage.
 await_nodes() {
-  timeout 300 "$bin/python" -c '
+  timeout 600 "$bin/python" -c '
 import sys, time
 import ray
 ray.init(sys.argv[1], log_to_driver=False)
 while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(1)
-' "$head" "${#nodes[@]}" || fail "after 5 minutes not all of ${nodes[*]} had joined"
+' "$head" "${#nodes[@]}" || fail "after 10 minutes not all of ${nodes[*]} had joined"
 }
 
 await_head() {
-  for _ in $(seq 120); do
+  for _ in $(seq 600); do
     if (exec 3<>"/dev/tcp/${nodes[0]}/$RAY_PORT") 2>/dev/null; then return; fi
+    [[ -n $(jobs -rp) ]] || fail "Ray's head on ${nodes[0]} ended before it answered at $head; see above"
     sleep 1
   done
-  fail "no answer from Ray's head at $head after 2 minutes"
+  fail "no answer from Ray's head at $head after 10 minutes"
 }
 
 command=("$bin/nullspace" run "$@" --address "$head")

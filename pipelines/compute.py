@@ -17,6 +17,7 @@ from nullspace.device import choose_device
 from pipelines.config import ResourceSettings
 from pipelines.errors import ClusterError
 from pipelines.lanes import WHOLE, Share
+from pipelines.ray_start import patient_start
 from pipelines.shardwork import Spread
 
 _LOCAL_OBJECT_STORE = 512 * 1024**2  # shard names and counts pass through it, never images
@@ -110,7 +111,7 @@ class Compute:
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            with _native_stderr_away(), _sigterm_kept():
+            with _native_stderr_away(), _sigterm_kept(), patient_start():
                 self._init(quiet)
         except Exception as error:
             raise ClusterError(self._unreachable(error)) from error

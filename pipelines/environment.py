@@ -62,7 +62,7 @@ def run_tags(facts: dict[str, Any]) -> dict[str, str]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None  # no git here, or a repository on a disk that does not answer
     return done.stdout.strip() if done.returncode == 0 else None

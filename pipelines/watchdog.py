@@ -14,12 +14,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 DONE = b"done\n"
 WAITS = (0, 1, 2, 5, 10, 20, 40, *[60] * 9)  # seconds before each attempt: a database or a server comes back
+
+
+# A job system that ends everybody must not end the witness first.
+IGNORED = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Watchdog:
@@ -44,7 +49,7 @@ class Watchdog:
             session: `Tracker.session`; runs a later driver has taken over carry another and are left alone.
             log: file the sidecar appends its story to when it has one; None discards it.
         """
-        with open(log or os.devnull, "ab") as stderr:
+        with open(log or os.devnull, "ab") as stderr, _deaf():
             process = subprocess.Popen(
                 # -P: with pipelines/ first on the path, `import config` anywhere in MLflow would find ours.
                 [sys.executable, "-P", str(Path(__file__).resolve())],
@@ -94,10 +99,26 @@ class Watchdog:
             self._pipe.close()
 
 
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """A process started within it does not get these signals until it takes them: not even while Python starts.
+
+    They reach this thread when it is over.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def main() -> None:
     """The sidecar's life: read until the pipe closes, then close runs unless told that all is done."""
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
-        signal.signal(number, signal.SIG_IGN)  # a job system that ends everybody must not end the witness first
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     order, _, rest = sys.stdin.buffer.read().partition(b"\n")
     if rest.endswith(DONE) or not order:
         return

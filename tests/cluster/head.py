@@ -7,16 +7,18 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import urllib.request
 from pathlib import Path
 
-from tests.pipelines.driver import environment, wait_until
+from pipelines.ray_start import LIMITS, free_ports
+from tests.pipelines.driver import environment
+from tests.waiting import LIMIT, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_PATIENT = Path(__file__).with_name("patient")  # what Python does first there makes `ray start` wait
 _PORTS = ("dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port")
 
 
@@ -28,7 +30,7 @@ class Head:
         self.folder = Path(tempfile.mkdtemp(prefix="ns", dir="/tmp"))
         token = self.folder / "token"
         token.write_text(secrets.token_hex(32), encoding="utf-8")
-        gcs, *ports = _free_ports(1 + len(_PORTS))
+        gcs, *ports = free_ports(1 + len(_PORTS))
         self.address = f"http://127.0.0.1:{ports[0]}"
         self.env = environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         flags = [word for name, port in zip(_PORTS, ports, strict=True) for word in (f"--{name}", str(port))]
@@ -41,14 +43,16 @@ class Head:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # The jobs of this head run the code beside these tests, wherever nullspace was installed from.
-                env=self.env | {"RAY_PORT": str(gcs), "RAY_NODE_IP": "127.0.0.1", "PYTHONPATH": str(REPOSITORY)},
+                env={name: str(value) for name, value in LIMITS.items()}
+                | self.env
+                | {"RAY_PORT": str(gcs), "RAY_NODE_IP": "127.0.0.1", "PYTHONPATH": f"{_PATIENT}:{REPOSITORY}"},
             )
 
     def __enter__(self) -> Head:
         try:
-            wait_until(self._answers, "Ray's dashboard answers", 120, alive=lambda: self.process.poll() is None)
-        except AssertionError as error:
-            error.add_note((self.folder / "said").read_text(encoding="utf-8"))
+            what = "Ray's dashboard answers"
+            wait_until(self._answers, what, process=self.process, said=self.folder / "said", pause=0.2)
+        except BaseException:
             self.__exit__()
             raise
         return self
@@ -58,14 +62,14 @@ class Head:
             with contextlib.suppress(ProcessLookupError):
                 if os.getsid(pid) == self.process.pid:
                     os.kill(pid, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         request = urllib.request.Request(f"{self.address}/api/version")
         request.add_header("Authorization", f"Bearer {(self.folder / 'token').read_text()}")
         try:
-            return urllib.request.urlopen(request, timeout=5).status == 200
+            return urllib.request.urlopen(request, timeout=LIMIT).status == 200
         except OSError:
             return False
 
@@ -95,11 +99,3 @@ def submit_here(head: Head, out: Path, *arguments: str) -> subprocess.Popen[byte
             stderr=subprocess.STDOUT,
             env=head.env | {"PYTHONPATH": str(REPOSITORY)},
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

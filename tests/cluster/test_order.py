@@ -123,7 +123,7 @@ def test_a_tracking_server_is_passed_on_and_a_password_is_not(monkeypatch: pytes
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     made = order()
-    assert made.env == {"RAY_JOB_STOP_WAIT_TIME_S": "60", "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    assert made.env == {"RAY_JOB_STOP_WAIT_TIME_S": "300", "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
     assert "hunter2" not in str(made.to_dict())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow")
     with pytest.raises(JobError, match="holds credentials") as refused:

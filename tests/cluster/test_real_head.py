@@ -17,7 +17,8 @@ from cluster.jobs import JobServer
 from cluster.order import make_order
 from pipelines.status import status
 from tests.cluster.head import REPOSITORY, Head, processes, submit_here
-from tests.pipelines.driver import SMALL, children_of, half_written, nullspace, runs_of, wait_until
+from tests.pipelines.driver import SMALL, children_of, half_written, nullspace, runs_of
+from tests.waiting import end_of, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -64,16 +65,13 @@ def killed(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     process = submit_here(head, out, "demo", *sets(TINY), "--workdir", str(work))
     try:
         wait_until(
-            lambda: "running  reference" in out.read_text(),
-            "the second stage begins",
-            180,
-            alive=lambda: process.poll() is None,
+            lambda: "running  reference" in out.read_text(), "the second stage begins", process=process, said=out
         )
         printed = process.poll() is None
         drivers = processes("nullspace run", str(work))
         assert len(drivers) == 1, out.read_text()
         os.kill(drivers[0], signal.SIGKILL)
-        return Killed(process.wait(300), out.read_text(), work, printed)
+        return Killed(end_of(process, "the job ends", said=out), out.read_text(), work, printed)
     finally:
         process.kill()
 
@@ -165,13 +163,13 @@ def test_the_manifests_job_runs_and_ends_well_when_it_is_stopped(head: Head, kil
     )
     waiting = submit_here(head, said, str(config), "--workdir", str(killed.work))
     try:
-        wait_until(lambda: "running  search" in said.read_text(), "the search begins", 180, lambda: not waiting.poll())
+        wait_until(lambda: "running  search" in said.read_text(), "the search begins", process=waiting, said=said)
         assert f"{job_id} does this already" in said.read_text()
         assert "reused   reference" in said.read_text()
         assert nullspace("status", str(killed.work)).out.startswith("demo: running")
         stopped = nullspace("stop", job_id, "--address", head.address)
         assert stopped.code == 0 and f"{job_id} stopped" in stopped.out
-        assert waiting.wait(60) == 130
+        assert end_of(waiting, "the waiting ends", said=said) == 130
         assert "stopped      nullspace-manifest, exit code 130" in said.read_text()
     finally:
         waiting.kill()
@@ -188,9 +186,9 @@ def test_a_job_runs_on_without_whoever_submitted_it(head: Head, tmp_path: Path) 
     assert f"nullspace logs {job_id} --follow --address {head.address}" in answer.out
     waiting = submit_here(head, said, *order)  # the same again joins it
     try:
-        wait_until(lambda: "Running entrypoint" in said.read_text(), "the log comes", 60, lambda: not waiting.poll())
+        wait_until(lambda: "Running entrypoint" in said.read_text(), "the log comes", process=waiting, said=said)
         waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(20) == 130
+        assert end_of(waiting, "the waiting ends", said=said) == 130
     finally:
         waiting.kill()
     assert f"{job_id} runs on" in said.read_text() and f"nullspace stop {job_id}" in said.read_text()

@@ -113,7 +113,7 @@ def test_the_config_in_the_manifest_is_one(manifest: dict[str, dict[str, Any]], 
     settings = load_config(config)
     job = manifest["RayJob"]["spec"]
     assert job["entrypoint"] == f"nullspace run /etc/nullspace/config.yaml --workdir /shared/runs/{settings.name}"
-    assert yaml.safe_load(job["runtimeEnvYAML"]) == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}
+    assert yaml.safe_load(job["runtimeEnvYAML"]) == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}}
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipelines.ray_start import free_ports
 from tests.cluster.head import REPOSITORY
-from tests.pipelines.driver import wait_until
+from tests.waiting import LONGER, end_of, run, wait_until
 
 SCRIPT = REPOSITORY / "cluster" / "slurm.sh"
 SCRIPTS = [SCRIPT, REPOSITORY / "cluster" / "start-node.sh"]
@@ -26,10 +26,11 @@ SCONTROL = """if [[ $1 == show ]]; then printf '%s\\n' localhost node2 node3; el
 """
 START_NODE = f"""echo "start-node $1 token=${{#RAY_AUTH_TOKEN}} mode=$RAY_AUTH_MODE" >>"$CALLS"
 if [[ $1 == head ]]; then exec {sys.executable} -m http.server "$RAY_PORT" --bind localhost >/dev/null 2>&1; fi
-exec sleep 60
+exec sleep {LONGER}
 """
 NULLSPACE = """echo "nullspace $*" >>"$CALLS"
 trap 'echo "nullspace told to stop" >>"$CALLS"; sleep 0.3; exit 130' TERM
+echo "nullspace is at work" >>"$CALLS"
 if [[ $* == *ends* ]]; then
   until [[ $(grep -c ^start-node "$CALLS") == 3 ]]; do sleep 0.1; done # Ray's own nodes are waited for before
   exit 7
@@ -53,9 +54,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"#!/usr/bin/env bash\n{text}", encoding="utf-8")
         file.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))}
     return clean | {
         "PATH": f"{tmp_path / 'path'}:{os.environ['PATH']}",
@@ -75,7 +74,7 @@ def calls(env: dict[str, str]) -> list[str]:
 
 
 def batch(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", str(SCRIPT), *arguments], env=env, capture_output=True, text=True, timeout=60)
+    return run(["bash", str(SCRIPT), *arguments], env=env)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -115,11 +114,22 @@ def test_a_run_has_a_node_each_and_hands_on_its_exit_code(slurm: dict[str, str])
 def test_before_the_time_is_up_the_run_may_end_by_itself(slurm: dict[str, str], again: bool) -> None:
     env = slurm | ({"NULLSPACE_REQUEUE": "1"} if again else {})
     with subprocess.Popen(["bash", str(SCRIPT), "demo", "--workdir", "/shared/a"], env=env) as job:
-        wait_until(lambda: any(line.startswith("nullspace run") for line in calls(env)), "the run begins", 30)
-        job.send_signal(signal.SIGTERM)  # as --signal=B:TERM@120 does
-        assert job.wait(20) == 130
+        try:
+            wait_until(lambda: "nullspace is at work" in calls(env), "the run begins", process=job)
+            job.send_signal(signal.SIGTERM)  # as --signal=B:TERM@120 does
+            assert end_of(job, "the job ends") == 130
+        finally:
+            job.kill()
     assert "nullspace told to stop" in calls(env)
     assert ("scontrol requeue 42" in calls(env)) is again
+
+
+def test_a_head_that_ends_at_once_is_not_waited_for(slurm: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "repository" / "cluster" / "start-node.sh"
+    script.write_text("#!/usr/bin/env bash\necho 'no room on /tmp' >&2\nexit 1\n", encoding="utf-8")
+    done = batch(slurm, "demo", "--workdir", "/shared/a")
+    assert done.returncode == 2 and "no room on /tmp" in done.stderr
+    assert f"Ray's head on localhost ended before it answered at localhost:{slurm['RAY_PORT']}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import run
+
 SCRIPT = Path(__file__).resolve().parents[2] / "cluster" / "start-node.sh"
 
 
 def _run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return subprocess.run(
-        ["bash", str(SCRIPT), *arguments], env=clean | env, capture_output=True, text=True, timeout=30
-    )
+    return run(["bash", str(SCRIPT), *arguments], env=clean | env)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from tests.mlflow_server.programs import need
+from tests.waiting import LIMIT, wait_until
 
-WAIT_SECONDS = 40
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -49,22 +48,12 @@ class Browser:
 
     def shows(self, *texts: str) -> str:
         """Wait until the page shows all these texts; returns all of its visible text."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while missing := [text for text in texts if text not in self.text]:
-            if time.monotonic() > deadline:
-                self.picture("missing")
-                raise AssertionError(f"{self.driver.current_url} does not show {missing}, but:\n{self.text[:3000]}")
-            time.sleep(0.2)
+        self._wait(lambda: all(text in self.text for text in texts), f"it shows {texts}")
         return self.text
 
     def until(self, script: str, what: str) -> None:
         """Wait until a JavaScript expression holds."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not self.run(script):
-            if time.monotonic() > deadline:
-                self.picture("missing")
-                raise AssertionError(f"{self.driver.current_url}: not within {WAIT_SECONDS} s: {what}")
-            time.sleep(0.2)
+        self._wait(lambda: self.run(script), what)
 
     @property
     def text(self) -> str:
@@ -90,6 +79,13 @@ class Browser:
         size = {"width": pixels, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
+    def _wait(self, happened: Callable[[], object], what: str) -> None:
+        try:
+            wait_until(happened, f"{self.driver.current_url}: {what}", said=lambda: self.text, pause=0.2)
+        except AssertionError:
+            self.picture("missing")
+            raise
+
     def _texts(self) -> Iterator[str]:
         yield self.run("document.body ? document.body.innerText : ''")
         for frame in self.driver.find_elements("tag name", "iframe"):
@@ -108,6 +104,8 @@ def browser(folder: Path) -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # Given, so that Selenium looks for none and downloads nothing.
     driver = Chrome(options, Service(str(need("chromedriver", "chromium-driver"))))
+    driver.set_page_load_timeout(LIMIT)
+    driver.set_script_timeout(LIMIT)
     try:
         yield Browser(driver, folder)
     finally:

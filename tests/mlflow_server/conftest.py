@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from tests.mlflow_server.server import Server
 from tests.pipelines.driver import SMALL, Driver
 
 USER = "admin"
-AWAY_SECONDS = 30
 # One shard: two pipelines share the machine, and each shard at work is one more process that imports torch.
 ONE_SHARD = {**SMALL, "source.limit": "100", "ingest.shard_images": "100"}
 
@@ -57,8 +55,6 @@ class TwoRuns:
 
     undisturbed: Finished
     disturbed: Finished
-    away: float
-    """Seconds for which the server did not answer."""
 
 
 @pytest.fixture(scope="session")
@@ -94,11 +90,9 @@ def two_runs(tracked: Tracked, tmp_path_factory: pytest.TempPathFactory) -> Iter
         with _paused(second):
             undisturbed = Finished(first.work, first.results(), first.said, ray_of_first)
             tracked.server.kill()
-        died = time.monotonic()
-        time.sleep(max(0.0, AWAY_SECONDS - tracked.server.start_seconds))
+        second.until(lambda: "does not answer (" in second.said, "the run notices that its server is away")
         tracked.server.start()
-        away = time.monotonic() - died
-        yield TwoRuns(undisturbed, Finished(second.work, second.results(), second.said, ray), away)
+        yield TwoRuns(undisturbed, Finished(second.work, second.results(), second.said, ray))
 
 
 @contextmanager

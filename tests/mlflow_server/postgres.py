@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from typing import Any
 
 import psycopg
 
-from tests.mlflow_server.programs import free_port, need
+from pipelines.ray_start import free_ports
+from tests.mlflow_server.programs import need
+from tests.waiting import wait_until
 
 USER = "mlflow"
-START_SECONDS = 30
 # Nothing here outlives the tests, so nothing has to survive a power cut.
 SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "synchronous_commit=off")
 
@@ -42,6 +42,13 @@ class Postgres:
             host="127.0.0.1", port=self.port, user=USER, password=self.password, dbname=database, autocommit=True
         )
 
+    def answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
 
 @contextmanager
 def postgres(*databases: str) -> Iterator[Postgres]:
@@ -50,21 +57,22 @@ def postgres(*databases: str) -> Iterator[Postgres]:
     initdb, server = (need(name, "postgresql", *folders) for name in ("initdb", "postgres"))
     # Not pytest's folder: PostgreSQL refuses to run as root, and another user may not enter that one.
     folder, password = Path(tempfile.mkdtemp(prefix="nullspace-postgres-")), secrets.token_urlsafe(16)
-    running = Postgres(free_port(), password)
+    (port,) = free_ports(1)
+    running = Postgres(port, password)
     _initialise(initdb, folder, password)
     options = [word for setting in SETTINGS for word in ("-c", setting)]
     command = [str(server), "-D", str(folder / "data"), "-p", str(running.port), *options]
     with (folder / "log").open("wb") as log:
         process: subprocess.Popen[Any] = subprocess.Popen(command, stdout=log, stderr=log, **_as_user())
     try:
-        _wait(running, process, folder / "log")
+        wait_until(running.answers, "PostgreSQL answers", process=process, said=folder / "log", pause=0.1)
         with running.connect() as connection:
             for name in databases:
                 connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
         yield running
     finally:
         process.send_signal(signal.SIGQUIT)  # at once: its files are thrown away
-        process.wait(30)
+        process.wait()
         shutil.rmtree(folder)
 
 
@@ -88,14 +96,3 @@ def _as_user() -> dict[str, Any]:
     known = {entry.pw_name for entry in pwd.getpwall()}
     entry = pwd.getpwnam("postgres" if "postgres" in known else "nobody")
     return {"user": entry.pw_name, "group": entry.pw_gid, "extra_groups": []}
-
-
-def _wait(running: Postgres, process: subprocess.Popen[Any], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            running.connect().close()
-            return
-        except psycopg.OperationalError as error:
-            assert process.poll() is None and time.monotonic() < deadline, f"{error}\n{log.read_text()[-3000:]}"
-            time.sleep(0.1)

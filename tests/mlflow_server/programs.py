@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ def need(program: str, package: str, *folders: Path) -> Path:
     if os.environ.get(FULL):
         pytest.fail(message)
     pytest.skip(message)
-
-
-def free_port() -> int:
-    """A loopback port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def clean_environment(**changes: str) -> dict[str, str]:

@@ -6,17 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
-from tests.mlflow_server.programs import REPOSITORY, clean_environment, free_port
-
-START_SECONDS, STOP_SECONDS = 180, 20
+from pipelines.ray_start import free_ports
+from tests.mlflow_server.programs import REPOSITORY, clean_environment
+from tests.waiting import LIMIT, end_of, wait_until
 
 
 class Server:
@@ -24,12 +21,11 @@ class Server:
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder, self.data, self.log = folder, folder / "data", folder / "server.log"
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         own = {"MLFLOW_DATA": str(self.data), "MLFLOW_PORT": str(self.port), "MLFLOW_WORKERS": "1"}
         self._environment = clean_environment(**own | dict(settings))
         self.process: subprocess.Popen[bytes] | None = None
-        self.start_seconds = 0.0  # what the last start took
 
     def __enter__(self) -> Server:
         self.start()
@@ -50,13 +46,7 @@ class Server:
                 stderr=out,
                 start_new_session=True,  # its whole tree is one process group
             )
-        began = time.monotonic()
-        while status_of(f"{self.url}/health") != 200:
-            late = time.monotonic() > began + START_SECONDS
-            if late or self.process.poll() is not None:
-                pytest.fail(f"no server after {START_SECONDS} s" * late + f"\n{self.log.read_text()[-3000:]}")
-            time.sleep(0.2)
-        self.start_seconds = time.monotonic() - began
+        wait_until(self._answers, "the server answers", process=self.process, said=self.log, pause=0.2)
 
     def kill(self) -> None:
         """kill -9 of every process of it."""
@@ -66,14 +56,27 @@ class Server:
         self.process.wait()
         self.process = None
 
-    def stop(self) -> tuple[int, bool]:
-        """SIGTERM to the one process started, as a supervisor does: its exit status, whether all its children ended."""
+    def stop(self) -> int:
+        """SIGTERM to the one process started, as a supervisor does; its exit status, once all its children ended."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(STOP_SECONDS), _group_is_gone(self.process.pid, 5)
+            code = end_of(self.process, "the server ends", said=self.log)
+            wait_until(self._is_gone, "its children end with it", said=self.log, pause=0.1)
+            return code
         finally:
             self.kill()
+
+    def _answers(self) -> bool:
+        return status_of(f"{self.url}/health") == 200
+
+    def _is_gone(self) -> bool:
+        assert self.process is not None
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
 
 def status_of(url: str, host: str | None = None) -> int:
@@ -81,20 +84,9 @@ def status_of(url: str, host: str | None = None) -> int:
     request = urllib.request.Request(url, headers={"Host": host} if host else {})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=LIMIT) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
     except OSError:
         return 0
-
-
-def _group_is_gone(group: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.mlflow_server.programs import REPOSITORY
+from tests.waiting import run
 
 FOLDER = REPOSITORY / "mlflow"
 TEXT = (FOLDER / "compose.yaml").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ def test_compose_takes_the_file_with_all_secrets_and_refuses_it_without(secrets:
     command = compose()
     environment = {k: v for k, v in os.environ.items() if k not in SECRETS} | dict.fromkeys(secrets, "x")
     options = ["--file", str(FOLDER / "compose.yaml"), "--env-file", os.devnull, "config", "--quiet"]
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=60)
+    done = run([*command, *options], env=environment)
     assert (done.returncode == 0) is accepted, done.stderr
     assert accepted or "required variable S3_SECRET_KEY is missing a value: set it in mlflow/.env" in done.stderr
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mlflow import MlflowClient
 
 from tests.mlflow_server.programs import REPOSITORY, clean_environment
 from tests.mlflow_server.server import Server, status_of
+from tests.waiting import run
 
 SCRIPT = REPOSITORY / "mlflow" / "serve.sh"
 
@@ -45,8 +45,7 @@ def test_only_listed_host_names_are_answered(server: Server, host: str, status: 
 
 
 def test_it_stops_when_told_to_and_leaves_no_process(server: Server) -> None:
-    code, all_ended = server.stop()
-    assert all_ended, "processes of the server were left running"
+    code = server.stop()  # fails when processes of the server are left running
     assert code in (0, -signal.SIGTERM, 128 + signal.SIGTERM), server.log.read_text()[-3000:]
     assert status_of(f"{server.url}/health") == 0
 
@@ -63,7 +62,7 @@ def command_of(folder: Path, *arguments: str, **variables: str) -> str:
     stand_in.write_text('#!/bin/sh\necho "ARGUMENTS $@"\nenv | grep ^MLFLOW_\n')
     stand_in.chmod(0o755)
     command, own = ["bash", str(script), *arguments], clean_environment(**variables)
-    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=30)
+    done = run(command, env=own)
     return done.stdout + done.stderr
 
 

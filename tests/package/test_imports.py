@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import run
+
 HOUSE = {
     "nullspace": {"nullspace"},
     "pipelines": {"pipelines", "nullspace"},
@@ -165,7 +167,7 @@ print(len(loaded), "modules")
 
 
 def _python(repository: Path, code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, timeout=240)
+    return run([sys.executable, "-c", code], cwd=repository)
 
 
 def test_nullspace_and_all_its_modules_import_on_a_bare_machine(repository: Path) -> None:

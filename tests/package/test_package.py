@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import run
 
 ROOMS = ("nullspace", "pipelines", "cluster")
 LARGEST = 5_000_000  # bytes; whatever is larger belongs in a release or a bucket
@@ -37,7 +38,7 @@ def test_every_folder_with_modules_is_a_package(repository: Path) -> None:
 
 def test_mlflow_is_the_installed_one_also_from_the_repository_root(repository: Path) -> None:
     command = [sys.executable, "-c", "import mlflow; print(mlflow.__file__)"]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120, check=True)
+    done = run(command, cwd=repository, check=True)
     file = Path(done.stdout.strip())
     assert "site-packages" in file.parts
     assert (repository / "mlflow") not in file.parents
@@ -56,7 +57,7 @@ def wheel(repository: Path, repository_files: list[Path], tmp_path_factory: pyte
         shutil.copy2(repository / file, source / file)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", str(output)]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", *options, str(source)]
-    done = subprocess.run(command, cwd=output, capture_output=True, text=True, timeout=300)
+    done = run(command, cwd=output)
     assert done.returncode == 0, done.stdout + done.stderr
     return zipfile.ZipFile(next(output.glob("nullspace_vit-*.whl")))
 

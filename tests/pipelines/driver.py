@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+from tests.waiting import end_of, wait_until
 
 NULLSPACE = Path(sys.executable).with_name("nullspace")  # the installed command
 
@@ -91,22 +92,18 @@ class Driver:
         """What it wrote to stdout so far."""
         return self._out.read_text(encoding="utf-8")
 
-    def finish(self, seconds: float = 300) -> int:
+    def finish(self) -> int:
         """Wait for the end; returns the exit code."""
-        return self.process.wait(timeout=seconds)
+        return end_of(self.process, "the run ends", said=self._said)
 
-    def results(self, seconds: float = 300) -> dict[str, Any]:
+    def results(self) -> dict[str, Any]:
         """Wait for a good end; returns the JSON it printed."""
-        assert self.finish(seconds) == 0, self.said
+        assert self.finish() == 0, self.said
         return json.loads(self.out)
 
-    def until(self, happened: Callable[[], object], what: str, seconds: float = 180) -> None:
+    def until(self, happened: Callable[[], object], what: str) -> None:
         """Wait until something happened, closely enough to stop the driver in the middle of it."""
-        try:
-            wait_until(happened, what, seconds, alive=lambda: self.process.poll() is None)
-        except AssertionError as error:
-            error.add_note(f"it said:\n{self.said}")
-            raise
+        wait_until(happened, what, process=self.process, said=self._said)
 
     def until_stage(self, stage: str) -> None:
         """Wait until a stage is under way: one that works through shards has written rows, the search a checkpoint."""
@@ -164,16 +161,6 @@ def nullspace(*arguments: str) -> Answer:
 def environment() -> dict[str, str]:
     """This process's environment without what would lead a run elsewhere."""
     return {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
-
-
-def wait_until(
-    happened: Callable[[], object], what: str, seconds: float, alive: Callable[[], bool] = lambda: True
-) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert alive(), f"ended before: {what}"
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
 
 
 def client_of(work: Path) -> MlflowClient:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from pipelines import workfolder
 from pipelines.config import PipelineConfig
+from pipelines.ray_start import patient_start
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import STAGES, nullspace
 
@@ -228,7 +229,8 @@ def ray_here() -> Iterator[None]:
     """One Ray for the runs below; a run that finds one uses it and leaves it."""
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=150 * 1024**2)
+    with patient_start():
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=150 * 1024**2)
     yield
     ray.shutdown()
 

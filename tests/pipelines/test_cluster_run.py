@@ -6,6 +6,7 @@ process killed hard stands for one that ran out of memory, which the system ends
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 
+from pipelines.ray_start import patient_start
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import Driver, children_of, figures, half_written, runs_of, stage_runs
+from tests.waiting import LIMIT
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -30,11 +33,13 @@ _ACTOR, _TRIAL = "ray::MapWorker", "ray::NoiseTrial"
 def cluster() -> Iterator[Cluster]:
     """A head that takes no work, and two nodes of one CPU each."""
     head = {"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False, "_system_config": _NOTICE}
-    started = Cluster(initialize_head=True, head_node_args=head)
+    with patient_start():
+        started = Cluster(initialize_head=True, head_node_args=head)
     try:
-        for _ in range(2):
-            started.add_node(num_cpus=1, object_store_memory=_STORE)
-        started.wait_for_nodes()
+        with patient_start():
+            for _ in range(2):
+                started.add_node(num_cpus=1, object_store_memory=_STORE)
+        started.wait_for_nodes(LIMIT)
         yield started
     finally:
         started.shutdown()
@@ -85,11 +90,14 @@ def kill_a_node(cluster: Cluster, process: str) -> None:
     node = next((node for node in cluster.worker_nodes if raylet_of(node) in busy), None)
     if node is not None:
         cluster.remove_node(node, allow_graceful=False)
-        cluster.add_node(num_cpus=1, object_store_memory=_STORE)
+        with patient_start():
+            cluster.add_node(num_cpus=1, object_store_memory=_STORE)
 
 
 def kill_a_worker(name: str) -> None:
-    os.kill(workers(name)[0][0], signal.SIGKILL)
+    for pid, _ in workers(name)[:1]:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself just now
+            os.kill(pid, signal.SIGKILL)
 
 
 def raylet_of(node: object) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -15,6 +14,7 @@ from timm.data.config import resolve_model_data_config
 
 from pipelines.digits import MODEL_NAME, data, register, train
 from pipelines.digits.model import weights_path
+from tests.waiting import run
 
 
 def test_the_split_is_fixed_stratified_and_whole() -> None:
@@ -92,7 +92,7 @@ pipelines.digits.register(); pipelines.digits.register()
 known = timm.list_models("nullspace_digits*", pretrained=True)
 print(json.dumps([light, before, known]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    done = run([sys.executable, "-c", code], check=True)
     assert json.loads(done.stdout) == [True, False, [MODEL_NAME]]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines import lanes as module
 from pipelines.lanes import WHOLE, Share, Shares, interrupt, side_by_side
+from tests.waiting import LIMIT
 
 
 @given(st.integers(0, 100), st.integers(1, 12))
@@ -37,7 +38,7 @@ def test_together_they_never_hold_more_than_there_is(workers: int, lanes: int, m
 
 
 def test_jobs_run_at_the_same_time_as_many_as_there_are_lanes() -> None:
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=LIMIT)
     seen: list[Share] = []
 
     def job(share: Callable[[], Share]) -> None:
@@ -68,9 +69,11 @@ def test_a_job_that_fails_costs_only_itself(lanes: int) -> None:
 
 def test_an_interrupt_reaches_every_thread_and_ends_it() -> None:
     ended: list[int] = []
+    at_work = threading.Barrier(4, timeout=LIMIT)  # an interrupt before its `try` would end a thread unseen
 
     def work(number: int) -> None:
         try:
+            at_work.wait()
             while True:
                 time.sleep(0.01)
         except KeyboardInterrupt:
@@ -79,7 +82,8 @@ def test_an_interrupt_reaches_every_thread_and_ends_it() -> None:
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(3)]
     for thread in threads:
         thread.start()
-    interrupt(threads, seconds=10)
+    at_work.wait()
+    interrupt(threads, seconds=LIMIT)
     assert sorted(ended) == [0, 1, 2] and not any(thread.is_alive() for thread in threads)
 
 

@@ -18,11 +18,13 @@ from ray.cluster_utils import Cluster
 from pipelines.errors import SourceError
 from pipelines.listing import _grouped, listed
 from pipelines.manifest import planned_shards, records_of, tables_of, write_manifest
+from pipelines.ray_start import patient_start
 from pipelines.shardwork import Spread
 from pipelines.sources import Record, Source, SourceSettings, open_source
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.record import Found, Piece
 from pipelines.sources.storage import Storage
+from tests.waiting import LIMIT
 
 _STORE = 150 * 1024**2
 SPREAD = Spread(workers=2, cpus=1, gpus=0)
@@ -45,10 +47,12 @@ class Noting(FolderSource):
 def nodes() -> Iterator[set[str]]:
     """Ids of two nodes of one CPU each; the driver's own takes no work."""
     head = {"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    with patient_start():
+        cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        added = [cluster.add_node(num_cpus=1, object_store_memory=_STORE) for _ in range(2)]
-        cluster.wait_for_nodes()
+        with patient_start():
+            added = [cluster.add_node(num_cpus=1, object_store_memory=_STORE) for _ in range(2)]
+        cluster.wait_for_nodes(LIMIT)
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         yield {node.node_id for node in added}
     finally:

@@ -37,7 +37,7 @@ def test_deit_tiny_on_real_images(assets: Path, tmp_path: Path) -> None:
         "models.0.weights": str(assets / "deit_tiny_patch16_224" / "model.safetensors"),
     }
     with Driver(tmp_path / "work", config="deit_tiny", settings=settings) as driver:
-        results = driver.results(seconds=900)
+        results = driver.results()
     model = results["models"]["deit_tiny_patch16_224"]
     assert model["kernel"]["rank"] == 192
     assert model["kernel"]["nullity"] == 576

@@ -20,8 +20,8 @@ from tests.pipelines.driver import (
     half_written,
     runs_of,
     stage_runs,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -52,8 +52,9 @@ def kill_in(stage: str, work: Path) -> None:
     with Driver(work) as driver:
         driver.until_stage(stage)
         driver.kill()
-        wait_until(lambda: not driver.processes(but=AGENTS), f"Ray ends after its driver, in {stage}", 30)
-        wait_until(lambda: {run.info.status for run in runs_of(work)} <= {"KILLED", "FINISHED"}, "runs are closed", 60)
+        wait_until(lambda: not driver.processes(but=AGENTS), f"Ray ends after its driver, in {stage}", pause=0.2)
+        closed = {"KILLED", "FINISHED"}
+        wait_until(lambda: {run.info.status for run in runs_of(work)} <= closed, "runs are closed", pause=0.2)
     (parent,) = children_of(runs_of(work), None)
     assert parent.info.status == "KILLED" or stage == "report"
     assert not workfolder.is_held(work)

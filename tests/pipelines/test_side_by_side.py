@@ -44,7 +44,7 @@ def test_sigterm_stops_both(config: Path) -> None:
             begun = f"stages/search--{label}-*.partial/images.safetensors"
             driver.until(lambda begun=begun: [*driver.work.glob(begun)], f"search of {label} is under way")
         driver.process.terminate()
-        assert driver.finish(60) == 130
+        assert driver.finish() == 130
         assert driver.said.splitlines()[-1].startswith("stopped") and "Traceback" not in driver.said
     runs = runs_of(config.parent / "work")
     assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}

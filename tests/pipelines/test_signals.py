@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.status import status
 from tests.pipelines.conftest import DemoRun
-from tests.pipelines.driver import Driver, children_of, figures, half_written, runs_of, wait_until
+from tests.pipelines.driver import Driver, children_of, figures, half_written, runs_of
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -39,11 +40,11 @@ def test_a_signal_in_the_search_ends_it_cleanly(work: Path, stop) -> None:
     with Driver(work) as driver:
         driver.until_stage("search")
         stop(driver)
-        assert driver.finish(60) == 130
+        assert driver.finish() == 130
         last = driver.said.splitlines()[-1]
         assert last.startswith("stopped") and str(work) in last and "same command" in last
         assert "Traceback" not in driver.said and driver.out == ""
-        wait_until(lambda: not driver.processes(), "its processes end with it", 30)
+        wait_until(lambda: not driver.processes(), "its processes end with it", pause=0.2)
     runs = runs_of(work)
     (parent,) = children_of(runs, None)
     unfinished = {run.data.tags.get("nullspace.stage", "run") for run in runs if run.info.status == "KILLED"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,9 +20,11 @@ from mlflow.exceptions import MlflowException
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
+from pipelines.ray_start import patient_start
 from pipelines.store import TrackingError, search_all
 from pipelines.tracking import Tracker
 from pipelines.trials import STOPPED_EARLY, TrialCallback, reconnect
+from tests.waiting import LONGER, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 8
@@ -42,21 +43,23 @@ def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[str]:
     """The address of a Ray for the module."""
-    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    with patient_start():
+        ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
 
-def make_trainable(seconds: float) -> type[tune.Trainable]:
-    """A class Ray pickles by value: workers cannot import a test."""
+def make_trainable(hangs_at: int = 0) -> type[tune.Trainable]:
+    """A class Ray pickles by value: workers cannot import a test. At one step it may wait for whoever kills it."""
 
     class Falling(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
             self.at = 0
 
         def step(self) -> dict[str, Any]:
-            time.sleep(seconds)
             self.at += 1
+            if self.at == hangs_at:
+                time.sleep(LONGER)
             if self.config["start"] < 0 and self.at == 3:
                 raise RuntimeError("this trial fails")
             return {
@@ -85,13 +88,13 @@ def make_tuner(
     folder: Path,
     starts: list[float],
     *,
-    seconds: float = 0,
+    hangs_at: int = 0,
     concurrent: int = 1,
     grace: int = 2,
 ) -> tuple[tune.Tuner, TrialCallback]:
     callback = TrialCallback(tracker, stage, searched=["start"], steps="steps", batch=3, seconds=60)
     tuner = tune.Tuner(
-        make_trainable(seconds),
+        make_trainable(hangs_at),
         param_space={"start": tune.grid_search(starts), "steps": STEPS},
         tune_config=tune.TuneConfig(
             metric="loss",
@@ -129,7 +132,7 @@ def drive(uri: str, experiment: str, folder: str, ray_address: str) -> None:
     """A whole driver, for a test that kills it."""
     ray.init(address=ray_address, logging_level=logging.ERROR, log_to_driver=False)
     tracker = Tracker(uri, experiment)
-    tuner, _ = make_tuner(tracker, begin(tracker), Path(folder), [1.0, 2.0], seconds=0.4, concurrent=2, grace=STEPS)
+    tuner, _ = make_tuner(tracker, begin(tracker), Path(folder), [1.0, 2.0], hangs_at=5, concurrent=2, grace=STEPS)
     tuner.fit()
 
 
@@ -153,22 +156,28 @@ def test_a_search_leaves_one_finished_run_per_trial(ray_here: str, tracker: Trac
 
 
 def test_a_killed_search_continues_in_the_same_runs(ray_here: str, tracker: Tracker, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, __file__, tracker.uri, tracker.experiment, str(tmp_path), ray_here],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TUNE_GLOBAL_CHECKPOINT_S": "0"},
-        start_new_session=True,
-    )
-    before = wait_for_points(tracker, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    said = tmp_path / "said"
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, __file__, tracker.uri, tracker.experiment, str(tmp_path), ray_here],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TUNE_GLOBAL_CHECKPOINT_S": "0"},
+            start_new_session=True,
+        )
+    try:
+        before = wait_for_points(tracker, process, said)
+    finally:
+        process.kill()
+        process.wait()
     later = Tracker(tracker.uri, tracker.experiment)
     stage = begin(later)
     assert {run.info.status for run in trials_of(later, stage).values()} == {"KILLED"}
 
-    tuner = tune.Tuner.restore(str(tmp_path / "search"), make_trainable(0.0), resume_errored=True)
+    tuner = tune.Tuner.restore(str(tmp_path / "search"), make_trainable(), resume_errored=True)
     with pytest.raises(TrackingError, match="call reconnect"):
         tuner.fit()
-    tuner = tune.Tuner.restore(str(tmp_path / "search"), make_trainable(0.0), resume_errored=True)
+    tuner = tune.Tuner.restore(str(tmp_path / "search"), make_trainable(), resume_errored=True)
     callback = reconnect(tuner, later)
     tuner.fit()
     runs = trials_of(later, stage)
@@ -180,19 +189,18 @@ def test_a_killed_search_continues_in_the_same_runs(ray_here: str, tracker: Trac
     )
 
 
-def wait_for_points(tracker: Tracker, process: subprocess.Popen[bytes]) -> set[str]:
+def wait_for_points(tracker: Tracker, process: subprocess.Popen[bytes], said: Path) -> set[str]:
     """The ids of both trials, once both have points in MLflow."""
-    deadline = time.monotonic() + 45
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def found() -> set[str]:
         runs = search_all(tracker.client, tracker.experiment_id, "metrics.loss > 0")
-        if len(runs) == 2:
-            return {run.info.run_id for run in runs}
-        time.sleep(0.1)
-    raise AssertionError(f"the driver did not get to work (exit status {process.poll()})")
+        return {run.info.run_id for run in runs} if len(runs) == 2 else set()
+
+    return wait_until(found, "both trials have points", process=process, said=said, pause=0.1)
 
 
 def test_a_tuner_without_the_callback_cannot_be_reconnected(ray_here: str, tracker: Tracker, tmp_path: Path) -> None:
-    bare = tune.Tuner(make_trainable(0.0), run_config=tune.RunConfig(storage_path=str(tmp_path)))
+    bare = tune.Tuner(make_trainable(), run_config=tune.RunConfig(storage_path=str(tmp_path)))
     with pytest.raises(TrackingError, match="Tuner with a TrialCallback"):
         reconnect(bare, tracker)
 

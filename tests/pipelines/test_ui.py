@@ -6,9 +6,7 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,42 +16,35 @@ import pytest
 from nullspace.errors import NullspaceError
 from pipelines import workfolder
 from pipelines.errors import WorkdirError
+from pipelines.ray_start import free_ports
 from pipelines.ui import run_page, serve
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import NULLSPACE, environment
+from tests.waiting import LIMIT, wait_until
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def get(url: str, seconds: float) -> bytes:
-    """Body of a page, asked for until it answers."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as page:
-                return page.read()
-        except (urllib.error.URLError, ConnectionError):
-            assert time.monotonic() < deadline, f"{url} did not answer within {seconds:g} s"
-            time.sleep(0.5)
+def get(url: str) -> bytes:
+    """Body of a page; empty while nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=LIMIT) as page:
+            return page.read()
+    except (urllib.error.URLError, ConnectionError):
+        return b""
 
 
 def test_ui_serves_the_experiment_of_the_run(demo_run: DemoRun) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     command = [str(NULLSPACE), "ui", str(demo_run.work), "--port", str(port)]
     shown = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, env=environment()
     )
     try:
-        page = get(f"http://127.0.0.1:{port}/", 120)
+        page = wait_until(lambda: get(f"http://127.0.0.1:{port}/"), "MLflow answers", process=shown, pause=0.5)
         asked = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=demo"
-        experiment = json.loads(get(asked, 30))["experiment"]
+        experiment = json.loads(get(asked))["experiment"]
     finally:
         os.killpg(shown.pid, signal.SIGTERM)
-        said = shown.communicate(timeout=30)[0].decode()
+        said = shown.communicate(timeout=LIMIT)[0].decode()
     assert b"<html" in page.lower()
     assert experiment["name"] == "demo"
     assert experiment["lifecycle_stage"] == "active"

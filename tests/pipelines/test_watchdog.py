@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.tracking import Tracker
 from pipelines.watchdog import Watchdog, close_runs
+from tests.waiting import end_of, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -23,26 +25,29 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = """
 import multiprocessing, subprocess, sys, time
 import ray
+from pipelines.ray_start import patient_start
 from pipelines.tracking import Tracker
 from pipelines.watchdog import Watchdog
+from tests.waiting import LONGER
 
 def nap():
-    time.sleep(60)
+    time.sleep(LONGER)
 
 tracker = Tracker(sys.argv[1], sys.argv[2])
 run = tracker.begin_run("key", name="run", tags={}, params={})
 watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
-ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+with patient_start():
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
 ray.remote(nap).remote()
 forked = multiprocessing.get_context("fork").Process(target=nap)
 forked.start()
-program = subprocess.Popen(["sleep", "60"])
+program = subprocess.Popen(["sleep", str(LONGER)])
 done = tracker.begin_stage(run, stage="kernel", branch=None, fingerprint="f0", params={})
 tracker.end(done, "FINISHED")
 stage = tracker.begin_stage(run, stage="search", branch=None, fingerprint="f1", params={})
 trial = tracker.begin_trial(stage, trial_id="a", params={})
 print("READY", watchdog.process.pid, forked.pid, program.pid, run, done, stage, trial, flush=True)
-time.sleep(60)
+nap()
 """
 
 
@@ -57,23 +62,27 @@ def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
 
 
 @pytest.fixture
-def driver(tracker: Tracker) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def driver(tracker: Tracker, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """A driver at work, and what it printed: pids of sidecar, forked child, program; run ids."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, tracker.uri, tracker.experiment],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    words = next(line for line in process.stdout if line.startswith("READY")).split()[1:]
-    yield process, words
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # the driver's children and its Ray, whatever the test did
-    process.wait()
-    process.stdout.close()
+    said = tmp_path / "said"
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, tracker.uri, tracker.experiment],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        ready = re.compile("^READY (.*)\\n", re.MULTILINE)
+        found = wait_until(lambda: ready.search(said.read_text()), "it is ready", process=process, said=said)
+        assert found is not None
+        yield process, found[1].split()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the driver's children and its Ray, whatever the test did
+        process.wait()
 
 
 def is_alive(pid: int) -> bool:
@@ -82,13 +91,6 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def eventually(what: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return what()
 
 
 def statuses(tracker: Tracker, run_ids: list[str]) -> list[str]:
@@ -100,7 +102,7 @@ def begin(tracker: Tracker) -> str:
 
 
 def test_kill_9_of_a_driver_on_ray_closes_its_runs(
-    tracker: Tracker, driver: tuple[subprocess.Popen[str], list[str]]
+    tracker: Tracker, driver: tuple[subprocess.Popen[bytes], list[str]]
 ) -> None:
     process, (sidecar, forked, program, *runs) = driver
     assert statuses(tracker, runs) == ["RUNNING", "FINISHED", "RUNNING", "RUNNING"]
@@ -108,19 +110,24 @@ def test_kill_9_of_a_driver_on_ray_closes_its_runs(
     time.sleep(0.5)
     assert statuses(tracker, runs) == ["RUNNING", "FINISHED", "RUNNING", "RUNNING"]
     process.kill()
-    assert eventually(lambda: statuses(tracker, runs) == ["KILLED", "FINISHED", "KILLED", "KILLED"])
+    closed = ["KILLED", "FINISHED", "KILLED", "KILLED"]
+    wait_until(lambda: statuses(tracker, runs) == closed, "the runs are closed", pause=0.2)
     assert is_alive(int(forked)) and is_alive(int(program)), "the children outlived the driver, as the test means"
-    assert eventually(lambda: not is_alive(int(sidecar)))
+    wait_until(lambda: not is_alive(int(sidecar)), "the sidecar ends", pause=0.2)
 
 
-def test_done_lets_the_sidecar_go_without_touching_anything(tracker: Tracker, tmp_path: Path) -> None:
-    run = begin(tracker)
-    started = time.monotonic()
-    with Watchdog.start(tracker.uri, run, session=tracker.session, log=tmp_path / "log") as watchdog:
-        assert time.monotonic() - started < 1, "starting it must not delay the driver"
-    assert watchdog.process.poll() == 0, "it left at once: no time to import MLflow"
+def test_done_lets_the_sidecar_go_without_touching_anything(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, log = begin(tracker), tmp_path / "log"
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # Python writes a line for every import
+    with Watchdog.start(tracker.uri, run, session=tracker.session, log=log) as watchdog:
+        pass
+    assert end_of(watchdog.process, "the sidecar ends", said=log) == 0
     assert statuses(tracker, [run]) == ["RUNNING"]
-    assert (tmp_path / "log").read_text() == ""
+    said = log.read_text().splitlines()
+    assert said and all(line.startswith("import time:") for line in said), "it did nothing"
+    assert not [line for line in said if "mlflow" in line], "a clean end costs no import of MLflow"
     watchdog.done()  # again: harmless
 
 
@@ -130,8 +137,8 @@ def test_leaving_by_an_exception_closes_what_the_driver_did_not(tracker: Tracker
     with pytest.raises(RuntimeError), Watchdog.start(tracker.uri, run, session=tracker.session, log=tmp_path / "log"):
         tracker.end(failed, "FAILED")
         raise RuntimeError
-    assert eventually(lambda: statuses(tracker, [run, failed]) == ["KILLED", "FAILED"])
-    assert eventually(lambda: run in (tmp_path / "log").read_text())
+    wait_until(lambda: run in (tmp_path / "log").read_text(), "the sidecar tells its story", pause=0.2)
+    assert statuses(tracker, [run, failed]) == ["KILLED", "FAILED"]
 
 
 def test_runs_of_another_session_are_left_alone(tracker: Tracker) -> None:
@@ -146,13 +153,10 @@ def test_runs_of_another_session_are_left_alone(tracker: Tracker) -> None:
 def test_signals_to_everybody_do_not_end_the_witness(tracker: Tracker) -> None:
     run = begin(tracker)
     watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
-    time.sleep(0.5)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        watchdog.process.send_signal(number)
-    time.sleep(0.2)
-    assert watchdog.process.poll() is None
+        watchdog.process.send_signal(number)  # it has hardly begun: also from the first moment on it is deaf
     watchdog.done()
-    assert watchdog.process.poll() == 0
+    assert end_of(watchdog.process, "the sidecar ends") == 0
 
 
 def test_a_sidecar_somebody_killed_does_not_disturb_the_driver(tracker: Tracker) -> None:

@@ -13,6 +13,7 @@ import yaml
 from pipelines import workfolder
 from pipelines.config import PipelineConfig
 from pipelines.errors import WorkdirError
+from tests.waiting import LONGER
 
 
 def config(name: str = "mine") -> PipelineConfig:
@@ -58,7 +59,7 @@ def test_a_failed_run_lets_go_of_the_folder(tmp_path: Path) -> None:
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     # The lock alone, so that the child need not import what the pipeline imports.
-    hold = "f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
+    hold = f"f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep({LONGER})"
     code = f"import fcntl, sys, time; {hold}"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".lock")], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
