@@ -63,8 +63,8 @@ def _unreadable(path: Path, error: Exception) -> str:
     named = _REFUSED_GLOBAL.search(str(error))
     if named:
         return (
-            f"{path} holds code or objects ({named[1].rstrip('.')}), which are never loaded; save its state dict alone: "
-            "torch.save(model.state_dict(), FILE)"
+            f"{path} holds code or objects ({named[1].rstrip('.')}), which are never loaded; save its state dict alone "
+            "by torch.save(model.state_dict(), FILE)"
         )
     return (
         f"{path} cannot be read as plain tensors: damaged, or it holds code or objects, which are never loaded "

@@ -37,8 +37,8 @@ def kind_of(path: Path) -> FileKind:
     """The format of a weights file. Raises WeightsError that names what it is instead, and what to do."""
     if path.is_dir():
         raise WeightsError(
-            f"{path} is a folder: expected a weights file, give the one in it; a folder with config.json and weights is "
-            f"a model by itself, named local-dir:{path}"
+            f"{path} is a folder: expected a weights file, give the one in it; a folder with config.json and weights "
+            f"is a model by itself, named local-dir:{path}"
         )
     if not path.is_file():
         raise WeightsError(f"expected a weights file, got {str(path)!r}, which is no file; check the path")

@@ -51,7 +51,8 @@ def arguments_from_shapes(
     `model` is the one made with `given`, memory is not needed. Raises WeightsError where shapes leave it open.
     """
     heads, expected = classifiers(model), shapes_of(model.state_dict())
-    if {name for name in expected if not _is_head(name, heads)} != {name for name in stored if not _is_head(name, heads)}:
+    ours, theirs = ({name for name in names if not _is_head(name, heads)} for names in (expected, stored))
+    if ours != theirs:
         return {}, ()  # another model, or names that timm converts: their shapes say nothing yet
     arguments: dict[str, Any] = {}
     said: list[str] = []
@@ -89,7 +90,9 @@ def _classes(stored: Shapes, heads: Collection[str]) -> int | None:
     """Classes of the heads in the file, 0 without a head, None where heads are not declared."""
     found = {stored[f"{head}.weight"][0] for head in heads if f"{head}.weight" in stored}
     if len(found) > 1:
-        raise WeightsError(f"the heads {', '.join(heads)} of the file have different numbers of classes: {sorted(found)}")
+        raise WeightsError(
+            f"the heads {', '.join(heads)} of the file have different numbers of classes: {sorted(found)}"
+        )
     return found.pop() if found else (0 if heads else None)
 
 

@@ -15,11 +15,15 @@ from nullspace.errors import WeightsError
 from nullspace.from_shapes import arguments_from_shapes, classifiers, shapes_of
 
 
-def arguments_from_npz(model: nn.Module, path: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def arguments_from_npz(
+    model: nn.Module, path: Path, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Arguments the file asks for beside those `given`, and notes that say so: see `arguments_from_shapes`."""
     try:
         with np.load(path, allow_pickle=False) as opened:
-            theirs = {name: opened[name].shape for name in opened.files if name.endswith(("pos_embedding", "head/bias"))}
+            theirs = {
+                name: opened[name].shape for name in opened.files if name.endswith(("pos_embedding", "head/bias"))
+            }
     except (OSError, ValueError, EOFError) as error:
         raise WeightsError(f"{path} is not a readable .npz file ({first_line(error)}); fetch it again") from error
     stored = shapes_of(model.state_dict())

@@ -1,4 +1,4 @@
-"""What training programs store beside the weights, read as placeholders: no class of theirs is imported, no code runs."""
+"""What training programs store beside weights, read as placeholders: no class of theirs is imported, no code runs."""
 
 from __future__ import annotations
 

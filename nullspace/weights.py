@@ -20,7 +20,8 @@ from nullspace.npz import arguments_from_npz, load_npz
 
 _OFFLINE_REMEDY = "give a weights file (.safetensors, .pth) or 'random' instead"
 _SHOWN = 3  # keys named in an error: enough to recognise the other model, few enough to read
-_RESAMPLED = {"img_size": "pos_embed", "patch_size": "patch_embed.proj.weight"}
+_SIZES = ("img_size", "patch_size")  # arguments for which timm resamples, and what it resamples by any name
+_SIZED = ("pos_embed", "patch_embed.proj.weight")
 # What timm's constructors raise for arguments they cannot use.
 _REFUSALS = (ValueError, AssertionError, RuntimeError, KeyError, AttributeError, IndexError)
 
@@ -88,46 +89,41 @@ def _from_file(name: str, path: Path, seed: int, given: dict[str, Any], ema: boo
     if shapes_of(state) == shapes_of(model.state_dict()):
         model.load_state_dict(state, strict=True)
     else:
-        resampled = _resampled(model, state, given)
-        converted = None if resampled is None else _converted(model, state, name, seed, arguments)
-        if resampled is None or converted is None:
-            raise WeightsError(_faults(outline.state_dict(), state, strays, name, path))
-        model.load_state_dict(converted, strict=True)
-        renamed = state.keys() != model.state_dict().keys()
-        notes += (*resampled, *(["names converted by timm's own reader"] if renamed else []))
+        fault = WeightsError(_faults(outline.state_dict(), state, strays, name, path))
+        if resized := _resized(model, state):
+            asked = [f"{argument}={given[argument]}" for argument in _SIZES if argument in given]
+            if not asked:  # timm would resample to any size without a word
+                raise fault
+            notes += (f"{', '.join(resized)}: resampled by timm for {', '.join(asked)}",)
+        try:
+            model.load_state_dict(_converted(model, state, name, seed, arguments), strict=True)
+        except Exception as error:  # timm's conversions fail on foreign names in as many ways as there are models
+            raise fault from error
+        if state.keys() != outline.state_dict().keys():
+            notes += ("names converted by timm's own reader",)
     return Built(model, f"file:{path}" + (f" ({stored.choice})" if stored.choice else ""), notes)
 
 
-def _resampled(model: nn.Module, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """What timm's conversion would resample, as notes; None where the user asked for no other size."""
-    expected, notes = model.state_dict(), list[str]()
-    for argument, key in _RESAMPLED.items():
-        for name, tensor in state.items():
-            if (name != key and not name.endswith(f".{key}")) or key not in expected:
-                continue
-            if tensor.numel() != expected[key].numel():
-                if argument not in given:
-                    return None
-                shapes = f"{tuple(tensor.shape)} to {tuple(expected[key].shape)}"
-                notes.append(f"{key} resampled by timm from {shapes}, for {argument} {given[argument]}")
-    if not notes and state.keys() == expected.keys():
-        return None  # other shapes, and nothing that a conversion could do about them
-    return tuple(notes)
+def _resized(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of the file that have another size in the model, with both shapes."""
+    ours, found = model.state_dict(), list[str]()
+    for name, tensor in state.items():
+        key = next((key for key in (name, *_SIZED) if key in ours and f".{name}".endswith(f".{key}")), None)
+        if key is not None and tensor.numel() != ours[key].numel():
+            found.append(f"{key} {tuple(tensor.shape)} to {tuple(ours[key].shape)}")
+    return found
 
 
 def _converted(
     model: nn.Module, state: dict[str, Tensor], name: str, seed: int, arguments: Mapping[str, Any]
-) -> dict[str, Tensor] | None:
-    """The state in the model's own names and shapes by timm's conversion for its kind; None where it does not fit."""
+) -> dict[str, Tensor]:
+    """The state in the model's own names and shapes, by timm's conversion for its kind."""
     overlay = {
         **dict(arguments.get("pretrained_cfg_overlay") or {}),
         **{"state_dict": state, "num_classes": getattr(model, "num_classes", 0), "label_offset": 0},
         **{"url": None, "file": None, "hf_hub_id": None, "source": None},
     }
-    try:
-        return _create(name, seed, {**arguments, "pretrained": True, "pretrained_cfg_overlay": overlay}).state_dict()
-    except Exception:  # timm's conversions fail on foreign names in as many ways as there are models
-        return None
+    return _create(name, seed, {**arguments, "pretrained": True, "pretrained_cfg_overlay": overlay}).state_dict()
 
 
 def _pretrained(name: str, seed: int, given: dict[str, Any]) -> Built:
@@ -167,7 +163,9 @@ def _outline(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _create(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+    }
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA too, where nothing is drawn
         try:

@@ -240,6 +240,14 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
         )
     with best.checkpoint.as_directory() as folder:
         tensor = read_noise(Path(folder)) * scale
+    settings = {
+        **{name: best.config[name] for name in SEARCHED},
+        "ranks": list(data.ranks),
+        "best_step": best.metrics["best_step"],
+        "epsilon": data.epsilon,
+        "scale": scale,
+    }
+    arguments = dict(plan.facts.spec.args)
     noise = NullNoise.of(
         tensor,
         model_name=plan.facts.spec.name,
@@ -249,18 +257,12 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
         objective=OBJECTIVE,
         seed=plan.seed,
         data_fingerprint=str(context.inputs["ingest"].result["ids"]["total"]),
-        settings={
-            **{name: best.config[name] for name in SEARCHED},
-            "ranks": list(data.ranks),
-            "best_step": best.metrics["best_step"],
-            "epsilon": data.epsilon,
-            "scale": scale,
-        },
+        settings={**settings, **({"model_args": arguments} if arguments else {})},
     )
     noise.save(context.folder / "noise.safetensors")
     return {
         "best_trial": best.metrics["trial_id"],
-        "settings": noise.settings,
+        "settings": settings,
         "norm": noise.norm,
         "effective_norm": noise.effective_norm,
         "relative_norm": noise.relative_norm,

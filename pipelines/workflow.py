@@ -95,6 +95,8 @@ def run_pipeline(
         stack.enter_context(_signals_interrupt())
         stack.enter_context(workfolder.opened(work, config))
         models = [learn_facts(settings, config.seed)[0] for settings in config.models]
+        for facts in models:
+            progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
         source = open_source(config.source)
         digest = source.digest()
         compute = stack.enter_context(Compute(config.resources, address=address, device=config.device))
@@ -172,7 +174,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     """The run's own entry in MLflow, with its true end written whatever happens, also by kill -9."""
     key = f"{work}:{config.fingerprint()}"
     params = config.model_dump(mode="json", exclude={"name", "models"})
-    params["models"] = {model.label: {"name": model.name, "weights": model.weights} for model in config.models}
+    params["models"] = {model.label: model.model_dump(mode="json", exclude={"label"}) for model in config.models}
     run_id = tracker.begin_run(key, name=f"{config.name} {config.fingerprint()[:8]}", tags={}, params=params)
     status, watchdog = "FINISHED", None
     try:

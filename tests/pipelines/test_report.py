@@ -310,16 +310,17 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "argument"),
+    ("facts", "argument"),
     [
-        ("pretrained:vit.augreg", "weights='pretrained'"),
-        ("random:7", "weights='random', seed=7"),
-        ("file:/a/it's.safetensors", """weights="/a/it's.safetensors\""""),
-        ("given", "weights='given'"),
+        ({}, "weights='pretrained'"),
+        ({"weights": "random", "seed": 7}, "weights='random', seed=7"),
+        ({"weights": "/a/it's.safetensors", "seed": 7}, """weights="/a/it's.safetensors\""""),
+        ({"weights": "/w.pth", "args": {"img_size": [64, 64]}}, "weights='/w.pth', model_args={'img_size': [64, 64]}"),
+        ({"weights": "/w.pth", "ema": False}, "weights='/w.pth', ema=False"),
     ],
 )
-def test_the_snippet_loads_the_weights_that_were_used(source: str, argument: str) -> None:
-    model = {"model": {"name": "vit", "weights_source": source}, "noise": {"artifact": "/n.safetensors"}}
+def test_the_snippet_loads_the_weights_that_were_used(facts: dict[str, Any], argument: str) -> None:
+    model = {"model": {"name": "vit", **facts}, "noise": {"artifact": "/n.safetensors"}}
     snippet = load_snippet("label", model, {})
     assert f"SplitViT.load('vit', {argument})" in snippet
     compile(snippet, "snippet", "exec")
