@@ -44,8 +44,9 @@ def read_weights(path: Path, kind: FileKind, *, ema: bool = True) -> StoredWeigh
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"{path} is not a readable safetensors file ({error}); fetch it again") from error
     try:
-        with torch.serialization.safe_globals(stand_ins()):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here: by its path torch would take a file named .safetensors for one.
+        with path.open("rb") as opened, torch.serialization.safe_globals(stand_ins()):
+            loaded = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader fails on damaged bytes in as many ways as there are bytes
         raise WeightsError(_unreadable(path, error)) from error
     content, choice = _chosen(loaded, path, ema)

@@ -21,17 +21,17 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def without_wrappers(state: Mapping[str, Tensor], expected: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """The state without the prefix that wrappers (`model.`, `backbone.`, …) put before every name.
+def without_wrappers(state: Mapping[str, Tensor], expected: Collection[str]) -> tuple[dict[str, Tensor], Shapes]:
+    """The state without the prefix that wrappers (`model.`, `backbone.`, …) put before every name, and its shapes.
 
-    Also returns the names that lack the prefix, which do not belong to the model; where there are any, or no prefix,
-    the state comes back as it is.
+    Where some names lack the prefix the state stays as it is, for timm may know such files; the shapes have it off
+    wherever it stands, so that the others show.
     """
     prefix = _prefix(state, expected)
-    left = [name for name in state if not name.startswith(prefix)]
-    if not prefix or left:
-        return dict(state), left
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, []
+    shapes = {name.removeprefix(prefix): tensor.shape for name, tensor in state.items()}
+    if not all(name.startswith(prefix) for name in state):
+        return dict(state), shapes
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, shapes
 
 
 def _prefix(names: Collection[str], expected: Collection[str]) -> str:
@@ -91,7 +91,7 @@ def _classes(stored: Shapes, heads: Collection[str]) -> int | None:
     found = {stored[f"{head}.weight"][0] for head in heads if f"{head}.weight" in stored}
     if len(found) > 1:
         raise WeightsError(
-            f"the heads {', '.join(heads)} of the file have different numbers of classes: {sorted(found)}"
+            f"the heads {', '.join(heads)} of the file differ in their number of classes: {sorted(found)}"
         )
     return found.pop() if found else (0 if heads else None)
 

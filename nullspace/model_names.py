@@ -23,9 +23,7 @@ _PREFERRED = (
 _ENDINGS = (".safetensors", ".pth", ".pth.tar", ".bin")
 # What only this package may say to timm.create_model, and how it is said instead.
 _RESERVED = {
-    **dict.fromkeys(
-        ("pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"), "choose the weights by `weights`"
-    ),
+    **dict.fromkeys(("pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"), "`weights` chooses the weights"),
     **dict.fromkeys(("features_only", "scriptable", "exportable", "no_jit"), "a whole model is needed"),
     **dict.fromkeys(("device", "dtype"), "the device is chosen elsewhere, and weights are float32"),
 }

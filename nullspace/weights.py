@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from nullspace.checkpoint import first_line, read_weights
-from nullspace.errors import NullspaceError, WeightsError
+from nullspace.errors import NullspaceError, UnknownModelError, WeightsError
 from nullspace.file_kind import FileKind, kind_of
-from nullspace.from_shapes import arguments_from_shapes, shapes_of, without_wrappers
+from nullspace.from_shapes import Shapes, arguments_from_shapes, shapes_of, without_wrappers
 from nullspace.model_names import absolute_name, check_model_args, local_folder, require_known, weights_in
 from nullspace.npz import arguments_from_npz, load_npz
 
 _OFFLINE_REMEDY = "give a weights file (.safetensors, .pth) or 'random' instead"
 _SHOWN = 3  # keys named in an error: enough to recognise the other model, few enough to read
-_SIZES = ("img_size", "patch_size")  # arguments for which timm resamples, and what it resamples by any name
-_SIZED = ("pos_embed", "patch_embed.proj.weight")
+_PATCHES = "patch_embed.proj.weight"
+_SIZED = ("pos_embed", _PATCHES)  # what timm resamples, also where the file has prefixes before it
 # What timm's constructors raise for arguments they cannot use.
 _REFUSALS = (ValueError, AssertionError, RuntimeError, KeyError, AttributeError, IndexError)
 
@@ -82,19 +82,19 @@ def _from_file(name: str, path: Path, seed: int, given: dict[str, Any], ema: boo
         return Built(model, f"file:{path}", notes)
     stored = read_weights(path, kind, ema=ema)
     outline = _outline(name, seed, given)
-    state, strays = without_wrappers(stored.tensors, list(outline.state_dict()))
+    state, named = without_wrappers(stored.tensors, list(outline.state_dict()))
     inferred, notes = arguments_from_shapes(outline, shapes_of(state), given)
     arguments = given | inferred
     model = _create(name, seed, arguments)
     if shapes_of(state) == shapes_of(model.state_dict()):
         model.load_state_dict(state, strict=True)
     else:
-        fault = WeightsError(_faults(outline.state_dict(), state, strays, name, path))
+        fault = WeightsError(_faults(shapes_of(outline.state_dict()), named, name, path))
         if resized := _resized(model, state):
-            asked = [f"{argument}={given[argument]}" for argument in _SIZES if argument in given]
-            if not asked:  # timm would resample to any size without a word
+            cause = "patch_size" if any(change.startswith(_PATCHES) for change in resized) else "img_size"
+            if cause not in given:  # timm would resample to any size without a word
                 raise fault
-            notes += (f"{', '.join(resized)}: resampled by timm for {', '.join(asked)}",)
+            notes += (f"{', '.join(resized)}: resampled by timm for {cause}={given[cause]}",)
         try:
             model.load_state_dict(_converted(model, state, name, seed, arguments), strict=True)
         except Exception as error:  # timm's conversions fail on foreign names in as many ways as there are models
@@ -172,6 +172,10 @@ def _create(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
             return timm.create_model(absolute_name(name), **given)
         except TypeError as error:
             raise NullspaceError(f"{name} does not take these model arguments: {first_line(error)}") from error
+        except OSError as error:
+            if "pretrained" in given or ":" not in name:
+                raise
+            raise UnknownModelError(f"{name} cannot be looked up ({first_line(error)})") from error
         except _REFUSALS as error:
             if "pretrained" in given or not given:
                 raise
@@ -179,14 +183,11 @@ def _create(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
             raise NullspaceError(f"{name} cannot be built with {said} ({first_line(error)})") from error
 
 
-def _faults(
-    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], strays: list[str], name: str, path: Path
-) -> str:
-    """How the file differs from the model: names and shapes; `strays` alone where all other names fit."""
-    ours, theirs = shapes_of(expected), shapes_of(state)
+def _faults(ours: Shapes, theirs: Shapes, name: str, path: Path) -> str:
+    """How the file differs from the model: in names and shapes."""
     faults = {
-        "missing": [] if strays else sorted(ours.keys() - theirs.keys()),
-        "unexpected": sorted(strays or theirs.keys() - ours.keys()),
+        "missing": sorted(ours.keys() - theirs.keys()),
+        "unexpected": sorted(theirs.keys() - ours.keys()),
         "of another shape": [
             f"{key} (expected {tuple(ours[key])}, got {tuple(theirs[key])})"
             for key in sorted(ours.keys() & theirs.keys())

@@ -134,18 +134,16 @@ def kernel(
     source = "random" if random else weights or "pretrained"
     arguments = read_model_args(model_args)
     loaded = load_model(str(model), source, seed=seed, device="cpu", model_args=arguments, ema=ema)
-    found = {"model": model, "weights": loaded.weights_source, "notes": list(loaded.notes)}
+    found: dict[str, Any] = {"model": model, "weights": loaded.weights_source}
+    found |= {"notes": list(loaded.notes)} if loaded.notes else {}
     found |= patch_kernel(loaded, rtol=rtol).to_dict()
     if as_json:
         _print_json(found)
         return
     console = Console()
     for name, value in found.items():
-        if name == "notes":
-            for note in value:
-                console.print(f"{'':12} {note}", highlight=False, markup=False, soft_wrap=True)
-            continue
-        console.print(f"{name:12} {'-' if value is None else value}", highlight=False, soft_wrap=True)
+        text = "; ".join(value) if name == "notes" else value
+        console.print(f"{name:12} {'-' if text is None else text}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
