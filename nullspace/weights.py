@@ -89,7 +89,7 @@ def _from_file(name: str, path: Path, seed: int, given: dict[str, Any], ema: boo
     if shapes_of(state) == shapes_of(model.state_dict()):
         model.load_state_dict(state, strict=True)
     else:
-        fault = WeightsError(_faults(shapes_of(outline.state_dict()), named, name, path))
+        fault = WeightsError(_faults(shapes_of(model.state_dict()), named, name, path))
         if resized := _resized(model, state):
             cause = "patch_size" if any(change.startswith(_PATCHES) for change in resized) else "img_size"
             if cause not in given:  # timm would resample to any size without a word
@@ -158,7 +158,7 @@ def _outline(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"):
             return _create(name, seed, arguments)
-    except (NullspaceError, NotImplementedError, OSError):
+    except (*_REFUSALS, OSError):
         return _create(name, seed, arguments)
 
 

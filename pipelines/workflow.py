@@ -95,14 +95,14 @@ def run_pipeline(
         stack.enter_context(_signals_interrupt())
         stack.enter_context(workfolder.opened(work, config))
         models = [learn_facts(settings, config.seed)[0] for settings in config.models]
-        for facts in models:
-            progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
         source = open_source(config.source)
         digest = source.digest()
         compute = stack.enter_context(Compute(config.resources, address=address, device=config.device))
         tracker = Tracker(tracking_uri(config, work), config.name)
         with _parent_run(config, work, tracker) as run_id:
             progress.say(f"mlflow   {run_address(tracker.uri, work, tracker.experiment_id, run_id)}")
+            for facts in models:
+                progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
             run = Run(config, work, tracker, run_id, progress, compute)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
             return _finish_all(run, plan, models)

@@ -86,15 +86,15 @@ def test_a_file_without_head_is_refused_with_what_it_lacks(tmp_path: Path) -> No
 
 def test_a_worker_has_the_arguments_and_the_choice_of_weights(tmp_path: Path) -> None:
     register()
-    plain, averaged = (timm.create_model(MODEL_NAME, num_classes=7).state_dict() for _ in range(2))
+    made = {"num_classes": 7, "global_pool": "avg", "img_size": 64}
+    plain, averaged = (timm.create_model(MODEL_NAME, **made).state_dict() for _ in range(2))
     torch.save({"state_dict": plain, "state_dict_ema": averaged}, tmp_path / "w.pth")
-    said = {"name": MODEL_NAME, "weights": str(tmp_path / "w.pth")}
+    said = {"name": MODEL_NAME, "weights": str(tmp_path / "w.pth"), "args": {"global_pool": "avg"}}
     taken, _ = learn_facts(ModelSettings.model_validate(said), seed=0)
-    assert taken.notes == ("7 classes from the file's shapes",) and taken.num_classes == 7
+    assert taken.notes == ("7 classes and 64x64 input from the file's shapes",) and taken.num_classes == 7
     assert taken.source == f"file:{tmp_path / 'w.pth'} (EMA)"
-    other, model = learn_facts(ModelSettings.model_validate({**said, "ema": False, "args": {"img_size": 64}}), seed=0)
-    assert other.preprocessing.input_size == (64, 64) and other.source.endswith("(without EMA)")
-    assert any("resampled by timm for img_size=64" in note for note in other.notes)
+    other, model = learn_facts(ModelSettings.model_validate({**said, "ema": False, "args": made}), seed=0)
+    assert other.preprocessing.input_size == (64, 64) and other.source.endswith("(without EMA)") and not other.notes
     # As it reaches a worker: through plain JSON.
     spec = ModelSpec(**json.loads(json.dumps(asdict(other.spec))))
     again = spec.load("cpu")

@@ -234,11 +234,11 @@ def test_new_noise_becomes_the_champion_without_packed_weights(
 
 
 def test_a_model_made_with_arguments_is_loaded_with_them(tracker: Tracker, run: str, tmp_path: Path) -> None:
-    settings = ModelSettings(name=MODEL_NAME, weights=str(weights_path()), args={"img_size": 64, "global_pool": "max"})
+    settings = ModelSettings(name=MODEL_NAME, weights="random", args={"img_size": 64, "global_pool": "avg"})
     facts, model = learn_facts(settings, seed=0)
     path = save_noise(model, tmp_path / "noise.safetensors", seed=5)
     changes = {"model_args": facts.spec.args, "registered_name": "larger", "vit_model_id": record(tracker, run, model)}
-    register_file(tracker, run, model, path, **changes)
+    register_file(tracker, run, model, path, weights="random", weights_path=None, **changes)
     assert champion(tracker, "larger").predict(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 5)
     with_args = record_vit(
         tracker, run, name=model.name, weights_source="", weights_sha256=model.weights_sha256,
