@@ -131,14 +131,14 @@ def test_names_that_timm_converts(tmp_path: Path) -> None:
         load(tmp_path / "w.bin", num_classes=0)  # 224 was not asked for: nothing is resampled in silence
 
 
-def as_big_vision(model: torch.nn.Module) -> dict[str, np.ndarray]:
+def as_big_vision(model: torch.nn.Module) -> dict[str, Any]:
     """The state of a ViT of one block in the names and orders of big_vision's .npz files."""
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     heads, block = 3, "Transformer/encoderblock_0/"
     width = state["cls_token"].shape[-1]
     query, key, value = np.split(state["blocks.0.attn.qkv.weight"], 3)
     biases = np.split(state["blocks.0.attn.qkv.bias"], 3)
-    arrays = {
+    arrays: dict[str, Any] = {
         "cls": state["cls_token"],
         "embedding/kernel": state["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
         "embedding/bias": state["patch_embed.proj.bias"],

@@ -59,7 +59,7 @@ def test_random_weights_follow_the_seed() -> None:
 )
 def test_models_that_cannot_be_used_are_refused(settings: dict[str, str], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        learn_facts(ModelSettings(**settings), seed=0)
+        learn_facts(ModelSettings.model_validate(settings), seed=0)
 
 
 def test_a_damaged_weights_file_is_refused(tmp_path: Path) -> None:
