@@ -14,6 +14,8 @@ import yaml
 
 from cluster.errors import JobError, UploadError
 from cluster.upload import Upload, files_below
+from nullspace.model_names import CONFIG as MODEL_CONFIG
+from nullspace.model_names import LOCAL, local_folder, weights_in
 from pipelines.config import PipelineConfig
 from pipelines.config_file import load_config
 from pipelines.ledger import redact
@@ -138,7 +140,35 @@ def _settle_paths(
             )
         else:
             section[key] = _take_along(shown, value, along)
+    for number, model in enumerate(raw["models"]):
+        _settle_model_folder(f"models.{number}.name", model, folder, listed, along, on_cluster)
     return PipelineConfig.model_validate(raw), along, on_cluster
+
+
+def _settle_model_folder(
+    shown: str,
+    model: dict[str, Any],
+    folder: Path | None,
+    listed: Mapping[str, Any],
+    along: dict[str, Path],
+    on_cluster: dict[str, str],
+) -> None:
+    """The folder of a `local-dir:` model as `_settle_paths` has it; its config and the weights used go along."""
+    own = local_folder(model["name"])
+    if own is None:
+        return
+    given = model["name"].partition(":")[2]
+    if PurePosixPath(given).is_absolute():
+        on_cluster[shown] = given
+    elif folder is not None:
+        _check_listed(shown, given, folder, listed)
+    else:
+        taken = _take_along(shown, f"{given}/{MODEL_CONFIG}", along)
+        target = PurePosixPath(taken).parent
+        if model["weights"] == "pretrained":
+            weights = weights_in(own)
+            along[str(target / weights.name)] = weights
+        model["name"] = f"{LOCAL}:{target}"
 
 
 def _check_listed(shown: str, value: str, folder: Path, listed: Mapping[str, Any]) -> None:
@@ -160,7 +190,7 @@ def _take_along(shown: str, value: str, along: dict[str, Path]) -> str:
         )
     name = os.path.normpath(value)
     if value.startswith("~") or name.startswith(".."):
-        name = f"{_OUTSIDE}/{file.name}"
+        name = f"{_OUTSIDE}/{file.name}" if file.name != MODEL_CONFIG else f"{_OUTSIDE}/{file.parent.name}/{file.name}"
     name = Path(name).as_posix()
     if along.setdefault(name, file).resolve() != file.resolve() or name == CONFIG:
         raise UploadError(f"{shown}: two files would be {name} in the job's folder; rename {file}")

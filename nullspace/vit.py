@@ -46,6 +46,7 @@ class SplitViT(nn.Module):
         *,
         name: str,
         weights_source: str = "given",
+        notes: tuple[str, ...] = (),
         verify: bool = True,
         copy_model: bool = True,
     ) -> None:
@@ -54,7 +55,7 @@ class SplitViT(nn.Module):
         `verify` compares the two halves with the whole on one random image. Raises CannotCutError.
         """
         super().__init__()
-        self.name, self.weights_source = name, weights_source
+        self.name, self.weights_source, self.notes = name, weights_source, notes
         self.model = (copy.deepcopy(model) if copy_model else model).eval().requires_grad_(False)
         self.weights_sha256 = weights_hash(self.model)
         self.preprocessing = preprocessing_of(self.model)
@@ -75,14 +76,24 @@ class SplitViT(nn.Module):
         device: str | torch.device = "cpu",
         verify: bool = True,
         model_args: Mapping[str, Any] | None = None,
+        ema: bool = True,
     ) -> Self:
         """The timm model `name`, cut, with weights "pretrained", "random" (by `seed`) or from a file.
 
-        `model_args` go to `timm.create_model`. Raises UnknownModelError, WeightsError, CannotCutError, DeviceError.
+        `model_args` go to `timm.create_model`; what a file's shapes tell of classes and input size needs none, and is
+        said in `notes`. `ema` takes averaged weights where a file has them. `name` may also be `local-dir:FOLDER` or
+        `hf-hub:ORG/NAME`. Raises UnknownModelError, WeightsError, CannotCutError, DeviceError.
         """
         where = choose_device(str(device))
-        model, source = build_model(name, weights=weights, seed=seed, model_args=model_args)
-        return cls(model.to(where), name=name, weights_source=source, verify=verify, copy_model=False)
+        built = build_model(name, weights=weights, seed=seed, model_args=model_args, ema=ema)
+        return cls(
+            built.model.to(where),
+            name=name,
+            weights_source=built.source,
+            notes=built.notes,
+            verify=verify,
+            copy_model=False,
+        )
 
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode: with dropout or batch statistics the same tokens would not give the same logits."""

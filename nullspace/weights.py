@@ -2,61 +2,66 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import safetensors
-import safetensors.torch
 import timm
 import torch
-from timm.models import get_arch_pretrained_cfgs, is_model
 from torch import Tensor, nn
 
+from nullspace.checkpoint import first_line, read_weights
 from nullspace.errors import NullspaceError, UnknownModelError, WeightsError
+from nullspace.file_kind import FileKind, kind_of
+from nullspace.from_shapes import Shapes, arguments_from_shapes, shapes_of, without_wrappers
+from nullspace.model_names import absolute_name, check_model_args, local_folder, require_known, weights_in
+from nullspace.npz import arguments_from_npz, load_npz
 
 _OFFLINE_REMEDY = "give a weights file (.safetensors, .pth) or 'random' instead"
 _SHOWN = 3  # keys named in an error: enough to recognise the other model, few enough to read
+_PATCHES = "patch_embed.proj.weight"
+_SIZED = ("pos_embed", _PATCHES)  # what timm resamples, also where the file has prefixes before it
+# What timm's constructors raise for arguments they cannot use.
+_REFUSALS = (ValueError, AssertionError, RuntimeError, KeyError, AttributeError, IndexError)
+
+
+class Built(NamedTuple):
+    """A model, where its weights come from, and what else a user should know about them."""
+
+    model: nn.Module
+    source: str
+    notes: tuple[str, ...] = ()
 
 
 def build_model(
-    name: str, *, weights: str | Path = "pretrained", seed: int = 0, model_args: Mapping[str, Any] | None = None
-) -> tuple[nn.Module, str]:
-    """The timm model `name` on the CPU, and where its weights come from ("pretrained:…", "file:…", "random:<seed>").
+    name: str,
+    *,
+    weights: str | Path = "pretrained",
+    seed: int = 0,
+    model_args: Mapping[str, Any] | None = None,
+    ema: bool = True,
+) -> Built:
+    """The timm model `name` on the CPU; its source is "pretrained:…", "file:…", "file:… (EMA)" or "random:<seed>".
 
-    `weights` is "pretrained" (timm's, downloaded once), "random" (seeded, the global generators stay untouched) or the
-    path of a .safetensors, .pth or .pt file. `model_args` go to `timm.create_model` (img_size, num_classes, …).
-    Raises UnknownModelError, WeightsError.
+    `weights` is "pretrained" (timm's, downloaded once; of a `local-dir:` name those in its folder), "random" (seeded,
+    the global generators stay untouched) or the path of a file, whatever its ending. `model_args` go to
+    `timm.create_model` (img_size, num_classes, …); number of classes and input size that a file's shapes tell are taken
+    from them. `ema` takes a file's averaged weights where it has them, as timm does.
+    Raises UnknownModelError, WeightsError, NullspaceError.
     """
     require_known(name)
     arguments = dict(model_args or {})
-    if str(weights) == "pretrained":
-        model = _pretrained(name, seed, arguments)
-        tag = getattr(model, "pretrained_cfg", {}).get("tag")
-        return model, f"pretrained:{name.partition('.')[0]}" + (f".{tag}" if tag else "")
+    check_model_args(arguments)
     if str(weights) == "random":
-        return _create(name, seed, arguments), f"random:{seed}"
-    path = Path(weights)
-    state = read_state_dict(path)  # before the model is built: a wrong path should not cost seconds
-    model = _create(name, seed, arguments)
-    _load_strictly(model, state, name, path)
-    return model, f"file:{path}"
-
-
-def require_known(name: str) -> None:
-    """Raises UnknownModelError, offering the nearest names, unless timm knows `name` (an architecture, or name.tag)."""
-    architecture, _, tag = name.partition(".")
-    if not is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
-        offer = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them"
-        raise UnknownModelError(f"expected a timm model name, got {name!r}; {offer}")
-    tags = [known for known in get_arch_pretrained_cfgs(architecture) if known] if tag else []
-    if tag and tag not in {known.partition(".")[2] or known for known in tags}:
-        near = difflib.get_close_matches(tag, [known.partition(".")[2] or known for known in tags], n=3, cutoff=0.0)
-        offer = ", ".join(f"{architecture}.{known}" for known in near) or architecture
-        raise UnknownModelError(f"{architecture} has no pretrained tag {tag!r}; did you mean {offer}?")
+        return Built(_create(name, seed, arguments), f"random:{seed}")
+    folder = local_folder(name)
+    if str(weights) == "pretrained":
+        if folder is None:
+            return _pretrained(name, seed, arguments)
+        # Its weights as any file: timm would fill what is missing with random numbers, and say so only in a log.
+        weights = weights_in(folder)
+    return _from_file(name, Path(weights).expanduser(), seed, arguments, ema)
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -68,74 +73,125 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file, or from a .pth/.pt file without running any code in it.
-
-    A file that holds {"model": …} or {"state_dict": …} is unwrapped. Raises WeightsError.
-    """
-    if not path.is_file():
-        raise WeightsError(f"expected a weights file, got {str(path)!r}, which is no file; check the path")
-    if path.suffix == ".safetensors":
+def _from_file(name: str, path: Path, seed: int, given: dict[str, Any], ema: bool) -> Built:
+    kind = kind_of(path)  # before the model is built: a wrong path should not cost seconds
+    if kind is FileKind.NPZ:
+        inferred, notes = arguments_from_npz(_outline(name, seed, given), path, given)
+        model = _create(name, seed, given | inferred)
+        load_npz(model, path, name)
+        return Built(model, f"file:{path}", notes)
+    stored = read_weights(path, kind, ema=ema)
+    outline = _outline(name, seed, given)
+    state, named = without_wrappers(stored.tensors, list(outline.state_dict()))
+    inferred, notes = arguments_from_shapes(outline, shapes_of(state), given)
+    arguments = given | inferred
+    model = _create(name, seed, arguments)
+    if shapes_of(state) == shapes_of(model.state_dict()):
+        model.load_state_dict(state, strict=True)
+    else:
+        fault = WeightsError(_faults(shapes_of(model.state_dict()), named, name, path))
+        if resized := _resized(model, state):
+            cause = "patch_size" if any(change.startswith(_PATCHES) for change in resized) else "img_size"
+            if cause not in given:  # timm would resample to any size without a word
+                raise fault
+            notes += (f"{', '.join(resized)}: resampled by timm for {cause}={given[cause]}",)
         try:
-            return safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise WeightsError(f"{path} is not a readable safetensors file ({error}); fetch it again") from error
-    if path.suffix not in (".pth", ".pt"):
-        raise WeightsError(f"expected a weights file .safetensors, .pth or .pt, got {path.name!r}; convert it first")
+            model.load_state_dict(_converted(model, state, name, seed, arguments), strict=True)
+        except Exception as error:  # timm's conversions fail on foreign names in as many ways as there are models
+            raise fault from error
+        if state.keys() != outline.state_dict().keys():
+            notes += ("names converted by timm's own reader",)
+    return Built(model, f"file:{path}" + (f" ({stored.choice})" if stored.choice else ""), notes)
+
+
+def _resized(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of the file that have another size in the model, with both shapes."""
+    ours, found = model.state_dict(), list[str]()
+    for name, tensor in state.items():
+        key = next((key for key in (name, *_SIZED) if key in ours and f".{name}".endswith(f".{key}")), None)
+        if key is not None and tensor.numel() != ours[key].numel():
+            found.append(f"{key} {tuple(tensor.shape)} to {tuple(ours[key].shape)}")
+    return found
+
+
+def _converted(
+    model: nn.Module, state: dict[str, Tensor], name: str, seed: int, arguments: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The state in the model's own names and shapes, by timm's conversion for its kind."""
+    overlay = {
+        **dict(arguments.get("pretrained_cfg_overlay") or {}),
+        **{"state_dict": state, "num_classes": getattr(model, "num_classes", 0), "label_offset": 0},
+        **{"url": None, "file": None, "hf_hub_id": None, "source": None},
+    }
+    return _create(name, seed, {**arguments, "pretrained": True, "pretrained_cfg_overlay": overlay}).state_dict()
+
+
+def _pretrained(name: str, seed: int, given: dict[str, Any]) -> Built:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader fails on damaged bytes in as many ways as there are bytes
-        raise WeightsError(
-            f"{path} cannot be read as plain tensors: damaged, or it holds code or objects, which are never loaded "
-            f"({_first_line(error)}); fetch it again or save its state dict as safetensors"
-        ) from error
-    return _unwrapped(loaded, path)
-
-
-def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
-    for key in ("model", "state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WeightsError(f"expected {path} to hold a state dict (names to tensors), got {type(loaded).__name__}")
-    if all(name.startswith("module.") for name in loaded):  # saved from DataParallel
-        return {name.removeprefix("module."): value for name, value in loaded.items()}
-    return dict(loaded)
-
-
-def _pretrained(name: str, seed: int, arguments: dict[str, Any]) -> nn.Module:
-    try:
-        return _create(name, seed, {"pretrained": True, **arguments})
+        model = _create(name, seed, {"pretrained": True, **given})
     except NullspaceError:
         raise
     except Exception as error:  # the download may fail in the ways of several HTTP libraries
         raise WeightsError(
-            f"the pretrained weights of {name} cannot be had ({_first_line(error)}); {_OFFLINE_REMEDY}"
+            f"the pretrained weights of {name} cannot be had ({first_line(error)}); {_OFFLINE_REMEDY}"
         ) from error
+    declared: Mapping[str, Any] = getattr(model, "pretrained_cfg", {})
+    tag = declared.get("tag")
+    source = f"pretrained:{name if ':' in name else name.partition('.')[0] + (f'.{tag}' if tag else '')}"
+    return Built(model, source, _said_of_pretrained(model, declared, given))
 
 
-def _create(name: str, seed: int, arguments: dict[str, Any]) -> nn.Module:
+def _said_of_pretrained(model: nn.Module, declared: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What timm does to pretrained weights of other sizes than asked for, and says only in a log."""
+    notes = list[str]()
+    classes, known = given.get("num_classes"), declared.get("num_classes")
+    if classes and known and classes != known:
+        notes.append(f"the head is new and random: the pretrained weights have {known} classes, not {classes}")
+    size, own = getattr(getattr(model, "patch_embed", None), "img_size", None), declared.get("input_size")
+    if "img_size" in given and size and own and tuple(size) != tuple(own[-2:]):
+        notes.append(f"adapted by timm from {own[-2]}x{own[-1]} to {size[0]}x{size[1]} input")
+    return tuple(notes)
+
+
+def _outline(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """The model without memory, for its names and shapes; whole where timm cannot build it so."""
+    try:
+        with torch.device("meta"):
+            return _create(name, seed, arguments)
+    except (*_REFUSALS, OSError):
+        return _create(name, seed, arguments)
+
+
+def _create(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+    }
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA too, where nothing is drawn
         try:
-            return timm.create_model(name, **arguments)
+            return timm.create_model(absolute_name(name), **given)
         except TypeError as error:
-            raise NullspaceError(f"{name} does not take these model arguments: {error}") from error
+            raise NullspaceError(f"{name} does not take these model arguments: {first_line(error)}") from error
+        except OSError as error:
+            if "pretrained" in given or ":" not in name:
+                raise
+            raise UnknownModelError(f"{name} cannot be looked up ({first_line(error)})") from error
+        except _REFUSALS as error:
+            if "pretrained" in given or not given:
+                raise
+            said = ", ".join(f"{key}={value!r}" for key, value in given.items())
+            raise NullspaceError(f"{name} cannot be built with {said} ({first_line(error)})") from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _load_strictly(model: nn.Module, state: dict[str, Tensor], name: str, path: Path) -> None:
-    expected = model.state_dict()
+def _faults(ours: Shapes, theirs: Shapes, name: str, path: Path) -> str:
+    """How the file differs from the model: in names and shapes."""
     faults = {
-        "missing": sorted(expected.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - expected.keys()),
+        "missing": sorted(ours.keys() - theirs.keys()),
+        "unexpected": sorted(theirs.keys() - ours.keys()),
         "of another shape": [
-            f"{key} (expected {tuple(expected[key].shape)}, got {tuple(state[key].shape)})"
-            for key in sorted(expected.keys() & state.keys())
-            if expected[key].shape != state[key].shape
+            f"{key} (expected {tuple(ours[key])}, got {tuple(theirs[key])})"
+            for key in sorted(ours.keys() & theirs.keys())
+            if ours[key] != theirs[key]
         ],
     }
     found = [
@@ -143,9 +199,7 @@ def _load_strictly(model: nn.Module, state: dict[str, Tensor], name: str, path: 
         for what, keys in faults.items()
         if keys
     ]
-    if found:
-        raise WeightsError(
-            f"{path} does not hold the weights of {name}: {'; '.join(found)}. Give the model name the file was made "
-            "for, and its arguments (num_classes, img_size) where they differ from timm's"
-        )
-    model.load_state_dict(state, strict=True)
+    remedy = "Give the model name the file was made for, and its model arguments where they differ from timm's"
+    if len(found) == 1 and faults["unexpected"]:
+        remedy = "All of the model is there: save its own state dict, without what was added in training"
+    return f"{path} does not hold the weights of {name}: {'; '.join(found)}. {remedy}"

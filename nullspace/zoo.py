@@ -137,7 +137,7 @@ def _count(model: nn.Module) -> int:
 
 
 def _by_whole_model(name: str, weights: str, seed: int, rtol: float | None) -> dict[str, Any]:
-    model, _ = build_model(name, weights=weights, seed=seed)
+    model = build_model(name, weights=weights, seed=seed).model
     facts: dict[str, Any] = {"parameters": _count(model)}
     split = SplitViT(model, name=name, verify=False, copy_model=False)
     facts |= {"embed_dim": split.embed_dim, "tokens": split.num_patches}

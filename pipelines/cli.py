@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from nullspace.errors import NullspaceError
 from pipelines import watermark_cli
+from pipelines.model_options import Ema, ModelArgs, read_model_args
 from pipelines.quiet import quiet
 
 app = typer.Typer(
@@ -89,8 +90,10 @@ def kernel(
         str | None, typer.Option(metavar="PATTERN", help="Tabulate every timm model that matches, e.g. 'vit_*'.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights file (.safetensors or .pth), or pretrained.", metavar="FILE")
+        str | None, typer.Option(help="Weights file (safetensors or any checkpoint), or pretrained.", metavar="FILE")
     ] = None,
+    model_args: ModelArgs = None,
+    ema: Ema = True,
     random: Annotated[bool, typer.Option("--random", help="Random weights: no download.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     rtol: Annotated[float | None, typer.Option(help="Rank tolerance; default max(m,n)·eps(float64).")] = None,
@@ -117,6 +120,8 @@ def kernel(
     if (model is None) == (zoo is None):
         raise NullspaceError("expected a MODEL or --zoo PATTERN, got " + ("neither" if zoo is None else "both"))
     if zoo is not None:
+        if model_args or not ema:
+            raise NullspaceError("--model-args and --no-ema are of one MODEL; a zoo is tabulated as timm declares it")
         from pipelines.zoo import show_zoo
 
         style = "json" if as_json else style
@@ -126,14 +131,19 @@ def kernel(
     from nullspace.kernel import patch_kernel
     from pipelines.models import load_model
 
-    loaded = load_model(str(model), "random" if random else weights or "pretrained", seed=seed, device="cpu")
-    found = {"model": model, "weights": loaded.weights_source, **patch_kernel(loaded, rtol=rtol).to_dict()}
+    source = "random" if random else weights or "pretrained"
+    arguments = read_model_args(model_args)
+    loaded = load_model(str(model), source, seed=seed, device="cpu", model_args=arguments, ema=ema)
+    found: dict[str, Any] = {"model": model, "weights": loaded.weights_source}
+    found |= {"notes": list(loaded.notes)} if loaded.notes else {}
+    found |= patch_kernel(loaded, rtol=rtol).to_dict()
     if as_json:
         _print_json(found)
         return
     console = Console()
     for name, value in found.items():
-        console.print(f"{name:12} {'-' if value is None else value}", highlight=False, soft_wrap=True)
+        text = "; ".join(value) if name == "notes" else value
+        console.print(f"{name:12} {'-' if text is None else text}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

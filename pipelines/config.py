@@ -7,7 +7,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from pipelines.sources import SourceSettings
 
@@ -34,10 +34,16 @@ class Settings(BaseModel):
 class ModelSettings(Settings):
     """One Vision Transformer; `label` names its branch in results and folders."""
 
-    name: str = Field(description="timm model name, e.g. vit_small_patch32_224.augreg_in21k_ft_in1k")
-    weights: str = Field(
-        default="pretrained", description="`pretrained`, `random`, or a weights file (.safetensors, .pth)"
+    name: str = Field(
+        description="timm model name, e.g. vit_small_patch32_224.augreg_in21k_ft_in1k; or local-dir:FOLDER, hf-hub:ID"
     )
+    weights: str = Field(
+        default="pretrained", description="`pretrained`, `random`, or a weights file (safetensors or any checkpoint)"
+    )
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="arguments of timm.create_model, e.g. num_classes, img_size, global_pool"
+    )
+    ema: bool = Field(default=True, description="averaged (EMA) weights where a file holds both, as timm takes them")
     label: str = Field(
         default="", description="branch name in results; the model name when left out", validate_default=True
     )
@@ -45,9 +51,21 @@ class ModelSettings(Settings):
     @field_validator("label")
     @classmethod
     def _label(cls, value: str, info: Any) -> str:
-        value = value or str(info.data.get("name", "")).replace("/", "_").replace(":", "_")
+        value = value or re.sub(r"[^A-Za-z0-9._-]", "_", str(info.data.get("name", "")))
         if not _LABEL.fullmatch(value):
             raise ValueError(f"label {value!r} must be made of letters, digits, '.', '_' and '-'")
+        return value
+
+    @field_validator("args")
+    @classmethod
+    def _usable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from nullspace.errors import NullspaceError
+        from nullspace.model_names import check_model_args
+
+        try:
+            check_model_args(value)
+        except NullspaceError as error:
+            raise ValueError(str(error)) from error
         return value
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nullspace.errors import CannotCutError, WeightsError
+from nullspace.model_names import absolute_name
 from nullspace.preprocessing import Preprocessing
 from nullspace.vit import SplitViT
 from pipelines import digits
@@ -21,10 +24,21 @@ class ModelSpec:
     weights: str
     seed: int
     weights_sha256: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `timm.create_model` that the user gave; what a file's shapes tell is told anew."""
+    ema: bool = True
 
     def load(self, device: str) -> SplitViT:
         """The model on `device`. Raises WeightsError when this machine's weights differ from the driver's."""
-        model = load_model(self.name, self.weights, seed=self.seed, device=device, verify=False)
+        model = load_model(
+            self.name,
+            self.weights,
+            seed=self.seed,
+            device=device,
+            verify=False,
+            model_args=self.args,
+            ema=self.ema,
+        )
         if model.weights_sha256 != self.weights_sha256:
             raise WeightsError(
                 f"{self.name}: the run began with weights {self.weights_sha256[:12]}, here they are "
@@ -43,12 +57,23 @@ class ModelFacts:
     num_classes: int
     embed_dim: int
     num_patches: int
+    notes: tuple[str, ...] = ()
+    """What a user should know about the weights: what was taken from a file's shapes, what timm adapted."""
 
 
-def load_model(name: str, weights: str, *, seed: int, device: str, verify: bool = True) -> SplitViT:
+def load_model(
+    name: str,
+    weights: str,
+    *,
+    seed: int,
+    device: str,
+    verify: bool = True,
+    model_args: Mapping[str, Any] | None = None,
+    ema: bool = True,
+) -> SplitViT:
     """Load a timm model or the packaged digits model, cut at its patch embedding."""
     digits.register()
-    return SplitViT.load(name, weights=weights, seed=seed, device=device, verify=verify)
+    return SplitViT.load(name, weights=weights, seed=seed, device=device, verify=verify, model_args=model_args, ema=ema)
 
 
 def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitViT]:
@@ -56,9 +81,10 @@ def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitVi
     weights = settings.weights
     if weights not in ("pretrained", "random"):
         weights = str(Path(weights).expanduser().absolute())
-    model = load_model(settings.name, weights, seed=seed, device="cpu")
+    name = absolute_name(settings.name)
+    model = load_model(name, weights, seed=seed, device="cpu", model_args=settings.args, ema=settings.ema)
     _check_usable(model)
-    spec = ModelSpec(settings.label, settings.name, weights, seed, model.weights_sha256)
+    spec = ModelSpec(settings.label, name, weights, seed, model.weights_sha256, settings.args, settings.ema)
     facts = ModelFacts(
         spec=spec,
         source=model.weights_source,
@@ -66,6 +92,7 @@ def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitVi
         num_classes=model.num_classes,
         embed_dim=model.embed_dim,
         num_patches=model.num_patches,
+        notes=model.notes,
     )
     return facts, model
 
@@ -73,7 +100,8 @@ def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitVi
 def _check_usable(model: SplitViT) -> None:
     """Refuse before any work what a later stage would refuse after an hour."""
     if not model.num_classes:
+        why = f" ({'; '.join(model.notes)})" if model.notes else ""
         raise CannotCutError(
-            f"{model.name} has no classifier, so no prediction can stay unchanged; choose one with a head"
+            f"{model.name} has no classifier{why}, so no prediction can stay unchanged; choose one with a head"
         )
     _ = model.patch_projection  # raises with the reason when the stem is not one convolution over patches

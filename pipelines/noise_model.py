@@ -10,6 +10,7 @@ MLflow stores this very file and runs it when the model is loaded ("models from 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import mlflow.models
@@ -38,8 +39,9 @@ class NoiseModel(PythonModel):
         self.batch_size = int(config["batch_size"])
         self.device = choose_device(config["device"])
         self.noise = NullNoise.load(context.artifacts["noise"])
+        described = context.artifacts.get("config")  # of a model that timm knows by its folder alone
         self.model = SplitViT.load(
-            self.noise.model_name,
+            f"local-dir:{Path(described).parent}" if described else self.noise.model_name,
             weights=context.artifacts.get("weights") or config.get("weights", "pretrained"),
             seed=int(config.get("seed", 0)),
             device=self.device,

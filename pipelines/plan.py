@@ -159,6 +159,8 @@ class Branch:
     ) -> Stage:
         spec = self.facts.spec
         said = {"name": spec.name, "weights_sha256": spec.weights_sha256, **settings}
+        if spec.args:  # pooling and normalisation decide results and are in no weights
+            said["model_args"] = dict(spec.args)
         return Stage(name, version, said, {"ingest": self.ingested, **inputs}, make, branch=spec.label)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from nullspace.model_names import CONFIG, local_folder
 from pipelines.config import PipelineConfig
 from pipelines.models import ModelFacts
 from pipelines.recording import numbers
@@ -31,8 +32,11 @@ def publish(
         weights_sha256=facts.spec.weights_sha256,
         preprocessing=facts.preprocessing.to_dict(),
         num_classes=facts.num_classes,
-        facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches},
+        model_args=facts.spec.args,
+        facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches, "notes": list(facts.notes)},
     )
+    model_folder = local_folder(facts.spec.name)
+    described = None if model_folder is None else model_folder / CONFIG
     searched, conditions = done["search"].result, done["evaluate"].result["noise"]
     metrics = {**dict(numbers(conditions["learned"])), "relative_norm": searched["relative_norm"]}
     metrics |= {"guaranteed_mse_probabilities": searched["guarantee"]["bound"]}
@@ -42,6 +46,7 @@ def publish(
             run_id,
             noise_path=done["search"].folder / "noise.safetensors",
             weights_path=_packed_weights(facts, Path(folder)),
+            config_path=described,
             vit_model_id=vit,
             registered_name=name,
             input_size=facts.preprocessing.input_size,
@@ -49,6 +54,7 @@ def publish(
             tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
             weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
             seed=facts.spec.seed,
+            model_args=facts.spec.args,
             settings={**searched["settings"], "best_trial": searched["best_trial"], "objective": searched["objective"]},
             description=noise_sentence({**searched, "conditions": conditions}),
         )
@@ -57,7 +63,8 @@ def publish(
 
 def _packed_weights(facts: ModelFacts, folder: Path) -> Path | None:
     """The weights as safetensors when nobody else could bring them back: they came from a file of this machine."""
-    if facts.spec.weights in ("pretrained", "random"):
+    own = local_folder(facts.spec.name) is not None and facts.spec.weights == "pretrained"
+    if facts.spec.weights in ("pretrained", "random") and not own:
         return None
     given = Path(facts.spec.weights)
     if given.suffix == ".safetensors":

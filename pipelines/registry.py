@@ -48,14 +48,17 @@ def record_vit(
     weights_sha256: str,
     preprocessing: Mapping[str, Any],
     num_classes: int,
+    model_args: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> str:
     """Record a ViT as a logged model and as an input of the run; returns the logged model's id.
 
-    The same weights in the same experiment are recorded once. Weights themselves are not stored: name, source and hash
-    say which they are. `facts` are further parameters (patch size, embedding dimension, …).
+    The same weights and `model_args` in the same experiment are recorded once. Weights themselves are not stored: name,
+    source and hash say which they are. `facts` are further parameters (patch size, embedding dimension, …).
     """
     tags = {WEIGHTS_HASH: weights_sha256, "nullspace.kind": "vit", "nullspace.model": name}
+    if model_args:
+        tags["nullspace.model_args"] = json.dumps(model_args, sort_keys=True)
     model = _find_model(tracker, tags)
     if model is None:
         content = {
@@ -64,6 +67,7 @@ def record_vit(
             "weights_sha256": weights_sha256,
             "preprocessing": dict(preprocessing),
             "num_classes": num_classes,
+            **({"model_args": dict(model_args)} if model_args else {}),
             **(facts or {}),
         }
         model = tracker.client.create_logged_model(
@@ -82,6 +86,7 @@ def register_noise(
     *,
     noise_path: Path,
     weights_path: Path | None,
+    config_path: Path | None = None,
     vit_model_id: str,
     registered_name: str,
     input_size: Sequence[int],
@@ -97,6 +102,7 @@ def register_noise(
 
     Args:
         weights_path: safetensors of the ViT, packed into the model when `weights` cannot bring them back.
+        config_path: config.json of a ViT that timm knows by its folder alone; packed, too.
         input_size: (H, W) of the model's images.
         metrics: finite summaries shown on the logged model and on the run.
         weights: how the loaded model gets its weights without `weights_path`: "pretrained" or "random" (with `seed`).
@@ -119,7 +125,8 @@ def register_noise(
             model_type="null-noise",
         )
         if model.status != LoggedModelStatus.READY:
-            packed = {"noise": noise_path, **({"weights": weights_path} if weights_path else {})}
+            wanted = {"noise": noise_path, "weights": weights_path, "config": config_path}
+            packed = {part: path for part, path in wanted.items() if path is not None}
             config = {"weights": weights, "seed": seed, "model_args": dict(model_args or {}), **noise_model.DEFAULTS}
             _upload_pyfunc(tracker.client, model, run_id, packed, input_size, config)
         _link_output(tracker.client, run_id, model.model_id)

@@ -261,7 +261,9 @@ def model_section(label: str, model: Mapping[str, Any], run: Mapping[str, Any]) 
     """Which model it was, exactly, and how to load its noise."""
     facts = model.get("model") or {}
     rows = [("timm name", facts.get("name", label)), ("Weights", facts.get("weights_source"))]
+    rows += [("About them", note) for note in facts.get("notes") or []]
     rows.append(("SHA-256 of the weights", facts.get("weights_sha256")))
+    rows += [(f"Argument {name}", value) for name, value in (facts.get("args") or {}).items()]
     preprocessing = facts.get("preprocessing") or {}
     rows += [(name.replace("_", " "), value) for name, value in preprocessing.items()]
     shown = [(title, redact(str(value))) for title, value in rows if value is not None]
@@ -290,15 +292,18 @@ def load_snippet(label: str, model: Mapping[str, Any], run: Mapping[str, Any]) -
             lines += ["from pipelines import digits", "", "digits.register()  # makes the name known to timm"]
         else:
             lines.append("")
-        weights = weights_arguments(str(facts.get("weights_source", "pretrained")))
-        lines += [f"vit = SplitViT.load({name!r}, {weights})", f"noise = NullNoise.load({path!r})"]
+        lines += [f"vit = SplitViT.load({name!r}, {load_arguments(facts)})", f"noise = NullNoise.load({path!r})"]
         lines += ["with noise.apply(vit):", "    logits = vit(images)  # float (B,3,H,W) in [0,1]"]
     return "\n".join(lines).strip()
 
 
-def weights_arguments(source: str) -> str:
-    """Arguments of `SplitViT.load` for weights recorded as 'pretrained:NAME', 'random:SEED' or 'file:PATH'."""
-    kind, _, detail = redact(source).partition(":")
-    if kind == "random":
-        return f"weights='random', seed={detail or 0}"
-    return f"weights={(detail if kind == 'file' else kind)!r}"
+def load_arguments(facts: Mapping[str, Any]) -> str:
+    """Arguments of `SplitViT.load` that bring back the model of the results."""
+    said: dict[str, Any] = {"weights": redact(str(facts.get("weights", "pretrained")))}
+    if said["weights"] == "random":
+        said["seed"] = facts.get("seed", 0)
+    if facts.get("args"):
+        said["model_args"] = facts["args"]
+    if not facts.get("ema", True):
+        said["ema"] = False
+    return ", ".join(f"{name}={value!r}" for name, value in said.items())

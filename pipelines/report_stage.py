@@ -17,7 +17,7 @@ from pipelines.results import data_results, model_results
 from pipelines.stages import Context, Done, Stage
 from pipelines.tracking import Tracker
 
-VERSION = 1
+VERSION = 2
 RESULTS, REPORT = "results.json", "report.html"
 
 

@@ -18,8 +18,13 @@ def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mappi
     return {
         "model": {
             "name": facts.spec.name,
+            "weights": facts.spec.weights,
             "weights_source": facts.source,
             "weights_sha256": facts.spec.weights_sha256,
+            "seed": facts.spec.seed,
+            "args": dict(facts.spec.args),
+            "ema": facts.spec.ema,
+            "notes": list(facts.notes),
             "preprocessing": facts.preprocessing.to_dict(),
         },
         "clean_accuracy": done["reference"].result["clean_accuracy"],

@@ -248,6 +248,14 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
     context.progress.say(f"  search: scaling the best noise on {plan.settings.calibration_images} calibration images")
     guarantee = calibrated_on_a_worker(learned.numpy(), data, expected, plan.settings.confidence, plan.spread)
     tensor = learned * guarantee["scale"]
+    settings = {
+        **{name: best.config[name] for name in SEARCHED},
+        "ranks": list(data.ranks),
+        "best_step": best.metrics["best_step"],
+        **{name: guarantee[name] for name in ("scale", "epsilon", "bound", "confidence")},
+        "calibration_images": guarantee["n"],
+    }
+    arguments = dict(plan.facts.spec.args)
     noise = NullNoise.of(
         tensor,
         model_name=plan.facts.spec.name,
@@ -257,18 +265,12 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
         objective=OBJECTIVE,
         seed=plan.seed,
         data_fingerprint=str(context.inputs["ingest"].result["ids"]["total"]),
-        settings={
-            **{name: best.config[name] for name in SEARCHED},
-            "ranks": list(data.ranks),
-            "best_step": best.metrics["best_step"],
-            **{name: guarantee[name] for name in ("scale", "epsilon", "bound", "confidence")},
-            "calibration_images": guarantee["n"],
-        },
+        settings={**settings, **({"model_args": arguments} if arguments else {})},
     )
     noise.save(context.folder / "noise.safetensors")
     return {
         "best_trial": best.metrics["trial_id"],
-        "settings": noise.settings,
+        "settings": settings,
         "norm": noise.norm,
         "effective_norm": noise.effective_norm,
         "relative_norm": noise.relative_norm,

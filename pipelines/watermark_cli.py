@@ -6,12 +6,16 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from pipelines.errors import ConfigError, DecodeError
+from pipelines.model_options import Ema, ModelArgs, read_model_args
+
+if TYPE_CHECKING:  # loaded when a command runs, not when the command line is built
+    from nullspace.vit import SplitViT
 
 app = typer.Typer(
     help="Marks that the model cannot see: hidden messages, or pictures for people.",
@@ -48,6 +52,8 @@ def embed(
     unique: Annotated[str | None, typer.Option("--uuid", help="A UUID, or `new` for one drawn for each file.")] = None,
     model: Model = _MODEL,
     weights: Weights = "pretrained",
+    model_args: ModelArgs = None,
+    ema: Ema = True,
     key_file: KeyFile = None,
     psnr: Annotated[int, typer.Option(min=34, max=50, help="Quality in dB; lower marks survive more.")] = 42,
     suffix: Suffix = "png",
@@ -66,7 +72,7 @@ def embed(
 
     pictures, targets = _pairs(paths, suffix, force)
     first, key = read_message(message, hexadecimal, unique), read_key(key_file)
-    marker = _marker(model, weights, key)
+    marker = _marker(_load(model, weights, model_args, ema), key)
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         own = read_message(None, None, "new") if unique == "new" else first
@@ -81,6 +87,8 @@ def detect(
     inputs: Inputs,
     model: Model = _MODEL,
     weights: Weights = "pretrained",
+    model_args: ModelArgs = None,
+    ema: Ema = True,
     key_file: KeyFile = None,
     false_positive_rate: Annotated[
         float, typer.Option(help="Share of unmarked pictures that may be called marked; holds for any pictures.")
@@ -105,7 +113,7 @@ def detect(
     from pipelines.picture_files import find_pictures
 
     pictures = find_pictures(inputs)
-    marker = _marker(model, weights, read_key(key_file))
+    marker = _marker(_load(model, weights, model_args, ema), read_key(key_file))
 
     def work(source: Path, _: Path) -> dict[str, Any]:
         return marker.detect(
@@ -127,6 +135,8 @@ def visible(
     strength: Annotated[float, typer.Option(help="How strong the mark is laid on, to 4.")] = 1.0,
     model: Model = _MODEL,
     weights: Weights = "pretrained",
+    model_args: ModelArgs = None,
+    ema: Ema = True,
     suffix: Suffix = "png",
     quality: Quality = 95,
     force: Force = False,
@@ -140,13 +150,12 @@ def visible(
     Example: `nullspace watermark visible photos/ marked/ --text DRAFT --weights FILE`
     """
     from pipelines.marking import mark_visibly
-    from pipelines.models import load_model
 
     if (text is None) == (logo is None):
         raise ConfigError("expected one of --text and --logo, got " + ("neither" if text is None else "both"))
     settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, opacity=opacity, strength=strength)
     pictures, targets = _pairs(paths, suffix, force)
-    loaded = load_model(model, weights, seed=0, device="cpu")
+    loaded = _load(model, weights, model_args, ema)
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         return mark_visibly(loaded, source, target, settings, quality=quality)
@@ -191,12 +200,21 @@ def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path,
     return pictures, outputs(pictures, Path(paths[-1]).expanduser(), ending, force=force)
 
 
-def _marker(model: str, weights: str, key: bytes):
-    from nullspace.watermark.payload import HiddenMark
-    from pipelines.marking import Marker
+def _load(model: str, weights: str, model_args: list[str] | None, ema: bool) -> SplitViT:
+    """The model; what it was found to be stands on stderr."""
     from pipelines.models import load_model
 
-    loaded = load_model(model, weights, seed=0, device="cpu")
+    loaded = load_model(model, weights, seed=0, device="cpu", model_args=read_model_args(model_args), ema=ema)
+    if loaded.notes or loaded.weights_source.endswith(")"):
+        said = "; ".join((loaded.weights_source, *loaded.notes))
+        Console(stderr=True).print(f"model  {said}", highlight=False, markup=False, soft_wrap=True)
+    return loaded
+
+
+def _marker(loaded: SplitViT, key: bytes):
+    from nullspace.watermark.payload import HiddenMark
+    from pipelines.marking import Marker
+
     return Marker(loaded, HiddenMark(loaded, key))
 
 

@@ -101,6 +101,8 @@ def run_pipeline(
         tracker = Tracker(tracking_uri(config, work), config.name)
         with _parent_run(config, work, tracker) as run_id:
             progress.say(f"mlflow   {run_address(tracker.uri, work, tracker.experiment_id, run_id)}")
+            for facts in models:
+                progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
             run = Run(config, work, tracker, run_id, progress, compute)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
             return _finish_all(run, plan, models)
@@ -172,7 +174,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     """The run's own entry in MLflow, with its true end written whatever happens, also by kill -9."""
     key = f"{work}:{config.fingerprint()}"
     params = config.model_dump(mode="json", exclude={"name", "models"})
-    params["models"] = {model.label: {"name": model.name, "weights": model.weights} for model in config.models}
+    params["models"] = {model.label: model.model_dump(mode="json", exclude={"label"}) for model in config.models}
     run_id = tracker.begin_run(key, name=f"{config.name} {config.fingerprint()[:8]}", tags={}, params=params)
     status, watchdog = "FINISHED", None
     try:

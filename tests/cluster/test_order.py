@@ -137,3 +137,26 @@ def test_a_tracking_server_is_passed_on_and_a_password_is_not(monkeypatch: pytes
 def test_a_wrong_config_is_told_first() -> None:
     with pytest.raises(ConfigError, match="did you mean 'search'"):
         order("serch.trials=1", workdir=None)
+
+
+def test_a_model_in_a_folder_goes_along_with_what_timm_reads(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "models" / "mine").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "optimizer.bin"):
+        (here / "models" / "mine" / name).write_text(name)
+    made = order("models.0.name=local-dir:models/mine", "models.0.label=m")
+    assert set(made.upload.files) == {CONFIG, "models/mine/config.json", "models/mine/model.safetensors"}
+    assert config_of(made)["models"][0]["name"] == "local-dir:models/mine"
+    (here / "below").mkdir()
+    (here / "own.pth").write_text("")
+    monkeypatch.chdir(here / "below")
+    made = order("models.0.name=local-dir:../models/mine", "models.0.weights=../own.pth")
+    assert set(made.upload.files) == {CONFIG, "uploaded/mine/config.json", "uploaded/own.pth"}
+    assert config_of(made)["models"][0]["name"] == "local-dir:uploaded/mine"
+    made = order("models.0.name=local-dir:/shared/mine")
+    assert made.on_cluster == {"models.0.name": "/shared/mine"} and set(made.upload.files) == {CONFIG}
+    with pytest.raises(UploadError, match=r"models\.0\.name: there is no file .*nowhere/config\.json to upload"):
+        order("models.0.name=local-dir:nowhere")
+    made = order("models.0.name=local-dir:models/mine", folder=here)
+    assert config_of(made)["models"][0]["name"] == "local-dir:models/mine"
+    with pytest.raises(UploadError, match=r"models\.0\.name is 'models/other', which is not among the files"):
+        order("models.0.name=local-dir:models/other", folder=here)

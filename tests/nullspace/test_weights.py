@@ -133,7 +133,7 @@ def test_a_truncated_file_is_damaged(suffix: str, reference: torch.nn.Module, tm
     state = dict(reference.state_dict())
     path = as_safetensors(state, tmp_path) if suffix == ".safetensors" else as_pth(state, tmp_path, suffix)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(WeightsError, match=r"not a readable safetensors|cannot be read as plain tensors"):
+    with pytest.raises(WeightsError, match=r"not a readable safetensors|is damaged: a zip"):
         SplitViT.load(NAME, weights=path, model_args=TINY)
 
 
@@ -157,14 +157,11 @@ def test_a_file_without_state_dict_says_so(content: Any, tmp_path: Path) -> None
         SplitViT.load(NAME, weights=as_pth(content, tmp_path), model_args=TINY)
 
 
-def test_a_missing_file_or_folder_or_other_suffix(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="which is no file; check the path"):
         SplitViT.load(NAME, weights=tmp_path / "none.safetensors")
-    with pytest.raises(WeightsError, match="which is no file"):
+    with pytest.raises(WeightsError, match=f"is a folder: .* a model by itself, named local-dir:{tmp_path}"):
         SplitViT.load(NAME, weights=tmp_path)
-    (tmp_path / "weights.npz").write_bytes(b"0")
-    with pytest.raises(WeightsError, match=r"\.safetensors, \.pth or \.pt, got 'weights\.npz'"):
-        SplitViT.load(NAME, weights=tmp_path / "weights.npz")
 
 
 def test_pretrained_without_network_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from pipelines import workfolder
 from pipelines.config import PipelineConfig
+from pipelines.digits import register
 from pipelines.ray_start import patient_start
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import STAGES, nullspace
@@ -128,8 +130,8 @@ def test_models_that_are_not_there_or_cannot_be_cut(tmp_path: Path, model: str, 
     ("content", "expected"),
     [
         (None, "expected a weights file"),
-        (b"", "is not a readable safetensors file"),
-        (b"no weights at all", "is not a readable safetensors file"),
+        (b"", "is empty: expected weights"),
+        (b"no weights at all", "is in no known format"),
         ({"head.weight": torch.zeros(3)}, "expected"),
         ({"stranger": torch.zeros(3)}, "expected"),
     ],
@@ -158,6 +160,39 @@ class Bomb:
 
     def __reduce__(self):
         return Path.touch, (Path(self.path),)
+
+
+def test_what_a_file_was_found_to_be_is_said(tmp_path: Path) -> None:
+    register()
+    states = [timm.create_model(DIGITS, num_classes=7, global_pool="avg").state_dict() for _ in range(2)]
+    torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "w.pth.tar")
+    said = nullspace("kernel", DIGITS, "--weights", str(tmp_path / "w.pth.tar"), "--model-args", "global_pool=avg")
+    lines = dict(line.split(None, 1) for line in said.out.splitlines())
+    assert lines["weights"] == f"file:{tmp_path / 'w.pth.tar'} (EMA)"
+    assert lines["notes"] == "7 classes from the file's shapes"
+    given = ("--no-ema", "--model-args", "global_pool=avg", "--model-args", "num_classes=7", "--json")
+    other = json.loads(nullspace("kernel", DIGITS, "--weights", str(tmp_path / "w.pth.tar"), *given).out)
+    assert other["weights"] == f"file:{tmp_path / 'w.pth.tar'} (without EMA)" and "notes" not in other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--model-args", "colour=red"), "does not take these model arguments: "),
+        (("--model-args", "img_size"), "--model-args 'img_size': expected key=value"),
+        (("--model-args", "img_size=["), "is not a YAML value"),
+        (("--model-args", "a=1", "--model-args", "a=2"), "a is given twice"),
+        (("--model-args", "in_chans=1"), "expected in_chans 3, got 1"),
+    ],
+)
+def test_wrong_model_arguments(arguments: tuple[str, ...], expected: str) -> None:
+    answer = nullspace("kernel", DIGITS, *arguments)
+    assert answer.is_one_error and expected in answer.err and answer.err.count("\n") == 1
+
+
+def test_model_arguments_and_a_zoo_exclude_each_other() -> None:
+    answer = nullspace("kernel", "--zoo", "deit_tiny*", "--random", "--model-args", "img_size=64")
+    assert answer.is_one_error and "--model-args and --no-ema are of one MODEL" in answer.err
 
 
 def test_weights_and_random_exclude_each_other() -> None:

@@ -31,7 +31,18 @@ def test_three_keys_make_a_config_and_the_rest_has_defaults(tmp_path: Path) -> N
 
 
 def test_a_label_made_from_a_name_can_be_a_folder(tmp_path: Path) -> None:
-    assert load(tmp_path, models=[{"name": "hf_hub:timm/vit"}]).models[0].label == "hf_hub_timm_vit"
+    for name, label in (
+        ("hf_hub:timm/vit", "hf_hub_timm_vit"),
+        ("hf-hub:timm/vit.a@main", "hf-hub_timm_vit.a_main"),
+        ("local-dir:~/my models/é", "local-dir___my_models__"),
+    ):
+        assert load(tmp_path, models=[{"name": name}]).models[0].label == label
+
+
+def test_arguments_of_a_model_can_be_set(tmp_path: Path) -> None:
+    config = load(tmp_path, "models.0.args.num_classes=10", "models.0.args.img_size=[32, 64]", "models.0.ema=false")
+    assert (config.models[0].args, config.models[0].ema) == ({"num_classes": 10, "img_size": [32, 64]}, False)
+    assert config.fingerprint() != load(tmp_path).fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -57,6 +68,9 @@ def test_a_label_made_from_a_name_can_be_a_folder(tmp_path: Path) -> None:
         ({"models": []}, "models: .*at least 1 item"),
         ({"models": [{"name": "a"}, {"name": "a"}]}, "models share the label a; give each its own `label`$"),
         ({"models": [{"name": "a", "label": "a/b"}]}, "label 'a/b' must be made of letters"),
+        ({"models": [{"name": "a", "args": {"in_chans": 4}}]}, "models.0.args: expected in_chans 3, got 4"),
+        ({"models": [{"name": "a", "args": {"pretrained": True}}]}, "models.0.args: .* 'pretrained' cannot be given"),
+        ({"models": [{"name": "a", "args": "img_size=3"}]}, "models.0.args: Input should be a valid dictionary"),
         ({"name": "my run"}, "name: String should match pattern"),
         ({"name": "../mine"}, "name: String should match pattern"),
     ],

@@ -10,15 +10,20 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import timm
 import torch
 from mlflow.exceptions import MlflowException
+from timm.models import save_for_hf
 
 from nullspace.artifact import NullNoise
 from nullspace.errors import ArtifactError, ImageRangeError
 from nullspace.vit import SplitViT
+from pipelines.config import ModelSettings
 from pipelines.digits import MODEL_NAME, register
 from pipelines.digits.model import weights_path
+from pipelines.models import learn_facts
 from pipelines.noise_model import COLUMNS, NoiseModel
+from pipelines.publishing import _packed_weights
 from pipelines.registry import LOGGED_MODEL, pip_requirements, record_vit, register_noise
 from pipelines.store import TrackingError
 from pipelines.tracking import Tracker
@@ -226,6 +231,41 @@ def test_new_noise_becomes_the_champion_without_packed_weights(
     assert {file.name for file in (files / "artifacts").iterdir()} == {"noise.safetensors"}
     assert not list(files.rglob("*.pkl")), "nothing is pickled"
     assert mlflow.pyfunc.load_model(str(files)).predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 5)
+
+
+def test_a_model_made_with_arguments_is_loaded_with_them(tracker: Tracker, run: str, tmp_path: Path) -> None:
+    settings = ModelSettings(name=MODEL_NAME, weights="random", args={"img_size": 64, "global_pool": "avg"})
+    facts, model = learn_facts(settings, seed=0)
+    path = save_noise(model, tmp_path / "noise.safetensors", seed=5)
+    changes = {"model_args": facts.spec.args, "registered_name": "larger", "vit_model_id": record(tracker, run, model)}
+    register_file(tracker, run, model, path, weights="random", weights_path=None, **changes)
+    assert champion(tracker, "larger").predict(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 5)
+    with_args = record_vit(
+        tracker, run, name=model.name, weights_source="", weights_sha256=model.weights_sha256,
+        preprocessing={}, num_classes=10, model_args=facts.spec.args,
+    )  # fmt: skip
+    assert with_args != changes["vit_model_id"], "equal weights pooled otherwise are another model"
+    assert tracker.client.get_logged_model(with_args).params["model_args.img_size"] == "64"
+
+
+def test_a_model_known_by_its_folder_is_loaded_without_it(tracker: Tracker, run: str, tmp_path: Path) -> None:
+    register()
+    folder = tmp_path / "mine"
+    save_for_hf(timm.create_model(MODEL_NAME, num_classes=7), str(folder), safe_serialization=True)
+    facts, model = learn_facts(ModelSettings(name=f"local-dir:{folder}"), seed=0)
+    path = save_noise(model, tmp_path / "noise.safetensors", seed=6)
+    packed = _packed_weights(facts, tmp_path)
+    assert packed is not None
+    register_file(
+        tracker, run, model, path, weights_path=packed, config_path=folder / "config.json", registered_name="folder"
+    )
+    shutil.rmtree(folder)
+    assert champion(tracker, "folder").predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 5)
+
+
+def champion(tracker: Tracker, name: str) -> Any:
+    target = tracker.client.get_model_version_by_alias(name, "champion")
+    return mlflow.pyfunc.load_model(tracker.client.get_logged_model(target.tags[LOGGED_MODEL]).artifact_location)
 
 
 def test_noise_of_other_weights_is_refused_at_prediction(

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from pipelines import figures, report, summary, wording
 from pipelines.report_inputs import LARGEST_SIDE, examples, thumbnail, unreadable
-from pipelines.report_sections import load_snippet
+from pipelines.report_sections import load_snippet, model_section
 
 BLIND, SEEING = "digits_vit", "vit_<b>base</b>_patch16"  # the second label tries to be HTML
 BAD_PATH = "/data/<script>alert(1)</script>/broken.png"
@@ -310,20 +310,28 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "argument"),
+    ("facts", "argument"),
     [
-        ("pretrained:vit.augreg", "weights='pretrained'"),
-        ("random:7", "weights='random', seed=7"),
-        ("file:/a/it's.safetensors", """weights="/a/it's.safetensors\""""),
-        ("given", "weights='given'"),
+        ({}, "weights='pretrained'"),
+        ({"weights": "random", "seed": 7}, "weights='random', seed=7"),
+        ({"weights": "/a/it's.safetensors", "seed": 7}, """weights="/a/it's.safetensors\""""),
+        ({"weights": "/w.pth", "args": {"img_size": [64, 64]}}, "weights='/w.pth', model_args={'img_size': [64, 64]}"),
+        ({"weights": "/w.pth", "ema": False}, "weights='/w.pth', ema=False"),
     ],
 )
-def test_the_snippet_loads_the_weights_that_were_used(source: str, argument: str) -> None:
-    model = {"model": {"name": "vit", "weights_source": source}, "noise": {"artifact": "/n.safetensors"}}
+def test_the_snippet_loads_the_weights_that_were_used(facts: dict[str, Any], argument: str) -> None:
+    model = {"model": {"name": "vit", **facts}, "noise": {"artifact": "/n.safetensors"}}
     snippet = load_snippet("label", model, {})
     assert f"SplitViT.load('vit', {argument})" in snippet
     compile(snippet, "snippet", "exec")
     assert "import NullNoise" in snippet and "import SplitViT" in snippet
+
+
+def test_the_page_says_what_was_found_of_the_weights() -> None:
+    facts = {"name": "vit", "weights_source": "file:/w.pth (EMA)", "notes": ["10 classes from the file's shapes"]}
+    shown = model_section("label", {"model": {**facts, "args": {"global_pool": "avg"}}}, {}).facts
+    assert ("Weights", "file:/w.pth (EMA)") in shown and ("Argument global_pool", "avg") in shown
+    assert ("About them", "10 classes from the file's shapes") in shown
 
 
 def printed(results: dict[str, Any], **options: Any) -> str:

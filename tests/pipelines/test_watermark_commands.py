@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from cluster import cli
 from nullspace.watermark.payload import STRENGTHS
+from pipelines import watermark_cli
+from pipelines.digits import MODEL_NAME, register
 from pipelines.marking import KEY_VARIABLE
 from tests.nullspace.watermark.marked import pictures
 
@@ -172,3 +176,25 @@ def test_a_missing_key_says_how_to_make_one(call: Any, photos: Path, monkeypatch
     assert "token_hex" in call("detect", photos, *MODEL).err
     Path("key.txt").write_text("a key for tests only\n")
     assert call("detect", photos / "one.jpg", "--key-file", "key.txt", *MODEL).code == 3
+
+
+def test_the_model_is_as_said_and_what_was_found_is_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register()
+    made = timm.create_model(MODEL_NAME, num_classes=7, global_pool="avg").state_dict()
+    other = {name: value + 1 for name, value in made.items()}
+    torch.save({"model": other, "model_ema": made}, tmp_path / "w.bin")
+    taken = watermark_cli._load(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg"], ema=True)
+    assert torch.equal(taken.model.state_dict()["head.bias"], made["head.bias"])
+    said = capsys.readouterr()
+    assert said.err == f"model  file:{tmp_path / 'w.bin'} (EMA); 7 classes from the file's shapes\n" and not said.out
+    plain = watermark_cli._load(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg", "num_classes=7"], ema=False)
+    assert torch.equal(plain.model.state_dict()["head.bias"], other["head.bias"])
+    assert capsys.readouterr().err == f"model  file:{tmp_path / 'w.bin'} (without EMA)\n"
+
+
+@pytest.mark.parametrize("command", [("detect", "photos"), ("embed", "photos", "out", "--message", "x")])
+def test_a_wrong_model_argument_is_one_line(call, photos: Path, command: tuple[str, ...]) -> None:
+    said = call(*command, *MODEL, "--model-args", "colour=red")
+    assert said.code == 1 and said.err.startswith("error: ") and "'colour'" in said.err and said.err.count("\n") == 1
