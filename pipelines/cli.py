@@ -28,6 +28,25 @@ config_app = typer.Typer(help="Look at configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(watermark_cli.app, name="watermark")
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from pipelines.environment import version_lines
+
+        sys.stdout.write("".join(f"{line}\n" for line in version_lines()))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and the commit, and end."),
+    ] = False,
+) -> None:
+    pass
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. search.trials=4 or models.0.weights=FILE."),
@@ -141,7 +160,7 @@ def status(
     workdir: Annotated[Path, typer.Argument(help="Work folder of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How far a run is: its stages, and how it ended.
+    """How far a run is: its stages in the order of the work, and how it ended.
 
     Example: `nullspace status runs/demo`
     """
@@ -155,7 +174,9 @@ def status(
     console.print(
         f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True
     )
-    for stage in said["stages"]:
+    for position, stage in enumerate(said["stages"]):
+        if stage.get("earlier") and not said["stages"][position - 1].get("earlier"):
+            console.print("of earlier settings:", highlight=False)
         # A search has trials, not shards, and a stage that has not begun does not know how many there will be.
         shards = f"{stage['shards']}/{stage.get('of') or '?'} shards" if stage.get("shards") else ""
         how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards
