@@ -16,6 +16,7 @@ from timm.models import get_arch_pretrained_cfgs, is_model
 from torch import Tensor, nn
 
 from nullspace.errors import NullspaceError, UnknownModelError, WeightsError
+from nullspace.paths import local_path
 
 _OFFLINE_REMEDY = "give a weights file (.safetensors, .pth) or 'random' instead"
 _SHOWN = 3  # keys named in an error: enough to recognise the other model, few enough to read
@@ -38,7 +39,7 @@ def build_model(
         return model, f"pretrained:{name.partition('.')[0]}" + (f".{tag}" if tag else "")
     if str(weights) == "random":
         return _create(name, seed, arguments), f"random:{seed}"
-    path = Path(weights)
+    path = local_path(weights, "weights")
     state = read_state_dict(path)  # before the model is built: a wrong path should not cost seconds
     model = _create(name, seed, arguments)
     _load_strictly(model, state, name, path)

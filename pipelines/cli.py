@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from nullspace.errors import NullspaceError
 from pipelines import watermark_cli
+from pipelines.local_options import OUTPUT, WORKDIR, here
 from pipelines.quiet import quiet
 
 app = typer.Typer(
@@ -51,7 +52,22 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. search.trials=4 or models.0.weights=FILE."),
 ]
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped one: demo, deit_tiny, imagenet.")]
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        callback=here("CONFIG"),
+        help="A YAML file, or a shipped one: demo, deit_tiny, imagenet.",
+    ),
+]
+WorkdirArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="WORKDIR",
+        callback=here("WORKDIR", WORKDIR),
+        help="Work folder of a run.",
+    ),
+]
 
 
 @app.command()
@@ -60,7 +76,11 @@ def run(
     set_: Overrides = None,
     workdir: Annotated[
         Path | None,
-        typer.Option(help="Work folder; default runs/NAME of the config. The same one again goes on there."),
+        typer.Option(
+            metavar="FOLDER",
+            callback=here("--workdir", WORKDIR),
+            help="Work folder; default runs/NAME of the config. The same one again goes on there.",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the config's.")] = None,
     address: Annotated[
@@ -108,7 +128,12 @@ def kernel(
         str | None, typer.Option(metavar="PATTERN", help="Tabulate every timm model that matches, e.g. 'vit_*'.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights file (.safetensors or .pth), or pretrained.", metavar="FILE")
+        str | None,
+        typer.Option(
+            help="Weights file (.safetensors or .pth), or pretrained.",
+            metavar="FILE",
+            callback=here("--weights"),
+        ),
     ] = None,
     random: Annotated[bool, typer.Option("--random", help="Random weights: no download.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
@@ -117,7 +142,16 @@ def kernel(
         str, typer.Option("--format", metavar="STYLE", help="Of a zoo: table, csv, json or markdown.")
     ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Of a zoo: write it to this file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=here("--output", OUTPUT),
+            help="Of a zoo: write it to this file.",
+        ),
+    ] = None,
     max_parameters: Annotated[
         float, typer.Option(help="Of a zoo: larger models are not run, so their shifts are not measured.")
     ] = 400e6,
@@ -157,7 +191,7 @@ def kernel(
 
 @app.command()
 def status(
-    workdir: Annotated[Path, typer.Argument(help="Work folder of a run.")],
+    workdir: WorkdirArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """How far a run is: its stages in the order of the work, and how it ended.
@@ -206,7 +240,7 @@ def config_show(
 
 @app.command()
 def ui(
-    workdir: Annotated[Path, typer.Argument(help="Work folder of a run.")] = Path("runs/demo"),
+    workdir: WorkdirArgument = Path("runs/demo"),
     host: Annotated[str, typer.Option(help="Address to listen on; MLflow has no login of its own.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from nullspace.paths import local_path
 from pipelines import recording, report_stage, workfolder
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
@@ -21,6 +22,7 @@ from pipelines.environment import environment, run_tags
 from pipelines.failure import branches_failed, tell
 from pipelines.lanes import WHOLE, Job, Share, side_by_side
 from pipelines.ledger import redact
+from pipelines.local_options import WORKDIR
 from pipelines.model_runs import model_run
 from pipelines.models import ModelFacts, learn_facts
 from pipelines.plan import Means, Plan, make_plan
@@ -114,7 +116,8 @@ def run_pipeline(
     The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
     """
     quiet()
-    work, progress = work.expanduser().absolute(), progress or Progress()
+    work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
+    progress = progress or Progress()
     with ExitStack() as stack:
         # SIGTERM ends a run like Ctrl-C: stages stop, MLflow is told, and the next run goes on there.
         stack.enter_context(interrupted_by(signal.SIGTERM))
@@ -152,10 +155,10 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     registered, errors = _finish_branches(run, plan, models)
     if len(errors) == len(models):
         raise next(iter(errors.values())) if len(errors) == 1 else branches_failed(errors, len(models))
-    models = [facts for facts in models if facts.spec.label not in errors]
+    whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
     plan = plan.only([facts.spec.label for facts in models])
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
-    workfolder.say_run(run.work, plan=planned([*plan.in_order(), stage], run.work))
+    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage], run.work))
     results = report_stage.hand_over(run.finish(stage), run.work)
     _show(run, results)
     if errors:
