@@ -18,7 +18,7 @@ CONTEXTS = {"ingest": "ingest", "reference": "evaluation", "search": "training",
     "watermark": "evaluation"
 }
 WHOLE_RUN = "evaluation"
-_DIGEST = 36  # characters MLflow keeps of it
+_SHOWN = 12  # characters of the digest: MLflow keeps 36, its table has room for fewer
 _COLUMNS = {"id": "string", "image": "binary", "label": "long"}  # what a source hands out
 
 
@@ -26,7 +26,7 @@ def dataset_of(source: SourceSettings, digest: str, ingested: Mapping[str, Any])
     """The data set of a run.
 
     Args:
-        digest: of the source, which changes with every image, name and label; MLflow keeps its first 36 characters.
+        digest: of the source, which changes with every image, name and label; whole in the profile.
         ingested: result of the ingest stage.
     """
     kind, where = _place(source)
@@ -34,12 +34,12 @@ def dataset_of(source: SourceSettings, digest: str, ingested: Mapping[str, Any])
     images, errors = ingested["images"], ingested["errors"]
     return Dataset(
         name=_name(source),
-        digest=digest[:_DIGEST],
+        digest=digest[:_SHOWN],
         source_type=kind,
         source=json.dumps(where),
         schema=json.dumps({"mlflow_colspec": columns}),
         # MLflow's page of a data set shows `num_rows` by itself.
-        profile=json.dumps({"num_rows": images + errors, "images": images, "unreadable": errors}),
+        profile=json.dumps({"num_rows": images + errors, "images": images, "unreadable": errors, "digest": digest}),
     )
 
 

@@ -18,6 +18,7 @@ from pipelines.errors import WorkdirError
 from pipelines.ledger import redact
 from pipelines.signals import interrupted_by
 from pipelines.store import is_server
+from pipelines.views import VIEW
 
 # MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
 MODE = "workflowType=machine_learning"
@@ -35,6 +36,8 @@ def serve(work: Path, host: str, port: int) -> int:
     if not uri.startswith("sqlite:"):
         raise NullspaceError(f"expected a run tracked in SQLite or by a server, got {uri}; run `mlflow server` on it")
     print(f"MLflow on {run_page(f'http://{host}:{port}', said)} (Ctrl-C ends it)", flush=True)
+    if "experiment_id" in said:
+        print(f"Models side by side: {models_page(f'http://{host}:{port}', said)}", flush=True)
     print("Its links may lead to pages for GenAI; 'Model training' at the top left, chosen once, stays.", flush=True)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
     return _until_stopped([*command, "--port", str(port), "--workers", "1"])
@@ -75,6 +78,11 @@ def run_page(server: str, said: Mapping[str, Any]) -> str:
     if "experiment_id" in said:
         place += f"/{said['experiment_id']}/runs/{said['run_id']}"
     return f"{server.rstrip('/')}/#/{place}?{MODE}"
+
+
+def models_page(server: str, said: Mapping[str, Any]) -> str:
+    """Address of the table with a row for each model of the run's experiment."""
+    return f"{server.rstrip('/')}/#/experiments/{said['experiment_id']}/runs?viewStateShareKey={VIEW}&{MODE}"
 
 
 def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:

@@ -218,7 +218,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     params = config.model_dump(mode="json", exclude={"name", "models"})
     params["models"] = {model.label: {"name": model.name, "weights": model.weights} for model in config.models}
     # One config in two folders makes two runs of it: the folder tells them apart in MLflow's list.
-    name = f"{config.name} {config.fingerprint()[:8]} {work.parent.name}/{work.name}"
+    name = f"{work.parent.name}/{work.name} {config.fingerprint()[:8]}"
     tags = {"nullspace.workdir": str(work), "nullspace.config": config.fingerprint()}
     run_id = tracker.begin_run(key, name=name, tags=tags, params=params)
     status, watchdog = "FINISHED", None
