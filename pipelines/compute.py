@@ -45,7 +45,7 @@ class Compute:
 
             ray.shutdown()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     @property
     def device(self) -> str:

@@ -20,10 +20,11 @@ _SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def choose_folder(variables: Mapping[str, str], places: Sequence[str] = _SHORT) -> Path | None:
-    """A new folder for Ray below one of `places`; None when Ray's own choice is short enough.
+    """A folder for Ray below one of `places`; None when Ray's own choice is short enough.
 
-    Ray takes RAY_TMPDIR, else TMPDIR, else /tmp, and adds `ray`. The caller removes the folder. Raises ClusterError
-    when there is no short one, and for a long RAY_TMPDIR: that one was asked for.
+    Ray takes RAY_TMPDIR, else TMPDIR, else /tmp, and adds `ray`. It lets everybody write to its folder, so this one
+    lies in a new private one, which the caller removes. Raises ClusterError when there is no short place, and for a
+    long RAY_TMPDIR: that one was asked for.
     """
     asked = variables.get("RAY_TMPDIR")
     own = asked or variables.get("TMPDIR") or "/tmp"
@@ -33,8 +34,8 @@ def choose_folder(variables: Mapping[str, str], places: Sequence[str] = _SHORT) 
     most = ROOM - len("/ray")
     if not asked:
         for place in places:
-            if _fits(os.path.join(place, "ray-12345678")) and os.access(place, os.W_OK | os.X_OK):
-                return Path(tempfile.mkdtemp(prefix="ray-", dir=place))
+            if _fits(os.path.join(place, "ray-12345678", "ray")) and os.access(place, os.W_OK | os.X_OK):
+                return Path(tempfile.mkdtemp(prefix="ray-", dir=place), "ray")
     raise ClusterError(
         f"{name} is {own}, of {len(os.fsencode(own))} bytes: too long for the sockets that Ray puts below it; set "
         f"RAY_TMPDIR to a folder of at most {most} bytes that can be written"

@@ -56,6 +56,7 @@ def test_a_uri_is_refused_and_nothing_is_made(door: str, tmp_path: Path, monkeyp
 def test_the_library_refuses_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     doors = (
+        lambda: load_config(URI),
         lambda: NullNoise.load(URI),
         lambda: SensitivitySpectrum.load(URI),
         lambda: SplitViT.load("deit_tiny_patch16_224", weights=URI),
