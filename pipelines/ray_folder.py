@@ -27,7 +27,8 @@ def choose_folder(variables: Mapping[str, str], places: Sequence[str] = _SHORT) 
     long RAY_TMPDIR: that one was asked for.
     """
     asked = variables.get("RAY_TMPDIR")
-    own = asked or variables.get("TMPDIR") or "/tmp"
+    on_linux = sys.platform.startswith("linux")  # Ray heeds TMPDIR nowhere else
+    own = asked or (variables.get("TMPDIR") if on_linux else None) or "/tmp"
     if _fits(os.path.join(own, "ray")):
         return None
     name = "RAY_TMPDIR" if asked else "TMPDIR"
