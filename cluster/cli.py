@@ -14,6 +14,7 @@ from cluster import submitting
 from cluster.errors import JobError
 from pipelines.cli import ConfigArgument, Overrides, app, run_command_line
 from pipelines.failure import FAULT
+from pipelines.local_options import WORKDIR, here
 
 Address = Annotated[
     str | None,
@@ -33,12 +34,18 @@ def submit(
     address: Address = None,
     workdir: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Work folder: an absolute path that every node sees. The same goes on."),
+        typer.Option(
+            metavar="FOLDER",
+            callback=here("--workdir", WORKDIR),
+            help="Work folder: an absolute path that every node sees. The same goes on.",
+        ),
     ] = None,
     upload: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Take this folder along, less what its .nullspaceignore names; the job runs in it."
+            metavar="FOLDER",
+            callback=here("--upload"),
+            help="Take this folder along, less what its .nullspaceignore names; the job runs in it.",
         ),
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Further attempts after a failure that is not the input's.")] = 2,

@@ -22,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from nullspace.encoder import PATCH_TOKENS, Encoder, block_of
 from nullspace.errors import ArtifactError, NullspaceError
 from nullspace.geometry import relative_norm, remove_shift, spread, total_norm
+from nullspace.paths import SAVE_HERE, local_path
 from nullspace.vit import SplitViT
 
 FORMAT = "nullspace-null-noise/1"
@@ -103,7 +104,7 @@ class NullNoise:
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all. Raises ArtifactError when the metadata is not plain JSON."""
-        path = Path(path)
+        path = local_path(path, "noise file", SAVE_HERE)
         tensor = self.tensor.detach().cpu().contiguous()
         text = self._metadata()
         header = {"format": FORMAT, "metadata": text, "sha256": _digest(tensor, text)}
@@ -119,7 +120,7 @@ class NullNoise:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file written by `save`, on the CPU; raises ArtifactError when it is missing, damaged or foreign."""
-        path = Path(path)
+        path = local_path(path, "noise file")
         tensor, header = _read(path)
         if header.get("format") != FORMAT or tensor is None:
             found = header.get("format", "no such mark")

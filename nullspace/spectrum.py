@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nullspace.errors import ArtifactError, NullspaceError
 from nullspace.geometry import check_token_norm, hold_token_norm, remove_shift
+from nullspace.paths import SAVE_HERE, local_path
 
 FORMAT = "nullspace-sensitivity/1"
 ROUNDS = 200  # of the two constraints in turn; with k far below N·D some five reach rounding
@@ -151,7 +152,7 @@ class SensitivitySpectrum:
         """Write as safetensors with the numbers as JSON in its header, whole or not at all."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _TENSORS}
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        path = Path(path)
+        path = local_path(path, "spectrum file", SAVE_HERE)
         aside = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             safetensors.torch.save_file(tensors, aside, metadata={"format": FORMAT, "metadata": json.dumps(values)})
@@ -164,6 +165,7 @@ class SensitivitySpectrum:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote; raises ArtifactError when it is missing, damaged or something else."""
+        path = local_path(path, "spectrum file")
         try:
             with safetensors.safe_open(path, framework="pt") as opened:
                 header = dict(opened.metadata() or {})

@@ -17,6 +17,7 @@ from nullspace.file_kind import FileKind, kind_of
 from nullspace.from_shapes import Shapes, arguments_from_shapes, shapes_of, without_wrappers
 from nullspace.model_names import absolute_name, check_model_args, local_folder, require_known, weights_in
 from nullspace.npz import arguments_from_npz, load_npz
+from nullspace.paths import local_path
 
 _OFFLINE_REMEDY = "give a weights file (.safetensors, .pth) or 'random' instead"
 _SHOWN = 3  # keys named in an error: enough to recognise the other model, few enough to read
@@ -61,7 +62,7 @@ def build_model(
             return _pretrained(name, seed, arguments)
         # Its weights as any file: timm would fill what is missing with random numbers, and say so only in a log.
         weights = weights_in(folder)
-    return _from_file(name, Path(weights).expanduser(), seed, arguments, ema)
+    return _from_file(name, local_path(weights, "weights").expanduser(), seed, arguments, ema)
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from nullspace.errors import NullspaceError
 from pipelines import watermark_cli
+from pipelines.local_options import OUTPUT, WORKDIR, here
 from pipelines.model_options import Ema, ModelArgs, read_model_args
 from pipelines.quiet import quiet
 
@@ -29,11 +30,45 @@ config_app = typer.Typer(help="Look at configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(watermark_cli.app, name="watermark")
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from pipelines.environment import version_lines
+
+        sys.stdout.write("".join(f"{line}\n" for line in version_lines()))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and the commit, and end."),
+    ] = False,
+) -> None:
+    pass
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. search.trials=4 or models.0.weights=FILE."),
 ]
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped one: demo, deit_tiny, imagenet.")]
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        callback=here("CONFIG"),
+        help="A YAML file, or a shipped one: demo, deit_tiny, imagenet.",
+    ),
+]
+WorkdirArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="WORKDIR",
+        callback=here("WORKDIR", WORKDIR),
+        help="Work folder of a run.",
+    ),
+]
 
 
 @app.command()
@@ -42,7 +77,11 @@ def run(
     set_: Overrides = None,
     workdir: Annotated[
         Path | None,
-        typer.Option(help="Work folder; default runs/NAME of the config. The same one again goes on there."),
+        typer.Option(
+            metavar="FOLDER",
+            callback=here("--workdir", WORKDIR),
+            help="Work folder; default runs/NAME of the config. The same one again goes on there.",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the config's.")] = None,
     address: Annotated[
@@ -90,7 +129,12 @@ def kernel(
         str | None, typer.Option(metavar="PATTERN", help="Tabulate every timm model that matches, e.g. 'vit_*'.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights file (safetensors or any checkpoint), or pretrained.", metavar="FILE")
+        str | None,
+        typer.Option(
+            help="Weights file (safetensors or any checkpoint), or pretrained.",
+            metavar="FILE",
+            callback=here("--weights"),
+        ),
     ] = None,
     model_args: ModelArgs = None,
     ema: Ema = True,
@@ -101,7 +145,16 @@ def kernel(
         str, typer.Option("--format", metavar="STYLE", help="Of a zoo: table, csv, json or markdown.")
     ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Of a zoo: write it to this file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=here("--output", OUTPUT),
+            help="Of a zoo: write it to this file.",
+        ),
+    ] = None,
     max_parameters: Annotated[
         float, typer.Option(help="Of a zoo: larger models are not run, so their shifts are not measured.")
     ] = 400e6,
@@ -148,10 +201,10 @@ def kernel(
 
 @app.command()
 def status(
-    workdir: Annotated[Path, typer.Argument(help="Work folder of a run.")],
+    workdir: WorkdirArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How far a run is: its stages, and how it ended.
+    """How far a run is: its stages in the order of the work, and how it ended.
 
     Example: `nullspace status runs/demo`
     """
@@ -165,7 +218,9 @@ def status(
     console.print(
         f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True
     )
-    for stage in said["stages"]:
+    for position, stage in enumerate(said["stages"]):
+        if stage.get("earlier") and not said["stages"][position - 1].get("earlier"):
+            console.print("of earlier settings:", highlight=False)
         # A search has trials, not shards, and a stage that has not begun does not know how many there will be.
         shards = f"{stage['shards']}/{stage.get('of') or '?'} shards" if stage.get("shards") else ""
         how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards
@@ -195,7 +250,7 @@ def config_show(
 
 @app.command()
 def ui(
-    workdir: Annotated[Path, typer.Argument(help="Work folder of a run.")] = Path("runs/demo"),
+    workdir: WorkdirArgument = Path("runs/demo"),
     host: Annotated[str, typer.Option(help="Address to listen on; MLflow has no login of its own.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from nullspace.device import choose_device
 from pipelines.config import ResourceSettings
 from pipelines.errors import ClusterError
 from pipelines.lanes import WHOLE, Share
+from pipelines.ray_folder import choose_folder
 from pipelines.ray_start import patient_start
 from pipelines.shardwork import Spread
 
@@ -32,6 +35,7 @@ class Compute:
         if not self.address:
             choose_device(device)  # an impossible device is refused before any work
         self._started = False
+        self._folder: Path | None = None
 
     def __enter__(self) -> Compute:
         return self
@@ -41,6 +45,8 @@ class Compute:
             import ray
 
             ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     @property
     def device(self) -> str:
@@ -113,6 +119,8 @@ class Compute:
         try:
             with _native_stderr_away(), _sigterm_kept(), patient_start():
                 self._init(quiet)
+        except ClusterError:
+            raise
         except Exception as error:
             raise ClusterError(self._unreachable(error)) from error
         self._started = True
@@ -137,6 +145,9 @@ class Compute:
             return
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         quiet["include_dashboard"] = False
+        self._folder = self._folder or choose_folder(os.environ)
+        if self._folder is not None:
+            quiet["_temp_dir"] = str(self._folder)
         ray.init(address="local", num_cpus=cpus, object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
 
 

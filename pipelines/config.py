@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from pipelines.local_options import LocalLogo, LocalWeights
 from pipelines.sources import SourceSettings
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -37,7 +38,7 @@ class ModelSettings(Settings):
     name: str = Field(
         description="timm model name, e.g. vit_small_patch32_224.augreg_in21k_ft_in1k; or local-dir:FOLDER, hf-hub:ID"
     )
-    weights: str = Field(
+    weights: LocalWeights = Field(
         default="pretrained", description="`pretrained`, `random`, or a weights file (safetensors or any checkpoint)"
     )
     args: dict[str, JsonValue] = Field(
@@ -185,7 +186,7 @@ class WatermarkSettings(Settings):
     text: str = Field(
         default="NULL\nSPACE", min_length=1, max_length=64, description="text of the mark; \\n breaks lines"
     )
-    logo: str | None = Field(default=None, description="PNG with transparency used instead of the text")
+    logo: LocalLogo = Field(default=None, description="PNG with transparency used instead of the text")
     scale: float = Field(default=0.9, gt=0, le=1, description="width of the mark over the width of the image")
     position: Position = Field(default="center", description="where the mark lies; `tile` repeats it all over")
     opacity: float = Field(default=1.0, gt=0, le=1, description="of the mark, times its own transparency")

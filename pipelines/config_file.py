@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from nullspace.paths import local_path
 from pipelines.config import PipelineConfig
 from pipelines.errors import ConfigError
 from pipelines.ledger import redact
@@ -36,7 +37,7 @@ class _Loader(yaml.SafeLoader):
 
 def find_config(config: str | Path) -> Path:
     """A path as given, or the name of a shipped config (`demo`, `demo.yaml`)."""
-    path = Path(config)
+    path = local_path(config, "config")
     if path.is_file():
         return path
     shipped = {file.stem: file for file in SHIPPED.glob("*.yaml")}

@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def installed_version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+def version_lines() -> Iterator[str]:
+    """Versions and commit of this program, and of what its results hang on; nothing heavy is imported."""
+    git = git_state(Path(__file__).resolve())
+    commit = (git["commit"] or "unknown") + (", with uncommitted changes" if git["dirty"] else "")
+    found = {"nullspace": installed_version("nullspace-vit"), "commit": commit, "python": platform.python_version()}
+    found |= {name: installed_version(name) for name in ("torch", "timm", "ray", "mlflow")}
+    for name, said in found.items():
+        yield f"{name:10} {said or 'not installed'}"
 
 
 def run_tags(facts: dict[str, Any]) -> dict[str, str]:

@@ -31,6 +31,10 @@ class Progress:
         own.stage = stage
         return own
 
+    def part(self, name: str) -> Progress:
+        """The progress of one part of a stage that counts the same images more than once."""
+        return self.of(f"{self.stage}, {name}" if self.stage else name)
+
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 

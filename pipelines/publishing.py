@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from nullspace.model_names import CONFIG, local_folder
 from pipelines.config import PipelineConfig
+from pipelines.model_runs import headlines, learned
 from pipelines.models import ModelFacts
-from pipelines.recording import numbers
 from pipelines.registry import record_vit, register_noise
 from pipelines.stages import Done
 from pipelines.tracking import Tracker
@@ -22,7 +22,10 @@ from pipelines.wording import noise_sentence
 def publish(
     tracker: Tracker, run_id: str, config: PipelineConfig, facts: ModelFacts, done: Mapping[str, Done]
 ) -> dict[str, Any]:
-    """Record the ViT and register its noise with alias `champion`; returns the registered name and version."""
+    """Record the ViT, register its noise with alias `champion`, and write the model's headline figures to the run.
+
+    Returns the registered name and version.
+    """
     name = f"{config.name}-{facts.spec.label}"
     vit = record_vit(
         tracker,
@@ -38,8 +41,6 @@ def publish(
     model_folder = local_folder(facts.spec.name)
     described = None if model_folder is None else model_folder / CONFIG
     searched, conditions = done["search"].result, done["evaluate"].result["noise"]
-    metrics = {**dict(numbers(conditions["learned"])), "relative_norm": searched["relative_norm"]}
-    metrics |= {"guaranteed_mse_probabilities": searched["guarantee"]["bound"]}
     with tempfile.TemporaryDirectory() as folder:
         version = register_noise(
             tracker,
@@ -50,7 +51,7 @@ def publish(
             vit_model_id=vit,
             registered_name=name,
             input_size=facts.preprocessing.input_size,
-            metrics=metrics,
+            metrics=learned(done),
             tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
             weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
             seed=facts.spec.seed,
@@ -58,6 +59,8 @@ def publish(
             settings={**searched["settings"], "best_trial": searched["best_trial"], "objective": searched["objective"]},
             description=noise_sentence({**searched, "conditions": conditions}),
         )
+    # After the noise, whose own figures belong to its logged model, too; equal ones are not written twice.
+    tracker.metrics(run_id, headlines(done))
     return {"registered_model": name, "version": version, "vit_model_id": vit}
 
 

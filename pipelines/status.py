@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,47 @@ from pipelines import workfolder
 from pipelines.errors import WorkdirError
 from pipelines.files import read_json
 from pipelines.manifest import MANIFEST
-from pipelines.stages import RECORD
+from pipelines.stages import RECORD, Stage
+
+PLAN = "plan"  # key of run.json
+ORDER = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "report")
 
 
 def status(work: Path) -> dict[str, Any]:
-    """Plain JSON about a work folder. Raises WorkdirError when nothing ever ran there."""
+    """Plain JSON about a work folder: its stages in the order of the work, then those of earlier settings.
+
+    Raises WorkdirError when nothing ever ran there.
+    """
     said = workfolder.read_run(work)
     if said is None:
         raise WorkdirError(f"{work} is not a work folder: it has no {workfolder.RUN}; give the --workdir of a run")
     state = "running" if workfolder.is_held(work) else said["state"]
     if state == "running" and not workfolder.is_held(work):
         state = "killed"  # it never came to say how it ended
-    stages = [_stage(folder) for folder in sorted((work / "stages").glob("*")) if folder.is_dir()]
     reports = {name: str(work / name) for name in ("report.html", "results.json") if (work / name).is_file()}
-    return {**said, "state": state, "stages": stages, **reports}
+    plan = said.pop(PLAN, [])
+    return {**said, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
+
+
+def planned(stages: Iterable[Stage], work: Path) -> list[dict[str, str]]:
+    """What run.json says of stages that are to be done, in order."""
+    return [{"stage": stage.key, "folder": stage.folder(work).name} for stage in stages]
+
+
+def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    left = {found.name.removesuffix(".partial"): found for found in folder.glob("*") if found.is_dir()}
+    for each in plan:
+        found = left.pop(each["folder"], None)
+        yield {"stage": each["stage"], "state": "not begun"} if found is None else _stage(found)
+    for found in sorted(left.values(), key=_place):
+        yield {**_stage(found), **({"earlier": True} if plan else {})}
+
+
+def _place(folder: Path) -> tuple[bool, bool, str, int, str]:
+    """Sorts folders by the order of the work, branch by branch, where no plan says it."""
+    name, _, branch = folder.name.removesuffix(".partial").rpartition("-")[0].partition("--")
+    order = ORDER.index(name) if name in ORDER else len(ORDER)
+    return name != ORDER[0], name == ORDER[-1], branch, order, folder.name
 
 
 def _stage(folder: Path) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE  # of experiments, too
 
 from nullspace.errors import NullspaceError
 from pipelines.ledger import redact
+from pipelines.views import VIEW_TAG, models_view
 
 DESCRIPTION = (
-    "Nullspace of Vision Transformers: a run is a pipeline, with its stages below it and trials below the search."
+    "Nullspace of Vision Transformers: a run is a pipeline, with its models and stages below it and trials below the "
+    "search. Views > Models compared has one row for each model."
 )
 # By default MLflow repeats a request, also one whose answer was lost, for four minutes without a word: see `patience`.
 HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
@@ -121,13 +123,14 @@ def _open_experiment(uri: str, experiment: str, files: Path | None) -> tuple[Mlf
             f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or choose another name."
         )
     if found is not None:
+        if VIEW_TAG not in found.tags:
+            client.set_experiment_tag(found.experiment_id, VIEW_TAG, models_view())
         return client, found.experiment_id
     # Without a location MLflow would put files into ./mlruns of whatever folder the process was started in.
     location = None if files is None else (files / uuid.uuid4().hex[:12]).as_uri()
     try:
-        return client, client.create_experiment(
-            experiment, artifact_location=location, tags={MLFLOW_RUN_NOTE: DESCRIPTION}
-        )
+        tags = {MLFLOW_RUN_NOTE: DESCRIPTION, VIEW_TAG: models_view()}
+        return client, client.create_experiment(experiment, artifact_location=location, tags=tags)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

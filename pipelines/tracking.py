@@ -1,9 +1,9 @@
 """The one writer to MLflow.
 
-Lineage: experiment, one parent run per pipeline run, one child per stage and model, one grandchild per trial. Runs are
-found again by their tags, so a resumed pipeline continues them. Only explicit run ids are used: MLflow's fluent state
-is process-global. One process writes: the driver; its threads may share a Tracker. Every method can be repeated, and is
-while the store is away.
+Lineage: experiment, one parent run per pipeline run; below it one per model where there are several, below that one per
+stage, below the search one per trial. Runs are found again by their tags, so a resumed pipeline continues them. Only
+explicit run ids are used: MLflow's fluent state is process-global. One process writes: the driver; its threads may
+share a Tracker. Every method can be repeated, and is while the store is away.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
-from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from pipelines.environment import user
 from pipelines.ledger import NONFINITE, Ledger, as_text, flatten, in_chunks, is_finite, number, redact
@@ -31,6 +31,8 @@ BRANCH = "nullspace.branch"
 FINGERPRINT = "nullspace.fingerprint"
 TRIAL = "nullspace.trial"
 SESSION = "nullspace.session"
+KIND = "nullspace.kind"
+MODEL = "nullspace.model"
 PARENT = "mlflow.parentRunId"
 
 PARAM_LIMIT, TAG_LIMIT, PARAMS_PER_CALL, METRICS_PER_CALL = 6000, 8000, 100, 1000
@@ -76,6 +78,12 @@ class Tracker:
         name = f"{stage} {branch}" if branch else stage
         # Stage and branch take part in the search: two branches may share a fingerprint, never a run.
         return self._begin({PARENT: parent_id, FINGERPRINT: fingerprint, **tags}, name=name, tags={}, params=params)[1]
+
+    @patiently
+    def begin_branch(self, parent_id: str, *, branch: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+        """The child run of one model, made or continued; the model's stages begin below it."""
+        identity = {PARENT: parent_id, BRANCH: branch, KIND: "model"}
+        return self._begin(identity, name=branch, tags=tags, params=params)[1]
 
     @patiently
     def begin_trial(self, stage_run_id: str, *, trial_id: str, params: Mapping[str, Any]) -> str:
@@ -150,6 +158,11 @@ class Tracker:
             for metric in chunk:
                 _points(ledger, metric.key)[metric.step] = metric.value
         self.tags(run_id, strange)
+
+    @patiently
+    def dataset(self, run_id: str, dataset: Dataset, context: str) -> None:
+        """Record what a run reads, and what for. A data set the run has already stays as it is."""
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])])
 
     @patiently
     def artifact(self, run_id: str, local_path: str | Path, folder: str | None = None) -> None:

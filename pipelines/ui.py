@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,13 @@ from nullspace.errors import NullspaceError
 from pipelines import workfolder
 from pipelines.errors import WorkdirError
 from pipelines.ledger import redact
+from pipelines.signals import interrupted_by
 from pipelines.store import is_server
+from pipelines.views import VIEW
 
 # MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
 MODE = "workflowType=machine_learning"
+_GRACE_SECONDS = 10
 
 
 def serve(work: Path, host: str, port: int) -> int:
@@ -30,13 +36,40 @@ def serve(work: Path, host: str, port: int) -> int:
     if not uri.startswith("sqlite:"):
         raise NullspaceError(f"expected a run tracked in SQLite or by a server, got {uri}; run `mlflow server` on it")
     print(f"MLflow on {run_page(f'http://{host}:{port}', said)} (Ctrl-C ends it)", flush=True)
+    if "experiment_id" in said:
+        print(f"Models side by side: {models_page(f'http://{host}:{port}', said)}", flush=True)
     print("Its links may lead to pages for GenAI; 'Model training' at the top left, chosen once, stays.", flush=True)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
-    command += ["--port", str(port), "--workers", "1"]
+    return _until_stopped([*command, "--port", str(port), "--workers", "1"])
+
+
+def _until_stopped(command: list[str]) -> int:
+    """Run a program and all it starts until it ends, or Ctrl-C, SIGTERM or a closed terminal ends all of it."""
+    # MLflow's job runners serve evaluations of chat models: seven more processes, in sessions of their own.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = None
     try:
-        return subprocess.run(command, env=os.environ, check=False).returncode
+        with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            process = subprocess.Popen(command, env=environment, start_new_session=True)
+            return process.wait()
     except KeyboardInterrupt:
         return 0
+    finally:
+        if process is not None:
+            _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children: politely, and after some seconds not."""
+    until = time.monotonic() + _GRACE_SECONDS
+    for signal_ in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left of the group
+            os.killpg(process.pid, signal_)
+            while signal_ == signal.SIGTERM and time.monotonic() < until:
+                process.poll()  # a dead leader that nobody waited for would still be one of the group
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+    process.wait()
 
 
 def run_page(server: str, said: Mapping[str, Any]) -> str:
@@ -45,6 +78,11 @@ def run_page(server: str, said: Mapping[str, Any]) -> str:
     if "experiment_id" in said:
         place += f"/{said['experiment_id']}/runs/{said['run_id']}"
     return f"{server.rstrip('/')}/#/{place}?{MODE}"
+
+
+def models_page(server: str, said: Mapping[str, Any]) -> str:
+    """Address of the table with a row for each model of the run's experiment."""
+    return f"{server.rstrip('/')}/#/experiments/{said['experiment_id']}/runs?viewStateShareKey={VIEW}&{MODE}"
 
 
 def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:

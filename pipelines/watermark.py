@@ -157,7 +157,8 @@ def watermark(
         "examples": (next(iter(shards)), settings.examples),
     }
     work = {**arguments, **more}
-    run_shards(WatermarkShards, work, shards, out=context.folder, spread=spread, progress=context.progress)
+    progress = context.progress.part("visible mark")
+    run_shards(WatermarkShards, work, shards, out=context.folder, spread=spread, progress=progress)
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
     check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
     found = _summaries(files)
@@ -184,7 +185,8 @@ def _hidden(
         "settings": settings.hidden,
         "examples": (next(iter(shards)), settings.examples),
     }
-    run_shards(hidden.HiddenShards, work, shards, out=context.folder, spread=spread, progress=context.progress)
+    progress = context.progress.part("hidden messages")
+    run_shards(hidden.HiddenShards, work, shards, out=context.folder, spread=spread, progress=progress)
     files = [context.folder / f"{hidden.PREFIX}-{name}.parquet" for name in shards]
     ids = IdDigest.from_dict(context.inputs["ingest"].result["ids"])
     check_ids("hidden messages", ids, digest_files(files, split_by="condition"))

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from pipelines.errors import ConfigError, DecodeError
+from pipelines.local_options import here
 from pipelines.model_options import Ema, ModelArgs, read_model_args
 
 if TYPE_CHECKING:  # loaded when a command runs, not when the command line is built
@@ -25,15 +26,30 @@ app = typer.Typer(
 NOT_FOUND = 3  # exit code: at least one file has no mark that could be read
 UNREADABLE = 4  # exit code: at least one file is no picture; the others were done
 
-Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Pictures, folders of pictures, or quoted patterns.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="IN…", callback=here("IN"), help="Pictures, folders of pictures, or quoted patterns."),
+]
 InputsAndOutput = Annotated[
     list[str],
-    typer.Argument(metavar="IN… OUT", help="Pictures, folders or quoted patterns; last a file for one, else a folder."),
+    typer.Argument(
+        metavar="IN… OUT",
+        callback=here("IN… OUT", "pictures are read and written as local files; copy them"),
+        help="Pictures, folders or quoted patterns; last a file for one, else a folder.",
+    ),
 ]
 Model = Annotated[str, typer.Option(help="timm model that is not to notice the mark.")]
-Weights = Annotated[str, typer.Option(metavar="FILE", help="Its weights file, `pretrained`, or `random`.")]
+Weights = Annotated[
+    str,
+    typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
+]
 KeyFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="File with the secret key; default the variable NULLSPACE_KEY.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        callback=here("--key-file"),
+        help="File with the secret key; default the variable NULLSPACE_KEY.",
+    ),
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP files.")]
 Suffix = Annotated[
@@ -128,7 +144,10 @@ def detect(
 def visible(
     paths: InputsAndOutput,
     text: Annotated[str | None, typer.Option(help="Text of the mark; a line break as in the shell's $'A\\nB'.")] = None,
-    logo: Annotated[Path | None, typer.Option(metavar="PNG", help="Picture with transparency, instead.")] = None,
+    logo: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", callback=here("--logo"), help="Picture with transparency, instead."),
+    ] = None,
     position: Annotated[str, typer.Option(help="center, top, bottom-right …, or tile.")] = "center",
     scale: Annotated[float, typer.Option(help="Width of the mark over the width of the picture, to 1.")] = 0.9,
     opacity: Annotated[float, typer.Option(help="Of the mark, to 1.")] = 1.0,

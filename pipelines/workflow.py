@@ -13,20 +13,26 @@ from typing import Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from nullspace.paths import local_path
 from pipelines import recording, report_stage, workfolder
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
+from pipelines.datasets import CONTEXTS, WHOLE_RUN, dataset_of
 from pipelines.environment import environment, run_tags
 from pipelines.failure import branches_failed, tell
 from pipelines.lanes import WHOLE, Job, Share, side_by_side
 from pipelines.ledger import redact
+from pipelines.local_options import WORKDIR
+from pipelines.model_runs import model_run
 from pipelines.models import ModelFacts, learn_facts
 from pipelines.plan import Means, Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.publishing import publish
 from pipelines.quiet import quiet
+from pipelines.signals import interrupted_by
 from pipelines.sources import open_source
 from pipelines.stages import Done, Stage, do_stage, find_done
+from pipelines.status import planned
 from pipelines.summary import as_markdown
 from pipelines.tracking import Tracker
 from pipelines.ui import run_address
@@ -43,25 +49,32 @@ class Run:
     run_id: str
     progress: Progress
     compute: Compute
+    source_digest: str
     done: dict[str, Done] = field(default_factory=dict)
     """Finished stages by fingerprint."""
+    rows: dict[str, str] = field(default_factory=dict)
+    """The run in MLflow that holds a model's figures, by the model's label."""
 
-    def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE) -> Done:
-        """The stage, reused or made, accepted, and recorded in MLflow."""
+    def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE, above: str | None = None) -> Done:
+        """The stage, reused or made, accepted, and recorded in MLflow below a run: the pipeline's, or its model's."""
+        above = above or self.run_id
         found = find_done(stage, self.work)
         if found is not None:
             self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
             stage.accept(found.result)
-            if not recording.recorded(self.tracker, self.run_id, stage):
-                recording.record(self.tracker, recording.begin(self.tracker, self.run_id, stage), found)
+            if not recording.recorded(self.tracker, above, stage):
+                run_id = recording.begin(self.tracker, above, stage)
+                self._reads(stage, run_id, found)
+                recording.record(self.tracker, run_id, found)
         else:
-            found = self._make(stage, share)
+            found = self._make(stage, share, above)
         self.done[stage.fingerprint] = found
         return found
 
-    def _make(self, stage: Stage, share: Callable[[], Share]) -> Done:
+    def _make(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
         self.progress.say(f"running  {stage.key}")
-        run_id = recording.begin(self.tracker, self.run_id, stage)
+        run_id = recording.begin(self.tracker, above, stage)
+        self._reads(stage, run_id)
         inputs = {name: self.done[other.fingerprint] for name, other in stage.inputs.items()}
         try:
             made = do_stage(
@@ -71,9 +84,22 @@ class Run:
         except Exception as error:
             recording.fail(self.tracker, run_id, error)
             raise
+        self._reads(stage, run_id, made)
         recording.record(self.tracker, run_id, made)
         self.progress.say(f"done     {stage.key}  {made.seconds:.1f} s")
         return made
+
+    def _reads(self, stage: Stage, run_id: str, done: Done | None = None) -> None:
+        """Tell MLflow which images a stage reads; the ingest knows only when it is done how many there are."""
+        if stage.name not in CONTEXTS:
+            return
+        ingested = done if stage.name == "ingest" else self.of(stage.inputs["ingest"])
+        if ingested is not None:
+            self.show_data(run_id, ingested, CONTEXTS[stage.name])
+
+    def show_data(self, run_id: str, ingested: Done, context: str) -> None:
+        """Put the data set on a run of MLflow."""
+        self.tracker.dataset(run_id, dataset_of(self.config.source, self.source_digest, ingested.result), context)
 
     def of(self, stage: Stage) -> Done:
         return self.done[stage.fingerprint]
@@ -90,9 +116,11 @@ def run_pipeline(
     The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
     """
     quiet()
-    work, progress = work.expanduser().absolute(), progress or Progress()
+    work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
+    progress = progress or Progress()
     with ExitStack() as stack:
-        stack.enter_context(_signals_interrupt())
+        # SIGTERM ends a run like Ctrl-C: stages stop, MLflow is told, and the next run goes on there.
+        stack.enter_context(interrupted_by(signal.SIGTERM))
         stack.enter_context(workfolder.opened(work, config))
         models = [learn_facts(settings, config.seed)[0] for settings in config.models]
         source = open_source(config.source)
@@ -103,8 +131,10 @@ def run_pipeline(
             progress.say(f"mlflow   {run_address(tracker.uri, work, tracker.experiment_id, run_id)}")
             for facts in models:
                 progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
-            run = Run(config, work, tracker, run_id, progress, compute)
+            run = Run(config, work, tracker, run_id, progress, compute, digest)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
+            # The report's folder is known when all it reads is there.
+            workfolder.say_run(work, plan=[*planned(plan.in_order(), work), {"stage": "report", "folder": ""}])
             return _finish_all(run, plan, models)
 
 
@@ -123,17 +153,14 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     if run.unfinished(plan.in_order()):
         compute.check(run.config.search.max_concurrent)
     for stage in plan.ingests.values():
-        run.finish(stage)
-    errors = _finish_branches(run, plan)
+        run.show_data(run.run_id, run.finish(stage), WHOLE_RUN)
+    registered, errors = _finish_branches(run, plan, models)
     if len(errors) == len(models):
         raise next(iter(errors.values())) if len(errors) == 1 else branches_failed(errors, len(models))
-    models = [facts for facts in models if facts.spec.label not in errors]
+    whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
     plan = plan.only([facts.spec.label for facts in models])
-    registered = {}
-    for facts in models:
-        branch = {name: run.of(stage) for name, stage in plan.branches[facts.spec.label].items()}
-        registered[facts.spec.label] = publish(run.tracker, run.run_id, run.config, facts, branch)
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
+    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage], run.work))
     results = report_stage.hand_over(run.finish(stage), run.work)
     _show(run, results)
     if errors:
@@ -141,29 +168,46 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     return results
 
 
-def _finish_branches(run: Run, plan: Plan) -> dict[str, Exception]:
-    """All stages of all models, side by side as far as the cluster goes; the errors of those that failed."""
+def _finish_branches(
+    run: Run, plan: Plan, models: list[ModelFacts]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Exception]]:
+    """All stages of all models, side by side as far as the cluster goes, each with its noise registered.
 
-    def job(label: str, stages: Iterable[Stage]) -> Job:
+    Returns what was registered, in the models' order, and the errors of those that failed.
+    """
+    registered: dict[str, dict[str, Any]] = {}
+    one_at_a_time = threading.Lock()  # equal weights under two labels are one model in MLflow
+
+    def job(facts: ModelFacts, branch: Mapping[str, Stage]) -> Job:
+        label, alone = facts.spec.label, len(models) == 1
+
         def finish(share: Callable[[], Share]) -> None:
             try:
-                for stage in stages:
-                    run.finish(stage, share)
+                with model_run(run.tracker, run.run_id, facts, alone=alone) as row:
+                    run.rows[label] = row
+                    run.show_data(row, run.of(branch["reference"].inputs["ingest"]), WHOLE_RUN)
+                    done = {name: run.finish(stage, share, row) for name, stage in branch.items()}
+                    with one_at_a_time:
+                        registered[label] = publish(run.tracker, row, run.config, facts, done)
             except Exception as error:
-                if len(plan.branches) > 1:
+                if not alone:
                     run.progress.say(f"failed   {label}: {tell(error, run.work / f'failed-{label}.txt')}")
                 raise
 
         return finish
 
-    branches = {label: list(branch.values()) for label, branch in plan.branches.items()}
-    left = sum(run.unfinished(stages) for stages in branches.values())
+    jobs = {facts.spec.label: job(facts, plan.branches[facts.spec.label]) for facts in models}
+    left = sum(run.unfinished(branch.values()) for branch in plan.branches.values())
     lanes = run.compute.lanes(left) if left > 1 else 1  # asking starts Ray: not where one model is all there is to do
-    return side_by_side({label: job(label, stages) for label, stages in branches.items()}, lanes)
+    errors = side_by_side(jobs, lanes)
+    return {label: registered[label] for label in jobs if label in registered}, errors
 
 
 def _show(run: Run, results: Mapping[str, Any]) -> None:
     """Results and report on the run's own page: people open it first, and its stages later or never."""
+    for label, row in run.rows.items():
+        if label in results["models"]:
+            run.tracker.tags(row, {MLFLOW_RUN_NOTE: as_markdown({"models": {label: results["models"][label]}})})
     run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(results)})
     for name in (report_stage.REPORT, report_stage.RESULTS):
         run.tracker.artifact(run.run_id, run.work / name)
@@ -175,7 +219,10 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     key = f"{work}:{config.fingerprint()}"
     params = config.model_dump(mode="json", exclude={"name", "models"})
     params["models"] = {model.label: model.model_dump(mode="json", exclude={"label"}) for model in config.models}
-    run_id = tracker.begin_run(key, name=f"{config.name} {config.fingerprint()[:8]}", tags={}, params=params)
+    # One config in two folders makes two runs of it: the folder tells them apart in MLflow's list.
+    name = f"{work.parent.name}/{work.name} {config.fingerprint()[:8]}"
+    tags = {"nullspace.workdir": str(work), "nullspace.config": config.fingerprint()}
+    run_id = tracker.begin_run(key, name=name, tags=tags, params=params)
     status, watchdog = "FINISHED", None
     try:
         workfolder.say_run(
@@ -202,20 +249,3 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
         workfolder.say_run(work, state=status.lower())
         if watchdog is not None:
             watchdog.done()
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run like Ctrl-C: stages stop, MLflow is told, and the next run goes on there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.ui import MODE
+from pipelines.views import VIEW
 from tests.mlflow_server.browser import Browser, browser
 from tests.mlflow_server.conftest import USER, Tracked, TwoRuns, all_runs
 from tests.pipelines.driver import children_of, stage_runs
@@ -92,6 +93,12 @@ def test_runs_are_listed_and_open_to_stages_and_trials(pages: Pages, runs: list[
         pages.window.driver.find_element("css selector", row).click()
         pages.check(pages.window.shows(*then))
     pages.window.picture("runs")
+
+
+def test_models_are_compared_in_a_view_of_their_own(pages: Pages, parent: Run) -> None:
+    place = f"experiments/{parent.info.experiment_id}/runs?viewStateShareKey={VIEW}"
+    pages.open(place, "Models compared", "2 matching runs", "agreement", "clean_accuracy", "digits held_out (")
+    pages.window.picture("models")
 
 
 def test_the_page_of_a_run_says_what_came_out(pages: Pages, parent: Run) -> None:

@@ -27,8 +27,12 @@ class DemoRun:
 
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
-    """The small demo, run once. Tests must not change its folder."""
+    """The small demo, run once, with temporary files in a folder of a long name, as on clusters. Tests must not change
+    its folder.
+    """
     work = tmp_path_factory.mktemp("demo_run") / "work"
-    with Driver(work) as driver:
+    temporary = work.parent / ("temporary-" + "x" * max(1, 110 - len(str(work.parent))))  # 120 characters and more
+    temporary.mkdir()
+    with Driver(work, variables={"TMPDIR": str(temporary)}) as driver:
         results = driver.results()
         return DemoRun(work, results, driver.said)

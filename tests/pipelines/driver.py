@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
 
 from tests.waiting import end_of, wait_until
 
@@ -186,6 +186,11 @@ def stage_runs(runs: list[Run], parent: str) -> dict[str, Run]:
     named = {run.data.tags["nullspace.stage"]: run for run in found}
     assert len(named) == len(found), "a stage has two runs"
     return named
+
+
+def data_sets_of(run: Run) -> list[DatasetInput]:
+    """What a run reads, as MLflow shows it."""
+    return run.inputs.dataset_inputs if run.inputs else []
 
 
 def half_written(work: Path) -> list[Path]:

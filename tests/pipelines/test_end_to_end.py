@@ -24,6 +24,7 @@ from tests.pipelines.driver import (
     Driver,
     children_of,
     client_of,
+    data_sets_of,
     figures,
     half_written,
     nullspace,
@@ -223,6 +224,38 @@ def test_what_mlflow_holds_of_each_run(demo_run: DemoRun) -> None:
     assert stages["kernel"].data.metrics["nullity"] == demo_run.results["models"]["digits"]["kernel"]["nullity"]
     learned = demo_run.results["models"]["digits"]["noise"]["conditions"]["learned"]
     assert stages["evaluate"].data.metrics["noise.learned.agreement"] == learned["agreement"]
+
+
+def test_the_run_of_one_model_is_its_row(demo_run: DemoRun) -> None:
+    client, said = client_of(demo_run.work), demo_run.results["models"]["digits"]
+    (parent,) = children_of(runs_of(demo_run.work), None)
+    (row,) = client.search_runs([parent.info.experiment_id], "tags.`nullspace.kind` = 'model'")
+    assert row.info.run_id == parent.info.run_id and f"{demo_run.work.parent.name}/work " in str(row.info.run_name)
+    metrics, learned = row.data.metrics, said["noise"]["conditions"]["learned"]
+    assert (metrics["agreement"], metrics["n"]) == (learned["agreement"], learned["n"])
+    assert metrics["relative_norm"] == said["noise"]["relative_norm"]
+    assert metrics["clean_accuracy"] == said["clean_accuracy"]["accuracy"]
+    assert (metrics["kernel.nullity"], metrics["kernel.agreement"]) == (said["kernel"]["nullity"], 1.0)
+    assert metrics["watermark.psnr"] == said["watermark"]["psnr"]
+    assert row.data.params["model"] == said["model"]["name"]
+    assert row.data.params["weights_sha256"] == said["model"]["weights_sha256"]
+
+
+def test_the_images_are_a_data_set_of_every_run_that_reads_them(demo_run: DemoRun) -> None:
+    runs = runs_of(demo_run.work)
+    (parent,) = children_of(runs, None)
+    read = {}
+    for name, run in {"run": parent, **stage_runs(runs, parent.info.run_id)}.items():
+        for found in data_sets_of(run):
+            (tag,) = found.tags
+            read[name] = (tag.key, tag.value)
+            assert (found.dataset.name, found.dataset.source_type) == ("digits held_out", "sklearn")
+            assert json.loads(found.dataset.profile or "")["images"] == IMAGES
+    contexts = {"ingest": "ingest", "search": "training"}
+    reading = ("run", *(stage for stage in STAGES if stage not in ("kernel", "report")))
+    assert read == {name: ("mlflow.data.context", contexts.get(name, "evaluation")) for name in reading}
+    digests = {found.dataset.digest for run in runs for found in data_sets_of(run)}
+    assert len(digests) == 1
 
 
 def test_trials_have_params_and_metrics_by_step(demo_run: DemoRun) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.environment import environment, git_state, installed_version, run_tags
+from pipelines.environment import environment, git_state, installed_version, run_tags, version_lines
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
 
@@ -67,3 +67,29 @@ def test_a_number_without_an_account_is_an_unknown_user(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     assert environment()["host"]["user"] == "unknown"
+
+
+def test_versions_are_shown_a_line_each_and_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; sys.argv = ['nullspace', '--version']\n"
+        "from cluster.cli import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'ray', 'mlflow', 'timm', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    shown = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert list(shown) == ["nullspace", "commit", "python", "torch", "timm", "ray", "mlflow"]
+    assert shown["torch"] == installed_version("torch") and shown["nullspace"] == installed_version("nullspace-vit")
+
+
+def test_the_commit_is_that_of_the_checkout_or_of_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    def commit_of(**state: object) -> str:
+        monkeypatch.setattr("pipelines.environment.git_state", lambda file: state)
+        return next(line for line in version_lines() if line.startswith("commit")).split(None, 1)[1]
+
+    assert commit_of(commit="a1b2", dirty=False) == "a1b2"
+    assert commit_of(commit="a1b2", dirty=True) == "a1b2, with uncommitted changes"
+    assert commit_of(commit=None, dirty=None) == "unknown"

@@ -69,6 +69,20 @@ def test_what_is_said_is_neither_marked_up_nor_broken() -> None:
     assert out.getvalue() == said + "\n"
 
 
+def test_a_part_of_a_stage_says_which_it_counts(clock: Clock) -> None:
+    progress, out = plain()
+    for part in ("visible mark", "hidden messages"):
+        with progress.part(part).counting(2, "images") as counter:
+            clock.now += 20
+            counter.add(1)
+    lines = [line.partition(" in ")[0] for line in out.getvalue().splitlines()]
+    assert lines == [
+        "  reference--digits, visible mark: 1/2 images",
+        "  reference--digits, hidden messages: 1/2 images",
+    ]
+    assert progress.stage == "reference--digits"
+
+
 def on_terminal() -> tuple[Progress, io.StringIO]:
     out = io.StringIO()
     progress = Progress(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from mlflow.entities import Run
 
 from pipelines.digits.model import weights_path
 from pipelines.files import read_json
 from tests.pipelines.conftest import DemoRun
-from tests.pipelines.driver import SMALL, Driver, children_of, figures, runs_of
+from tests.pipelines.driver import SMALL, STAGES, Driver, children_of, data_sets_of, figures, runs_of, stage_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -67,6 +69,9 @@ def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -
     runs = runs_of(work)
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FAILED" and "RUNNING" not in {run.info.status for run in runs}
+    rows = rows_of(runs, parent)
+    assert {label: row.info.status for label, row in rows.items()} == {"digits": "FINISHED", "other": "FAILED"}
+    assert "weights.safetensors" in rows["other"].data.tags["nullspace.error"]
 
 
 def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> None:
@@ -84,3 +89,32 @@ def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> 
     runs = runs_of(work)
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}
+    check_rows(runs, parent, results)
+
+
+def rows_of(runs: list[Run], parent: Run) -> dict[str, Run]:
+    """The run of each model, by its label, each there once."""
+    found = [run for run in children_of(runs, parent.info.run_id) if run.data.tags.get("nullspace.kind") == "model"]
+    rows = {run.data.tags["nullspace.branch"]: run for run in found}
+    assert len(rows) == len(found)
+    return rows
+
+
+def check_rows(runs: list[Run], parent: Run, results: dict[str, Any]) -> None:
+    """A row for each model with figures of its own under common names; none in the run of all; no run twice."""
+    rows = rows_of(runs, parent)
+    assert set(rows) == {"digits", "other"} and parent.data.metrics == {}
+    shared = [run for run in children_of(runs, parent.info.run_id) if run not in rows.values()]
+    assert sorted(run.data.tags["nullspace.stage"] for run in shared) == ["ingest", "report"]
+    for label, row in rows.items():
+        said = results["models"][label]
+        assert row.info.run_name == label and row.info.status == "FINISHED"
+        assert row.data.metrics["agreement"] == said["noise"]["conditions"]["learned"]["agreement"]
+        assert row.data.metrics["watermark.psnr"] == said["watermark"]["psnr"]
+        assert row.data.params["weights"] == said["model"]["weights_source"]
+        assert len(data_sets_of(row)) == 1 and row.outputs is not None and len(row.outputs.model_outputs) == 1
+        assert f"**{label}**" in row.data.tags["mlflow.note.content"]
+        stages = stage_runs(runs, row.info.run_id)
+        assert set(stages) == set(STAGES) - {"ingest", "report"}
+        assert {run.data.tags["nullspace.branch"] for run in stages.values()} == {label}
+    assert rows["digits"].data.metrics.keys() == rows["other"].data.metrics.keys()

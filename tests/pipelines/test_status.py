@@ -17,7 +17,8 @@ from pipelines.manifest import MANIFEST
 from pipelines.progress import Progress
 from pipelines.shardwork import Spread
 from pipelines.stages import Stage, do_stage
-from pipelines.status import status
+from pipelines.status import planned, status
+from tests.pipelines.driver import nullspace
 
 CONFIG = PipelineConfig.model_validate(
     {"name": "mine", "source": {"kind": "digits"}, "models": [{"name": "nullspace_digits_vit"}]}
@@ -94,3 +95,36 @@ def test_reports_are_named_when_they_are_there(work: Path) -> None:
 def test_stages_removed_by_hand_are_no_trouble(work: Path) -> None:
     (work / "stages").rmdir()
     assert status(work)["stages"] == []
+
+
+def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -> None:
+    ingest = Stage("ingest", 1, {}, {}, lambda context: {}, branch="32x32")
+    stages = [ingest] + [
+        Stage(name, 1, {}, {}, lambda context: {}, branch=label)
+        for label in ("vit", "deit")
+        for name in ("reference", "kernel", "search", "evaluate", "watermark")
+    ]
+    for stage in (stages[2], ingest):
+        do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
+    stages[3].folder(work).with_suffix(".partial").mkdir()
+    old = partial(work, "watermark--gone").name.removesuffix(".partial").rpartition("-")[0]
+    workfolder.say_run(work, plan=[*planned(stages, work), {"stage": "report", "folder": ""}])
+    found = status(work)
+    assert [each["stage"] for each in found["stages"]] == [*(stage.key for stage in stages), "report", old]
+    states = {each["stage"]: each["state"] for each in found["stages"]}
+    assert (states["ingest--32x32"], states["kernel--vit"], states["search--vit"]) == ("done", "done", "unfinished")
+    assert states["reference--vit"] == states["report"] == "not begun"
+    assert [each["stage"] for each in found["stages"] if each.get("earlier")] == [old]
+    assert "plan" not in found
+    said = nullspace("status", str(work)).out.splitlines()
+    assert (
+        said[1].split() == ["done", "ingest--32x32", *said[1].split()[2:]] and "  not begun  reference--vit" in said[2]
+    )
+    assert said[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
+
+
+def test_a_folder_without_a_plan_is_listed_in_the_order_of_the_work_too(work: Path) -> None:
+    names = ["ingest--32x32", "reference--a", "kernel--a", "evaluate--a", "search--b", "watermark--b", "report"]
+    for name in sorted(names):
+        partial(work, name)
+    assert [found["stage"] for found in status(work)["stages"]] == names

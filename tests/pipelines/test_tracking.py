@@ -10,6 +10,7 @@ from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Dataset
 
 from pipelines.ledger import flatten, redact
 from pipelines.store import HTTP_DEFAULTS, TrackingError
@@ -81,6 +82,35 @@ def test_another_key_fingerprint_or_branch_is_another_run(tracker: Tracker) -> N
     runs = {stage_of(tracker, parent, "f1"), stage_of(tracker, parent, "f2"), stage_of(tracker, other, "f1")}
     runs.add(tracker.begin_stage(parent, stage="search", branch="deit", fingerprint="f1", params={}))
     assert len({parent, other, *runs}) == 6
+
+
+def test_models_have_runs_of_their_own_between_run_and_stages(tracker: Tracker) -> None:
+    parent = begin(tracker)
+    rows = {
+        label: tracker.begin_branch(parent, branch=label, tags={"nullspace.kind": "model"}, params={"model": label})
+        for label in ("vit", "deit")
+    }
+    stages = {label: stage_of(tracker, row) for label, row in rows.items()}
+    assert len({parent, *rows.values(), *stages.values()}) == 5
+    later = again(tracker)
+    assert begin(later) == parent
+    assert {status(later, run_id) for run_id in (*rows.values(), *stages.values())} == {"KILLED"}, "two levels down"
+    for label, row in rows.items():
+        assert later.begin_branch(parent, branch=label, tags={}, params={"model": label}) == row
+        assert stage_of(later, row) == stages[label]
+    assert set(later.close_children(parent, "FAILED")) == {*rows.values(), *stages.values()}
+
+
+def test_a_data_set_is_on_a_run_once(tracker: Tracker) -> None:
+    run, dataset = begin(tracker), Dataset("val", "0123", "local", '{"uri": "/val"}', None, "{}")
+    tracker.dataset(run, dataset, "training")
+    later = again(tracker)
+    begin(later)
+    later.dataset(run, dataset, "training")
+    inputs = later.client.get_run(run).inputs
+    assert inputs is not None
+    (found,) = inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest, found.tags[0].value) == ("val", "0123", "training")
 
 
 def test_beginning_again_kills_what_a_dead_driver_left(tracker: Tracker) -> None:
