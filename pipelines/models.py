@@ -21,6 +21,8 @@ class ModelSpec:
     weights: str
     seed: int
     weights_sha256: str
+    class_numbers: tuple[int, ...] | None = None
+    """The model's class for each class of the source, where they differ (see `pipelines.class_numbers`)."""
 
     def load(self, device: str) -> SplitViT:
         """The model on `device`. Raises WeightsError when this machine's weights differ from the driver's."""
@@ -43,6 +45,8 @@ class ModelFacts:
     num_classes: int
     embed_dim: int
     num_patches: int
+    label_warnings: tuple[str, ...] = ()
+    """What there is to tell about the source's classes beside the model's."""
 
 
 def load_model(name: str, weights: str, *, seed: int, device: str, verify: bool = True) -> SplitViT:
