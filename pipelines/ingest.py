@@ -117,7 +117,10 @@ def _first_of_many(files: list[Path], total: int) -> dict[str, Any]:
     if not found:
         return {"first_of_many": 0, "warnings": []}
     some = ", ".join([*names, *(["…"] if found > len(names) else [])])
-    warning = f"of {found} of {total} images, animations or files of several pages, only the first is used ({some})"
+    warning = (
+        f"{found} of {total} images are animations or have several pages; of each only the first is used, as timm does "
+        f"({some})"
+    )
     return {"first_of_many": found, "warnings": [warning]}
 
 
