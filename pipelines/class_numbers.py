@@ -67,7 +67,7 @@ def _by_wnid(names: Sequence[str], own: dict[str, int], subset: str) -> ClassNum
 
 def _other_number(names: Sequence[str], num_classes: int) -> str:
     return (
-        f"the source has {len(names)} classes ({_some(names)}), numbered from 0 by their sorted names, but the model "
+        f"the source has {len(names)} classes ({_some(names)}), numbered from 0, but the model "
         f"has {num_classes}: its accuracy means nothing unless they are the model's first ones; name folders by wnid "
         "(n01440764), give class numbers in a table (source.kind: csv), or set source.kind: unlabelled"
     )

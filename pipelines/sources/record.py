@@ -76,7 +76,7 @@ class Source(Protocol):
         ...
 
     def class_names(self) -> list[str] | None:
-        """What the labels number, where classes have names (folders, wnids in a table): label i is the i-th of them.
+        """What the labels number, where classes have names (folders, wnids, features): label i is the i-th.
 
         None where labels are class numbers as they stand. Raises SourceError.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import pickle
@@ -509,6 +510,19 @@ def test_hugging_faces_image_struct(tmp_path: Path) -> None:
         "hf.parquet#1": "the table names the file y.png instead of holding its bytes",
         "hf.parquet#2": "no bytes (null)",
     }
+
+
+def test_hugging_faces_class_names(tmp_path: Path) -> None:
+    names = ["n02102040", "n01440764"]
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    path = parquet(tmp_path / "a.parquet", 2, label=[1, 0])
+    assert opened(path).class_names() is None
+    table = pq.read_table(path)
+    said = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(said), path)
+    assert opened(path).class_names() == names == opened(tmp_path, limit=1).class_names()
+    pq.write_table(table.replace_schema_metadata({"huggingface": "no JSON"}), path)
+    assert opened(path).class_names() is None
 
 
 def test_named_columns(tmp_path: Path) -> None:
