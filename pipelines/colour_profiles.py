@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -63,11 +63,12 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
 
 
 def _space(profile: bytes) -> str:
-    return _opened(profile).profile.xcolor_space.strip()
+    said: Any = _opened(profile).profile
+    return said.xcolor_space.strip()
 
 
 def _name(profile: bytes) -> str:
-    opened = _opened(profile).profile
+    opened: Any = _opened(profile).profile
     return (opened.profile_description or opened.xcolor_space).strip()
 
 

@@ -108,7 +108,7 @@ class WebDatasetSource(InPieces):
         samples: dict[str, _Sample] = {}
         where = self.storage.location(path)
         try:
-            with self.storage.fs.open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            with self.storage.at(path).stream() as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
                 for member in _members(tar):
                     parts = _NAME.fullmatch(member.name.removeprefix("./"))
                     if parts is None or member.isdir():
