@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from nullspace.preprocessing import Preprocessing
 from pipelines.config import IngestSettings
-from pipelines.decode import DecodeError, decode
+from pipelines.decode import DecodeError, decode_counted
 from pipelines.errors import SourceError
 from pipelines.files import write_table
 from pipelines.ids import IdDigest, check_ids, digest_files
@@ -26,12 +26,17 @@ from pipelines.shardwork import ShardWorker, Spread, run_shards
 from pipelines.sources import Record, Source
 from pipelines.stages import Context
 
-VERSION = 5
+VERSION = 6
+_NAMED = 3
+_FIRST_OF_MANY = b"nullspace.first_of_many"  # in the error file: images of which the first frame or page was read
 _ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 
 class IngestShards(ShardWorker):
-    """Decodes the images of one slice of the manifest. An image that can't be read becomes an error row."""
+    """Decodes the images of one slice of the manifest. An image that can't be read becomes an error row.
+
+    Of an animation, or a file of several pages, the first is read, as timm does; they are counted beside the errors.
+    """
 
     prefix = PREFIX.removesuffix("-")
 
@@ -46,23 +51,28 @@ class IngestShards(ShardWorker):
         labels: list[int] = []
         images: list[np.ndarray] = []
         errors: list[dict[str, str]] = []
+        first_of_many: list[str] = []
         for record in records_of(self.out / MANIFEST, shard):
             try:
-                images.append(self._image(record))
+                image, count = self._image(record)
             except (DecodeError, OSError) as error:
                 errors.append({"id": record.id, "path": record.location, "reason": str(error)})
                 continue
+            first_of_many += [record.id] if count > 1 else []
+            images.append(image)
             ids.append(record.id)
             labels.append(record.label)
         # The error rows go first: the shard's own file is what says that the slice is done.
-        write_table(self.out / f"errors-{shard}.parquet", pa.Table.from_pylist(errors, schema=_ERROR))
+        said = {_FIRST_OF_MANY: json.dumps([len(first_of_many), first_of_many[:_NAMED]])}
+        rows = pa.Table.from_pylist(errors, schema=_ERROR).replace_schema_metadata(said)
+        write_table(self.out / f"errors-{shard}.parquet", rows)
         return shard_table(ids, np.stack(images) if images else np.empty((0, 3, *self.size), np.uint8), labels)
 
     def write(self, target: Path, table: pa.Table) -> None:
         write_shard(target, table)
 
-    def _image(self, record: Record) -> np.ndarray:
-        return decode(self.source.read(record), self.transform, max_pixels=self.max_pixels)
+    def _image(self, record: Record) -> tuple[np.ndarray, int]:
+        return decode_counted(self.source.read(record), self.transform, max_pixels=self.max_pixels)
 
 
 def ingest(
@@ -94,7 +104,24 @@ def _result(folder: Path, manifest: Path) -> dict[str, Any]:
         "reasons": dict(reasons.most_common(10)),
         "shards": len(shards),
         "ids": readable.to_dict(),
+        **_first_of_many(errors, readable.count),
     }
+
+
+def _first_of_many(files: list[Path], total: int) -> dict[str, Any]:
+    """How many images are the first of several, and a warning where there are some."""
+    found, names = 0, []
+    for file in files:
+        count, some = json.loads((pq.read_schema(file).metadata or {}).get(_FIRST_OF_MANY, b"[0, []]"))
+        found, names = found + count, [*names, *some][:_NAMED]
+    if not found:
+        return {"first_of_many": 0, "warnings": []}
+    some = ", ".join([*names, *(["…"] if found > len(names) else [])])
+    warning = (
+        f"{found} of {total} images are animations or have several pages; of each only the first is used, as timm does "
+        f"({some})"
+    )
+    return {"first_of_many": found, "warnings": [warning]}
 
 
 def tolerates(max_error_fraction: float) -> Callable[[dict[str, Any]], None]:

@@ -98,6 +98,7 @@ class Marker:
             "read_back": found.message == message,
             "p_value": found.p_value,
             "confidence": found.confidence,
+            "notes": picture.told(target.suffix.lower()),
             **certify(self.model, before[None], after[None]).to_dict(0),
         }
 
@@ -108,7 +109,8 @@ class Marker:
 
         `stretch` is the share by which it may have been made larger or smaller too.
         """
-        seen = read_picture(source).seen(self.model.preprocessing)
+        picture = read_picture(source)
+        seen = picture.seen(self.model.preprocessing)
         searches = 2 if shift or stretch else 1  # each may be wrong with its part of the rate
         rate = false_positive_rate / searches
         found = self.mark.detect(seen[None], false_positive_rate=rate, length=length)[0]
@@ -118,7 +120,8 @@ class Marker:
                 self.mark, seen, shift=shift, scales=scales, length=length, false_positive_rate=rate
             ).detection
             found = replace(max(found, again, key=lambda each: each.rank), tried=found.tried + again.tried)
-        return {"file": str(source), **detected(replace(found, p_value=min(1.0, searches * found.p_value)))}
+        verdict = detected(replace(found, p_value=min(1.0, searches * found.p_value)))
+        return {"file": str(source), **verdict, "notes": list(picture.notes)}
 
 
 def mark_visibly(
@@ -146,6 +149,7 @@ def mark_visibly(
         "luma_contrast": made.luma_contrast,
         "colour_contrast": made.colour_contrast,
         "hue": made.hue,
+        "notes": picture.told(target.suffix.lower()),
         **certify(model, before, after).to_dict(0),
         "after_jpeg": {str(each): _after_jpeg(model, picture, saved, each) for each in JPEG_QUALITIES},
     }

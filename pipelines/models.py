@@ -27,6 +27,8 @@ class ModelSpec:
     args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `timm.create_model` that the user gave; what a file's shapes tell is told anew."""
     ema: bool = True
+    class_numbers: tuple[int, ...] | None = None
+    """The model's class for each class of the source, where they differ (see `pipelines.class_numbers`)."""
 
     def load(self, device: str) -> SplitViT:
         """The model on `device`. Raises WeightsError when this machine's weights differ from the driver's."""
@@ -59,6 +61,8 @@ class ModelFacts:
     num_patches: int
     notes: tuple[str, ...] = ()
     """What a user should know about the weights: what was taken from a file's shapes, what timm adapted."""
+    label_warnings: tuple[str, ...] = ()
+    """What there is to tell about the source's classes beside the model's."""
 
 
 def load_model(

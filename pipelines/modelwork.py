@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ class ModelShards(ShardWorker):
         self.model = model.load(device)
         self.device = torch.device(device)
         self.shards, self.batch_images = Path(shards), batch_images
+        self.class_numbers = None if model.class_numbers is None else torch.tensor(model.class_numbers)
 
     @abstractmethod
     def rows(self, name: str, shard: Shard) -> pa.Table:
@@ -33,7 +35,15 @@ class ModelShards(ShardWorker):
 
     def table(self, shard: str) -> pa.Table:
         with torch.no_grad():
-            return self.rows(shard, read_shard(shard_path(self.shards, shard)))
+            return self.rows(shard, self._labelled(read_shard(shard_path(self.shards, shard))))
+
+    def _labelled(self, shard: Shard) -> Shard:
+        """The shard, which models share, with this model's own class numbers."""
+        if self.class_numbers is None:
+            return shard
+        known = shard.labels >= 0
+        labels = torch.where(known, self.class_numbers[shard.labels.clamp(min=0)], shard.labels)
+        return replace(shard, labels=labels)
 
     def pixels(self, shard: Shard, batch: slice) -> Tensor:
         """Images of the batch on the device, float in [0,1]."""

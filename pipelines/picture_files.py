@@ -6,9 +6,8 @@ import glob
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from nullspace.preprocessing import Preprocessing
-from pipelines.decode import decode, to_rgb
+from pipelines import colour_profiles
+from pipelines.decode import decode_counted, grey_from_wide, orientation, upright
 from pipelines.errors import ConfigError, DecodeError
 from pipelines.files import written_aside
+from pipelines.picture_metadata import Metadata, metadata_of
 from pipelines.sources.folder import IMAGE_SUFFIXES, is_image_name
 
 MAX_PIXELS = 100_000_000
@@ -28,15 +29,20 @@ FORMATS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", **LOSS
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Pixels (3,H,W) uint8 of one file, upright, transparency laid on white; `alpha` (H,W) uint8 where there is some.
+    """Pixels (3,H,W) uint8 of one file in sRGB, upright, transparency laid on white; `alpha` (H,W) uint8 where it has.
 
-    `profile` is the file's colour profile, which is kept.
+    `profile` is an RGB colour profile that fits the pixels, None where the file had none that could be used.
     """
 
     pixels: Tensor
     alpha: Tensor | None
     colours: Tensor  # (3,H,W) uint8 without the white below: what a file with transparency holds
     profile: bytes | None
+    metadata: Metadata = field(default_factory=Metadata)
+    grey: bool = False
+    """Whether the file held grey, without colours."""
+    notes: tuple[str, ...] = ()
+    """What was done to read it that its owner may want to know, a sentence each."""
 
     @property
     def free(self) -> Tensor | None:
@@ -50,17 +56,31 @@ class Picture:
     def with_pixels(self, pixels: Tensor) -> Picture:
         """The same picture with other pixels (3,H,W) uint8, which show where it is opaque."""
         colours = pixels if self.alpha is None else torch.where(self.alpha == 255, pixels, self.colours)
-        return Picture(pixels, self.alpha, colours, self.profile)
+        return replace(self, pixels=pixels, colours=colours)
 
     def encoded(self, suffix: str, quality: int) -> bytes:
-        """The bytes of such a file; `quality` is that of JPEG and WebP. JPEG and BMP lose transparency to white."""
-        kind, options = FORMATS[suffix], {"icc_profile": self.profile} if self.profile else {}
+        """The bytes of such a file; `quality` is that of JPEG and WebP. JPEG and BMP lose transparency to white.
+
+        A picture that was grey and still is one becomes a grey file, where the format has grey; without a profile, for
+        its pixels have the curve of sRGB now.
+        """
+        kind = FORMATS[suffix]
         alpha = self.alpha if kind in ("PNG", "TIFF", "WEBP") else None
-        image = _image(self.pixels if alpha is None else torch.cat([self.colours, alpha[None]]))
-        more: dict[str, Any] = {"quality": quality} if suffix in LOSSY else {}
+        held = self.pixels if alpha is None else self.colours
+        grey = self.grey and kind != "WEBP" and bool((held == held[:1]).all())
+        channels = [held[:1] if grey else held, *([] if alpha is None else [alpha[None]])]
+        options = self.metadata.options(kind)
+        if self.profile and not grey:
+            options["icc_profile"] = self.profile
+        if suffix in LOSSY:
+            options["quality"] = quality
         written = io.BytesIO()
-        image.save(written, kind, **options, **more)
+        _image(torch.cat(channels)).save(written, kind, **options)
         return written.getvalue()
+
+    def told(self, suffix: str) -> list[str]:
+        """The notes, and what such a file cannot hold."""
+        return [*self.notes, *self.metadata.losses(FORMATS[suffix])]
 
 
 def read_picture(path: Path) -> Picture:
@@ -72,18 +92,54 @@ def read_picture(path: Path) -> Picture:
 
 
 def picture_of(data: bytes) -> Picture:
-    """The picture in the bytes of a file. Raises DecodeError with the reason."""
-    decode(data, lambda image: torch.empty(0), max_pixels=MAX_PIXELS)  # refuses what is damaged or too large
+    """The picture in the bytes of a file. Raises DecodeError with the reason, also for animations and several pages."""
+    # Refuses what is damaged or too large.
+    _, count = decode_counted(data, lambda image: torch.empty(0), max_pixels=MAX_PIXELS)
+    if count > 1:
+        raise DecodeError(f"it has {count} frames or pages, of which only one could be marked; save them one by one")
     with Image.open(io.BytesIO(data)) as image:
+        before = orientation(image) if image.format == "TIFF" else 1  # Pillow turns these itself
         image.load()
-        rgb, profile = to_rgb(image), image.info.get("icc_profile")
-        layer = image.convert("RGBA") if image.has_transparency_data else None
-    pixels = _tensor(rgb)
-    if layer is None or layer.size != rgb.size:  # turned by its orientation tag: kept as it looks, on white
-        return Picture(pixels, None, pixels, profile)
-    whole = _tensor(layer)
-    alpha = None if bool((whole[3] == 255).all()) else whole[3]
-    return Picture(pixels, alpha, pixels if alpha is None else whole[:3], profile)
+        turned = max(before, orientation(image)) >= 5
+        colours, alpha = _split(image)
+        found = colour_profiles.to_srgb(colours, image.info.get("icc_profile"))
+        rgb = _tensor(upright(found.rgb, image))
+        size = (rgb.shape[2], rgb.shape[1])
+        metadata = metadata_of(image, size=size, turned=turned, converted=found.rgb is not colours and bool(found.note))
+        notes = [found.note] if found.note else []
+        notes += ["16 bits per channel are written with 8"] if _is_deep(image, data) else []
+        veil = None if alpha is None else torch.from_numpy(np.array(upright(alpha, image)))
+    common = {"profile": found.profile, "metadata": metadata, "grey": colours.mode == "L", "notes": tuple(notes)}
+    if veil is None or bool((veil == 255).all()):
+        return Picture(rgb, None, rgb, **common)
+    return Picture(_on_white(rgb, veil), veil, rgb, **common)
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours of a loaded image as L, RGB or CMYK of 8 bit, and its transparency where it has some."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return grey_from_wide(image), None
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        grey = image.mode in ("1", "L", "LA", "La")
+        return layer.convert("RGB").convert("L") if grey else layer.convert("RGB"), layer.getchannel("A")
+    if image.mode in ("1", "L"):
+        return image.convert("L"), None
+    return image if image.mode == "CMYK" else image.convert("RGB"), None
+
+
+def _on_white(colours: Tensor, alpha: Tensor) -> Tensor:
+    whole = _image(torch.cat([colours, alpha[None]]))
+    white = Image.new("RGBA", whole.size, (255, 255, 255, 255))
+    return _tensor(Image.alpha_composite(white, whole).convert("RGB"))
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Whether a PNG or TIFF file holds more than 8 bits per channel."""
+    if image.format == "PNG":
+        return data[24] > 8  # the depth in its header
+    bits = image.tag_v2.get(258, 8) if image.format == "TIFF" else 8  # pyright: ignore[reportAttributeAccessIssue]
+    return max(bits if isinstance(bits, tuple) else (bits,)) > 8
 
 
 def write_picture(target: Path, picture: Picture, *, quality: int) -> Path:
@@ -156,7 +212,9 @@ def outputs(pictures: Sequence[tuple[Path, Path]], out: Path, suffix: str | None
 
 
 def _image(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+    """An image of mode L, LA, RGB or RGBA from (channels,H,W)."""
+    values = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+    return Image.fromarray(values[..., 0] if len(pixels) == 1 else values)
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines import evaluate, ingest, kernel, reference, search, watermark
+from pipelines import class_numbers, evaluate, ingest, kernel, reference, search, watermark
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
 from pipelines.marks import logo_digest
@@ -102,9 +102,15 @@ class Branch:
     def _reference(self) -> Stage:
         def make(context: Context) -> dict[str, Any]:
             work = self._arguments(self.config.evaluate.batch_images)
-            return reference.reference(context, arguments=work, spread=context.spread())
+            return reference.reference(
+                context,
+                arguments=work,
+                num_classes=self.facts.num_classes,
+                label_warnings=self.facts.label_warnings,
+                spread=context.spread(),
+            )
 
-        return self._stage("reference", reference.VERSION, {}, {}, make)
+        return self._stage("reference", reference.VERSION, class_numbers.fingerprint(self.facts), {}, make)
 
     def _kernel(self) -> Stage:
         rtol = self.config.kernel.rtol

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,19 @@ import pyarrow.parquet as pq
 import torch
 
 from nullspace.stability import wilson_interval
+from pipelines import label_check
 from pipelines.ids import IdDigest, check_ids, digest_files
+from pipelines.label_check import LabelCounts
 from pipelines.modelwork import ModelShards
 from pipelines.shards import Shard, shard_sizes
 from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 
-VERSION = 1
+VERSION = 2
 
 
 class ReferenceShards(ModelShards):
-    """Clean logits, features and prediction per image, and the mean norm of its tokens."""
+    """Clean logits, features, prediction and its probability per image, and the mean norm of its tokens."""
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
         logits, features, norms = [], [], []
@@ -36,6 +39,7 @@ class ReferenceShards(ModelShards):
                 "id": shard.ids,
                 "label": shard.labels.numpy(),
                 "prediction": joined.argmax(dim=-1).numpy(),
+                "confidence": joined.softmax(dim=-1).amax(dim=-1).numpy(),
                 "logits": _lists(joined),
                 "features": _lists(torch.cat(features)),
                 "token_norm": torch.cat(norms).numpy(),
@@ -47,24 +51,32 @@ def _lists(matrix: torch.Tensor) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.numpy().reshape(-1)), matrix.shape[1])
 
 
-def reference(context: Context, *, arguments: dict[str, Any], spread: Spread) -> dict[str, Any]:
-    """Run the clean model over all shards; returns accuracy where labels are known, and the mean token norm."""
+def reference(
+    context: Context, *, arguments: dict[str, Any], num_classes: int, label_warnings: Sequence[str], spread: Spread
+) -> dict[str, Any]:
+    """Run the clean model over all shards; returns accuracy where labels are known, and the mean token norm.
+
+    `warnings` of the result say what speaks against the labels; `label_warnings` are known before.
+    """
     ingested = context.inputs["ingest"]
     shards = shard_sizes(ingested.folder)
     arguments = {**arguments, "shards": str(ingested.folder)}
     run_shards(ReferenceShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
     check_ids("reference", IdDigest.from_dict(ingested.result["ids"]), digest_files(files))
-    norm_sum = images = labelled = correct = 0.0
+    norm_sum, images, counts = 0.0, 0, LabelCounts(num_classes)
     for file in files:
-        columns = pq.read_table(file, columns=["label", "prediction", "token_norm"])
-        label, prediction = (np.asarray(columns.column(name)) for name in ("label", "prediction"))
+        columns = pq.read_table(file, columns=["label", "prediction", "confidence", "token_norm"])
+        counts.add(*(columns.column(name).to_numpy() for name in ("label", "prediction", "confidence")))
         norm_sum += float(np.asarray(columns.column("token_norm"), np.float64).sum())
-        images += len(label)
-        labelled += int((label >= 0).sum())
-        correct += int((label[label >= 0] == prediction[label >= 0]).sum())
+        images += len(columns)
     accuracy = None
-    if labelled:
-        interval = wilson_interval(int(correct), int(labelled))
-        accuracy = {"accuracy": correct / labelled, "ci": list(interval), "n": int(labelled)}
-    return {"images": int(images), "token_norm": norm_sum / images, "clean_accuracy": accuracy}
+    if counts.images:
+        interval = wilson_interval(counts.correct[0], counts.images)
+        accuracy = {"accuracy": counts.correct[0] / counts.images, "ci": list(interval), "n": counts.images}
+    return {
+        "images": images,
+        "token_norm": norm_sum / images,
+        "clean_accuracy": accuracy,
+        "warnings": label_check.label_warnings(counts, said=label_warnings),
+    }

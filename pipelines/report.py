@@ -38,6 +38,7 @@ def write_report(
     page = page_template().render(
         title=(results.get("run") or {}).get("experiment") or "nullspace",
         subtitle=subtitle(results),
+        warnings=results.get("warnings") or [],
         parts=[model_part(label, i, results, stages) for i, label in enumerate(models, 1)],
         comparison=comparison(models) if len(models) > 1 else None,
         closing=list(closing_sections(results, stages, config)),

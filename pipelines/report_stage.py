@@ -13,7 +13,7 @@ from pipelines.ledger import redact
 from pipelines.models import ModelFacts
 from pipelines.plan import Plan
 from pipelines.report import StageFolders, save_figures, write_report
-from pipelines.results import data_results, model_results
+from pipelines.results import all_warnings, data_results, model_results
 from pipelines.stages import Context, Done, Stage
 from pipelines.tracking import Tracker
 
@@ -35,18 +35,19 @@ def report_stage(
     config_said = config.model_dump(mode="json")
 
     def make(context: Context) -> dict[str, Any]:
+        ingested = {key: done[stage.fingerprint] for key, stage in plan.ingests.items()}
+        found = {
+            facts.spec.label: model_results(
+                facts,
+                {name: done[stage.fingerprint] for name, stage in plan.branches[facts.spec.label].items()},
+                registered[facts.spec.label],
+            )
+            for facts in models
+        }
         results = {
-            "models": {
-                facts.spec.label: model_results(
-                    facts,
-                    {name: done[stage.fingerprint] for name, stage in plan.branches[facts.spec.label].items()},
-                    registered[facts.spec.label],
-                )
-                for facts in models
-            },
-            "data": data_results(
-                {key: done[stage.fingerprint] for key, stage in plan.ingests.items()}, config_said["source"]
-            ),
+            "warnings": all_warnings(ingested, found),
+            "models": found,
+            "data": data_results(ingested, config_said["source"]),
             "run": _run(config, plan, done, tracker, run_id),
             "environment": dict(environment),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipelines.models import ModelFacts
@@ -36,11 +36,30 @@ def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mappi
             "conditions": evaluated["noise"],
         },
         "watermark": done["watermark"].result,
+        "warnings": distinct(done.values()),
     }
+
+
+def all_warnings(ingested: Mapping[str, Done], models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every warning of a run: of the images first, then each model's, with its label where there are several."""
+    of_models = [
+        f"{label}: {warning}" if len(models) > 1 else warning
+        for label, model in models.items()
+        for warning in model.get("warnings", [])
+    ]
+    return [*distinct(ingested.values()), *of_models]
+
+
+def distinct(stages: Iterable[Done]) -> list[str]:
+    """The warnings of some stages, each once."""
+    return list(dict.fromkeys(warning for done in stages for warning in done.warnings))
 
 
 def data_results(ingested: Mapping[str, Done], source: Mapping[str, Any]) -> dict[str, Any]:
     """What was read: counts for each preprocessing, and the source as configured."""
-    each = {key: {n: done.result[n] for n in ("images", "errors", "reasons")} for key, done in ingested.items()}
+    each = {
+        key: {n: done.result[n] for n in ("images", "errors", "reasons", "first_of_many")}
+        for key, done in ingested.items()
+    }
     first = next(iter(each.values()))
     return {"images": first["images"], "errors": first["errors"], "source": dict(source), "preprocessings": each}

@@ -29,6 +29,11 @@ class Done:
     seconds: float
     reused: bool
 
+    @property
+    def warnings(self) -> list[str]:
+        """What its result (key `warnings`) has to tell people, a sentence each; also told where it is reused."""
+        return list(self.result.get("warnings", []))
+
 
 @dataclass(frozen=True)
 class Context:

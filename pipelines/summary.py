@@ -18,7 +18,7 @@ COLUMNS = ("Noise", "Unchanged", "95 % interval", "n", "max logit\nchange")
 
 
 def render(results: Mapping[str, Any], console: Console) -> None:
-    """Print, per model of `results` (the content of results.json), its facts and a table; and nothing else."""
+    """Print, per model of `results` (the content of results.json), its facts and a table; last what warns of them."""
     for position, (label, model) in enumerate((results.get("models") or {}).items()):
         lines = [Text("")] if position else []
         lines += [Text(label, style="bold"), *(Text(_ascii(line)) for line in facts(model))]
@@ -27,13 +27,15 @@ def render(results: Mapping[str, Any], console: Console) -> None:
         table = outcomes_table(model, plain=not console.is_terminal)
         if table.row_count:
             console.print(table)
+    for warning in results.get("warnings") or []:
+        console.print(Text(_ascii(f"warning: {warning}"), style="yellow"), soft_wrap=True)
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
-    """The same facts and tables as Markdown, controls in italics."""
-    return "\n\n".join(
-        part for label, model in (results.get("models") or {}).items() for part in _markdown_parts(label, model)
-    )
+    """The same facts and tables as Markdown, controls in italics; first what warns of them."""
+    warnings = [f"**Warning:** {warning}" for warning in results.get("warnings") or []]
+    parts = (part for label, model in (results.get("models") or {}).items() for part in _markdown_parts(label, model))
+    return "\n\n".join([*warnings, *parts])
 
 
 def _markdown_parts(label: str, model: Mapping[str, Any]) -> Iterator[str]:

@@ -259,7 +259,8 @@ def _all(
             counter.add(1)
             if not as_json:
                 said = f"{row['file']}  error: {row['error']}" if "error" in row else line(row)
-                console.print(said, highlight=False, markup=False, soft_wrap=True)
+                for each in (said, *(f"  note: {note}" for note in row.get("notes", []))):
+                    console.print(each, highlight=False, markup=False, soft_wrap=True)
     return rows
 
 

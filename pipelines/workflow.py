@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from nullspace.paths import local_path
 from pipelines import recording, report_stage, workfolder
+from pipelines.class_numbers import with_classes
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
 from pipelines.datasets import CONTEXTS, WHOLE_RUN, dataset_of
@@ -68,6 +69,8 @@ class Run:
                 recording.record(self.tracker, run_id, found)
         else:
             found = self._make(stage, share, above)
+        for warning in found.warnings:
+            self.progress.say(f"warning  {stage.key}: {warning}")
         self.done[stage.fingerprint] = found
         return found
 
@@ -124,7 +127,8 @@ def run_pipeline(
         stack.enter_context(workfolder.opened(work, config))
         models = [learn_facts(settings, config.seed)[0] for settings in config.models]
         source = open_source(config.source)
-        digest = source.digest()
+        digest, names = source.digest(), source.class_names()
+        models = [with_classes(facts, names) for facts in models]
         compute = stack.enter_context(Compute(config.resources, address=address, device=config.device))
         tracker = Tracker(tracking_uri(config, work), config.name)
         with _parent_run(config, work, tracker) as run_id:

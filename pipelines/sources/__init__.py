@@ -1,7 +1,8 @@
 """Where images come from: each kind of source lists records and reads the bytes of one record.
 
 `settings.py` says what a user may ask for, `recognise.py` finds the kind, `storage.py` reads local paths and URIs;
-`folder.py`, `table.py`, `parquet.py` and `digits.py` are the kinds, `subset.py` takes a fixed part of any of them.
+`folder.py`, `table.py`, `parquet.py`, `webdataset.py` and `digits.py` are the kinds, `subset.py` takes a fixed part of
+any of them.
 """
 
 from __future__ import annotations

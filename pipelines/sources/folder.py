@@ -39,8 +39,9 @@ def name_some(names: list[str], count: int | None = None) -> str:
 class FolderSource(InPieces):
     """Image files below a folder; the id of an image is its path below that folder.
 
-    With `classes`, each subfolder is a class and its label is its place among the sorted names (for ImageNet's wnid
-    folders that is timm's class order); images may lie deeper inside. Without, all labels are -1.
+    With `classes`, each subfolder is a class and its label is its place among the sorted names, as in torchvision; what
+    that is to a model, `class_names` decides (see `pipelines.class_numbers`). Images may lie deeper inside. Without,
+    all labels are -1.
     """
 
     storage: Storage
@@ -61,6 +62,11 @@ class FolderSource(InPieces):
             else:
                 pieces.append(Piece(paths[0], until=paths[-1]))
         return pieces
+
+    def class_names(self) -> list[str] | None:
+        if not self.classes:
+            return None
+        return [self.storage.relative(entry.path) for entry in self.storage.entries() if entry.is_folder]
 
     def listed(self, piece: Piece, found: Found) -> Iterator[Record]:
         for entry in self._images(piece, found):

@@ -1,9 +1,25 @@
-"""The rows of a table of labels, in a database on disk while a source is listed: memory does not grow with them."""
+"""Labels as they are written, and the rows of a table of them, in a database on disk while a source is listed: memory
+does not grow with them."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+
+from pipelines.errors import SourceError
+
+_LARGEST = 1 << 63
+
+
+def class_number(text: str, where: str) -> int:
+    """The label that a text says, -1 for none. Raises SourceError, which begins with `where`."""
+    try:
+        label = int(text.strip() or -1)
+    except ValueError:
+        label = -2
+    if not -1 <= label < _LARGEST:
+        raise SourceError(f"{where}: expected a class number 0, 1, …, or -1 for unknown, got {text.strip()[:40]!r}")
+    return label
 
 
 class Labels:

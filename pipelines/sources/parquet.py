@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,18 @@ class ParquetSource(InPieces):
     label_column: str | None = None
     id_column: str | None = None
     _cursor: list[_Cursor] = field(default_factory=list, repr=False, compare=False)
+
+    def class_names(self) -> list[str] | None:
+        """The names that Hugging Face's `datasets` wrote beside the label column, from the first file."""
+        path = self._files()[0].path
+        label = self._columns(path).label
+        with _opened(self.storage, path) as file:
+            said = (file.schema_arrow.metadata or {}).get(b"huggingface")
+        try:
+            names = json.loads(said or b"{}")["info"]["features"][label]["names"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return [str(name) for name in names] if isinstance(names, list) and names else None
 
     def pieces(self) -> list[Piece]:
         return [Piece(entry.path) for entry in self._files()]

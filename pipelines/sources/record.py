@@ -75,6 +75,13 @@ class Source(Protocol):
         """Judge the whole listing: warn of what was left out. Raises SourceError when it cannot be used."""
         ...
 
+    def class_names(self) -> list[str] | None:
+        """What the labels number, where classes have names (folders, wnids, features): label i is the i-th.
+
+        None where labels are class numbers as they stand. Raises SourceError.
+        """
+        ...
+
     def records(self) -> Iterator[Record]:
         """All records, streamed, in the same order each time. Raises SourceError."""
         ...
@@ -102,6 +109,9 @@ class InPieces(ABC):
     @abstractmethod
     def accept(self, found: Found) -> None: ...
 
+    def class_names(self) -> list[str] | None:
+        return None
+
     def records(self) -> Iterator[Record]:
         found = Found()
         for piece in self.pieces():
@@ -117,6 +127,9 @@ class InOnePiece:
     """Base of the sources that are listed as a whole, and judge that while they do it."""
 
     repeats: ClassVar[bool] = False
+
+    def class_names(self) -> list[str] | None:
+        return None
 
     def records(self) -> Iterator[Record]:
         raise NotImplementedError

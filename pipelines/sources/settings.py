@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind = Literal["auto", "folder", "csv", "unlabelled", "parquet", "digits"]
+Kind = Literal["auto", "folder", "csv", "unlabelled", "parquet", "webdataset", "digits"]
 
 
 class SourceSettings(BaseModel):
@@ -17,22 +17,32 @@ class SourceSettings(BaseModel):
     kind: Kind = Field(
         default="auto",
         description="folder (one folder per class), csv (images + labels.csv), unlabelled (images only), parquet "
-        "(encoded images in a column), digits (built in), or auto: recognised by what lies at `path`",
+        "(encoded images in a column), webdataset (tar shards), digits (built in), or auto: recognised by what lies at "
+        "`path`. Folders or labels that are wnids (n01440764) become the class that each model has for them",
     )
     path: str | None = Field(
         default=None,
         min_length=1,
-        description="local path or URI (s3://…, gs://…, file://…) of the images; none for digits",
+        description="local path or URI (s3://…, gs://…, https://…, file://…) of the images; of tar shards also a "
+        "pattern (val-{000000..000063}.tar, val-*.tar); none for digits",
     )
     labels: str | None = Field(
         default=None,
         min_length=1,
-        description="csv only: the table of `file,label[,…]`; default: labels.csv inside `path`",
+        description="csv only: the table of `file,label[,…]`, separated by , ; tab or |; default: labels.csv inside "
+        "`path`",
     )
+    file_column: str | None = Field(default=None, description="csv only: column of file names; default: `file`")
     image_column: str | None = Field(
-        default=None, description="parquet only: column of bytes; default: `image`, else `bytes`"
+        default=None,
+        description="parquet: column of bytes; default: `image`, else `bytes`. webdataset: ending of the members that "
+        "are the images; default: any image's",
     )
-    label_column: str | None = Field(default=None, description="parquet and csv: column of labels; default: `label`")
+    label_column: str | None = Field(
+        default=None,
+        description="parquet and csv: column of labels; default: `label`. webdataset: ending of the members that hold "
+        "the label; default: `cls`, else `label` in `json`",
+    )
     id_column: str | None = Field(
         default=None, description="parquet only: column of unique ids; default: `id`, else file#row"
     )

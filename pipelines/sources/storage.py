@@ -78,6 +78,13 @@ class Storage:
             raise SourceError(f"{self.location(folder)} cannot be listed: {error}") from error
         return sorted((entry for entry in found if _is_visible(entry.path)), key=lambda entry: entry.path)
 
+    def matching(self, pattern: str) -> list[str]:
+        """Paths of files that match a pattern with `*`, `?` or `[…]`, sorted."""
+        try:
+            return sorted(str(path) for path in self.fs.glob(pattern))
+        except Exception as error:  # every remote system has exceptions of its own
+            raise SourceError(f"{self.location(pattern)} cannot be listed: {error}") from error
+
     def files(self, folder: str | None = None) -> Iterator[Entry]:
         """All files below `folder`, one folder at a time. Raises SourceError for a folder linked into itself."""
         for entry in self.entries(folder):

@@ -28,6 +28,9 @@ class Subset(InOnePiece):
             if self._rank(record) <= smallest[-1]:
                 yield record
 
+    def class_names(self) -> list[str] | None:
+        return self.source.class_names()
+
     def read(self, record: Record) -> bytes:
         return self.source.read(record)
 

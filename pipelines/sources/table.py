@@ -1,4 +1,7 @@
-"""A folder of images with a table `file,label[,…]`; what has no counterpart is never lost silently."""
+"""A folder of images with a table `file,label[,…]`; what has no counterpart is never lost silently.
+
+Cells are separated by commas, semicolons, tabs or bars, as the header says; labels are class numbers or wnids.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import csv
 import io
 import itertools
 import posixpath
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +17,18 @@ from typing import Literal
 
 from pipelines.errors import SourceError
 from pipelines.sources.folder import is_image_name, name_some
-from pipelines.sources.labels import Labels
+from pipelines.sources.labels import Labels, class_number
 from pipelines.sources.record import NAMED, InOnePiece, Record, digest_of
 from pipelines.sources.storage import Entry, Storage
 
-FILE_COLUMN = "file"
-_LARGEST = 1 << 63
+FILE_COLUMN, LABEL_COLUMN = "file", "label"
+WNID = re.compile(r"n\d{8}")
+_SEPARATORS = ",;\t|"
+# What other programs call these columns: proposed where the expected ones are missing, never taken unasked.
+_OFTEN = {
+    "file_column": ("filename", "file_name", "image", "image_path", "path", "filepath", "file_path", "name", "img"),
+    "label_column": ("class", "target", "class_id", "label_id", "category", "class_index", "y", "wnid", "synset"),
+}
 NOT_LISTED = -1  # `Record.row` of an image on disk that the table does not name
 
 
@@ -35,6 +45,15 @@ class TableSource(InOnePiece):
     table: Storage
     label_column: str | None = None
     unmatched: Literal["error", "skip"] = "error"
+    file_column: str | None = None
+
+    def class_names(self) -> list[str] | None:
+        """The wnids of the label column, sorted, where it holds wnids."""
+        labels = (text.strip() for _, _, text in self._rows())
+        first = next((text for text in labels if text), "")
+        if not WNID.fullmatch(first):
+            return None
+        return sorted({first, *(text for text in labels if WNID.fullmatch(text))})
 
     def records(self) -> Iterator[Record]:
         for record, _ in self._matched():
@@ -91,45 +110,79 @@ class TableSource(InOnePiece):
 
     def _fill(self, labels: Labels) -> None:
         """File names and labels, in the table's order. Raises SourceError naming the line."""
-        rows = 0
-        for line, row in self._rows():
-            name = posixpath.normpath(row[FILE_COLUMN].strip()) if row[FILE_COLUMN].strip() else ""
+        names, rows = self.class_names(), 0
+        numbers = None if names is None else {name: number for number, name in enumerate(names)}
+        for line, file, text in self._rows():
+            name = posixpath.normpath(file.strip()) if file.strip() else ""
             if not name:
                 raise SourceError(f"{self.table.shown}, line {line}: the file name is empty")
-            if not labels.add(name, self._label(row[self.label_column or "label"], line)):
+            if not labels.add(name, self._label(text.strip(), numbers, line)):
                 raise SourceError(f"{self.table.shown}, line {line}: {name} is listed twice; ids must be unique")
             rows += 1
         if not rows:
             raise SourceError(f"{self.table.shown}: expected rows of `file,label`, got none")
 
-    def _label(self, text: str, line: int) -> int:
-        try:
-            label = int(text.strip() or -1)
-        except ValueError:
-            label = -2
-        if not -1 <= label < _LARGEST:
-            raise SourceError(
-                f"{self.table.shown}, line {line}: expected a class number 0, 1, …, or -1 for unknown, got {text!r}"
-            )
-        return label
+    def _label(self, text: str, numbers: dict[str, int] | None, line: int) -> int:
+        where = f"{self.table.shown}, line {line}"
+        if numbers is None:
+            return class_number(text, where)
+        if text in numbers:
+            return numbers[text]
+        if text in ("", "-1"):
+            return -1
+        raise SourceError(f"{where}: expected a wnid as in the rows above, or -1 for unknown, got {text!r}")
 
-    def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """Line number and cells of every row, after checking the header."""
+    def _rows(self) -> Iterator[tuple[int, str, str]]:
+        """Line number, file name and label of every row, after checking the header."""
         with self._text() as text:
-            reader = csv.DictReader(text, skipinitialspace=True)
+            head, lines = self._head(text)
+            separator = self._separator(head)
+            reader = csv.reader(itertools.chain([head], text), delimiter=separator, skipinitialspace=True)
             try:
-                header = [name.strip() for name in reader.fieldnames or []]
-                reader.fieldnames = header
-                for column in (FILE_COLUMN, self.label_column or "label"):
-                    if column not in header:
-                        got = ", ".join(header) or "none"
-                        raise SourceError(f"{self.table.shown}: expected a column {column!r}, got {got}")
+                header = [name.strip() for name in next(reader, [])]
+                file, label = (header.index(column) for column in self._columns(header))
                 for row in reader:
-                    if None in row or None in row.values():
-                        raise SourceError(f"{self.table.shown}, line {reader.line_num}: expected {len(header)} cells")
-                    yield reader.line_num, row
+                    if not row:
+                        continue  # an empty line
+                    line = reader.line_num + lines
+                    if len(row) != len(header):
+                        raise SourceError(f"{self.table.shown}, line {line}: expected {len(header)} cells")
+                    yield line, row[file], row[label]
             except csv.Error as error:
-                raise SourceError(f"{self.table.shown}, line {reader.line_num}: not CSV: {error}") from error
+                where = f"{self.table.shown}, line {reader.line_num + lines}"
+                raise SourceError(f"{where}: not CSV: {error}") from error
+
+    def _head(self, text: io.TextIOWrapper) -> tuple[str, int]:
+        """The line of column names, and how many lines stand above it (Excel may name the separator first)."""
+        first = text.readline()
+        return (text.readline(), 1) if re.fullmatch(r"sep=.\r?\n?", first) else (first, 0)
+
+    def _separator(self, head: str) -> str:
+        """The one that shows the columns looked for, else the one that makes most cells; the same each time."""
+
+        def cells(separator: str) -> tuple[int, int]:
+            try:
+                names = [
+                    name.strip() for name in next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])
+                ]
+            except csv.Error:
+                return 0, 0
+            return sum(column in names for column in self._wanted().values()), len(names)
+
+        return max(_SEPARATORS, key=cells)  # of equals the first
+
+    def _wanted(self) -> dict[str, str]:
+        """The columns looked for by the option that names them."""
+        return {"file_column": self.file_column or FILE_COLUMN, "label_column": self.label_column or LABEL_COLUMN}
+
+    def _columns(self, header: list[str]) -> list[str]:
+        wanted = self._wanted()
+        missing = {option: column for option, column in wanted.items() if column not in header}
+        if missing:
+            got = ", ".join(header) or "none"
+            what = " and ".join(f"a column {column!r}" for column in missing.values())
+            raise SourceError(f"{self.table.shown}: expected {what}, got {got}; {_how_to_name(missing, header)}")
+        return list(wanted.values())
 
     @contextmanager
     def _text(self) -> Iterator[io.TextIOWrapper]:
@@ -140,3 +193,13 @@ class TableSource(InOnePiece):
             raise SourceError(f"{self.table.shown}: {error}; expected a table of `file,label`") from error
         except UnicodeDecodeError as error:
             raise SourceError(f"{self.table.shown}: expected UTF-8 text: {error}; save the table as UTF-8") from error
+
+
+def _how_to_name(missing: dict[str, str], header: list[str]) -> str:
+    """How the columns that are there can be used."""
+    if any(is_image_name(name) for name in header):
+        return "its first line must name the columns, e.g. file,label"
+    lower = {name.lower(): name for name in header}
+    found = {option: next((lower[often] for often in _OFTEN[option] if often in lower), "NAME") for option in missing}
+    sets = " ".join(f"--set source.{option}={name}" for option, name in found.items())
+    return f"name {'it' if len(missing) == 1 else 'them'} with {sets}"

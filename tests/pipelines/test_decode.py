@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from pipelines import decode as decoding
-from pipelines.decode import DecodeError, decode
+from pipelines.decode import DecodeError, decode, decode_counted
 
 MANY = 10**7
 
@@ -125,6 +125,24 @@ def test_of_an_animation_the_first_frame_is_taken() -> None:
     first, second = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("RGB", (4, 4), (0, 0, 255))
     data = encoded(first, "GIF", save_all=True, append_images=[second])
     assert (pixels(data) == [255, 0, 0]).all()
+
+
+def test_frames_and_pages_are_counted_but_not_previews() -> None:
+    def count(data: bytes) -> int:
+        return decode_counted(data, whole, max_pixels=MANY)[1]
+
+    frames = [photo(seed=seed) for seed in range(3)]
+    for format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF"):
+        assert count(encoded(frames[0], format, save_all=True, append_images=frames[1:])) == 3, format
+        assert count(encoded(frames[0], format)) == 1, format
+    assert count(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])) == 1, "as phones keep previews"
+    assert count(encoded(frames[0], "ICO", sizes=[(16, 16), (32, 32)])) == 1
+    pages = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(pages, True) as tiff:
+        frames[0].save(tiff, "TIFF")
+        tiff.newFrame()
+        frames[1].resize((6, 4)).save(tiff, "TIFF", tiffinfo={254: 1})
+    assert count(pages.getvalue()) == 1, "a smaller version of the page"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

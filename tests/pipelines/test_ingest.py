@@ -85,6 +85,7 @@ def test_the_result_counts_images_errors_and_reasons(tmp_path: Path, source: Sou
     folder = ingested(tmp_path / "ingest", source, shard_images=4)
     found = _result(folder, folder / MANIFEST)
     assert (found["images"], found["errors"], found["shards"]) == (6, 4, 3)
+    assert (found["first_of_many"], found["warnings"]) == (0, [])
     assert sum(found["reasons"].values()) == 4 and found["reasons"]["the file is empty"] == 1
     shards = [shard_path(folder, name) for name in shard_sizes(folder)]
     assert found["ids"] == digest_files(shards)[""].to_dict()
@@ -98,6 +99,24 @@ def test_the_cut_changes_no_image(tmp_path: Path, source: Source) -> None:
         shards = [read_shard(shard_path(folder, name)) for name in shard_sizes(folder)]
         found.append({i: x.numpy() for shard in shards for i, x in zip(shard.ids, shard.images, strict=True)})
     assert all(np.array_equal(found[0][id_], found[1][id_]) for id_ in GOOD)
+
+
+def test_first_frames_are_used_counted_and_told(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (20, 24), (value, 0, 0)) for value in (10, 200)]
+    (tmp_path / "images").mkdir()
+    for name in ("a.gif", "b.tif", "c.webp", "d.png"):
+        frames[0].save(tmp_path / "images" / name, save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "images" / "one.gif")
+    source = open_source(SourceSettings(path=str(tmp_path / "images")))
+    folder = ingested(tmp_path / "ingest", source, shard_images=2)
+    found = _result(folder, folder / MANIFEST)
+    assert (found["images"], found["errors"], found["first_of_many"]) == (5, 0, 4)
+    assert found["warnings"] == [
+        "4 of 5 images are animations or have several pages; of each only the first is used, as timm does "
+        "(a.gif, b.tif, c.webp, …)"
+    ]
+    values = [read_shard(shard_path(folder, name)).images for name in shard_sizes(folder)]
+    assert all(int(image[0].max()) < 20 for images in values for image in images)
 
 
 def test_a_slice_of_nothing_but_broken_images_is_an_empty_shard(tmp_path: Path, source: Source) -> None:

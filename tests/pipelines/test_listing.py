@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import tarfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,6 +135,26 @@ def test_ids_in_two_parquet_files_are_refused(nodes: set[str], tmp_path: Path) -
         pq.write_table(pa.table({"id": ids, "image": [b"", b""]}), tmp_path / "tables" / f"{name}.parquet")
     with pytest.raises(SourceError, match=r"the id 'y' occurs twice, again in row 1 of .*b.parquet") as raised:
         manifest(tmp_path, open_source(SourceSettings(path=str(tmp_path / "tables"))))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.ray
+def test_tar_shards_are_listed_by_tasks_and_a_cut_one_is_one_line(nodes: set[str], tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / "shards" / f"{name}.tar", "w") as tar:
+            for key in range(3):
+                tar.addfile(tarfile.TarInfo(f"{key}.jpg"))
+    source = open_source(SourceSettings(path=str(tmp_path / "shards")))
+    written = manifest(tmp_path, source)
+    found = [record for shard in planned_shards(written) for record in records_of(written, shard)]
+    assert found == list(source.records()) and [record.id for record in found][2:4] == ["a.tar#2", "b.tar#0"]
+    os.truncate(tmp_path / "shards" / "b.tar", 700)
+    (tmp_path / "again").mkdir()
+    with pytest.raises(
+        SourceError, match="b.tar is not a whole tar file after 1 samples: .*fetch or write it"
+    ) as raised:
+        manifest(tmp_path / "again", source)
     assert "\n" not in str(raised.value)
 
 

@@ -78,6 +78,7 @@ def results() -> dict[str, Any]:
     """A whole results.json."""
     stages = [("ingest", None, 12.1, False), ("search", BLIND, 74.9, False), ("evaluate", BLIND, 20.2, True)]
     return {
+        "warnings": [f"{BLIND}: labels look <b>wrong</b>"],
         "models": {BLIND: model_results(trivial=False), SEEING: model_results(trivial=True)},
         "data": {"images": 1797, "errors": 61, "sources": ["s3://me:secret@bucket/digits"]},
         "run": {
@@ -214,6 +215,11 @@ def test_strings_of_users_stay_text(page: Page) -> None:
     assert BAD_PATH in page.text and SEEING in page.text
 
 
+def test_warnings_stand_above_all_numbers(page: Page) -> None:
+    assert page.text.index("labels look <b>wrong</b>") < page.text.index("96 of 192 directions")
+    assert "Warnings" in page.text
+
+
 def test_nothing_is_loaded_from_elsewhere_and_links_lead_somewhere(page: Page) -> None:
     assert "link" not in page.tags
     assert {link.removeprefix("#") for link in page.links if link} <= page.anchors
@@ -346,16 +352,18 @@ def test_summary_in_a_pipe_is_plain_text(results: dict[str, Any]) -> None:
     line = next(line for line in text.splitlines() if "learned noise" in line)
     assert line.split("learned noise")[1].split() == ["95.3", "%", "[94.2,", "96.4]", "1,797", "5.79"]
     assert SEEING in text and "the kernel is trivial" in text
+    assert text.splitlines()[-1] == f"warning: {BLIND}: labels look <b>wrong</b>"
 
 
 def test_summary_on_a_terminal_fits_eighty_columns(results: dict[str, Any]) -> None:
     text = printed(results, width=80, force_terminal=True, color_system=None)
-    assert max(len(line) for line in text.splitlines()) <= 80
+    assert max(len(line) for line in text.splitlines() if not line.startswith("warning:")) <= 80
     assert "95.3 %" in text and "╭" in text
 
 
 def test_summary_as_markdown_has_a_table_for_each_model_with_numbers(results: dict[str, Any]) -> None:
     text = summary.as_markdown(results)
+    assert text.startswith(f"**Warning:** {BLIND}: labels look")
     assert "| learned noise | 95.3 % | [94.2, 96.4] | 1,797 | 5.79 |" in text
     assert "| *same noise, permuted* |" in text and "the kernel is trivial" in text
     for table in (part.splitlines() for part in text.split("\n\n") if part.startswith("|")):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pipelines.recording import numbers, recorded
-from pipelines.results import NO_KERNEL, data_results, model_results
+from pipelines.results import NO_KERNEL, all_warnings, data_results, model_results
 from pipelines.stages import Done, Stage
 from pipelines.tracking import BRANCH, FINGERPRINT, PARENT, STAGE
 from tests.pipelines import tiny
@@ -49,11 +49,23 @@ def test_a_trivial_kernel_says_why_there_is_nothing() -> None:
 
 
 def test_data_results_count_for_each_preprocessing() -> None:
-    one = Done(Path("a"), {"images": 9, "errors": 1, "reasons": {"the file is empty": 1}, "ids": {}}, 1.0, False)
-    other = Done(Path("b"), {"images": 8, "errors": 2, "reasons": {}, "ids": {}}, 1.0, False)
+    counts = {"images": 9, "errors": 1, "reasons": {"the file is empty": 1}, "first_of_many": 0}
+    one = Done(Path("a"), {**counts, "ids": {}}, 1.0, False)
+    counts = {"images": 8, "errors": 2, "reasons": {}, "first_of_many": 1}
+    other = Done(Path("b"), {**counts, "ids": {}}, 1.0, False)
     found = data_results({"small": one, "large": other}, {"kind": "folder"})
     assert (found["images"], found["errors"], found["source"]) == (9, 1, {"kind": "folder"})
-    assert found["preprocessings"]["large"] == {"images": 8, "errors": 2, "reasons": {}}
+    assert found["preprocessings"]["large"] == counts
+
+
+def test_warnings_are_those_of_the_images_and_of_each_model_once() -> None:
+    images = {key: Done(Path(key), {"warnings": ["first frames"]}, 1.0, False) for key in ("small", "large")}
+    warned = finished(reference={**RESULTS["reference"], "warnings": ["labels look wrong"]})
+    models = {label: model_results(tiny.facts(), warned, {}) for label in ("one", "two")}
+    assert models["one"]["warnings"] == ["labels look wrong"]
+    assert all_warnings(images, models) == ["first frames", "one: labels look wrong", "two: labels look wrong"]
+    assert all_warnings({}, {"one": models["one"]}) == ["labels look wrong"]
+    assert model_results(tiny.facts(), finished(), {})["warnings"] == []
 
 
 def test_every_figure_of_a_nested_result_becomes_a_number() -> None:

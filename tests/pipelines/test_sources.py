@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import pickle
+import tarfile
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -82,6 +84,26 @@ def parquet(target: Path, rows: int = 5, start: int = 0, **columns: Any) -> Path
     cells = {"image": [png(start + row) for row in range(rows)], **columns}
     pq.write_table(pa.table({name: cell for name, cell in cells.items() if cell is not None}), target, row_group_size=2)
     return target
+
+
+def shard(target: Path, members: dict[str, bytes]) -> Path:
+    """A tar file of these members, in order."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(target, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return target
+
+
+def samples(count: int = 3, start: int = 0) -> dict[str, bytes]:
+    """Members as img2dataset and timm write them: image, label, and what else is known."""
+    members: dict[str, bytes] = {}
+    for number in range(start, start + count):
+        members[f"{number:06d}.png"] = png(number)
+        members |= {f"{number:06d}.cls": str(number % 2).encode(), f"{number:06d}.json": b'{"label": 7}'}
+    return members
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -198,6 +220,39 @@ def test_another_label_column_can_be_named(tmp_path: Path) -> None:
     assert listed(opened(flat(tmp_path, table), label_column="coarse"))["a.png"] == 1
 
 
+SEPARATED = {
+    "semicolons": "file;label\na.png;3\nsub/b.png;0\nc.png;\n",
+    "tabs": "file\tlabel\na.png\t3\nsub/b.png\t0\nc.png\t\n",
+    "bars": "label|file\n3|a.png\n0|sub/b.png\n|c.png\n",
+    "commas inside": 'size, w x h;file;"label"\n"1,2";"a.png";3\n1,2;sub/b.png;0\n1,2;c.png;\n',
+    "as Excel says": "\ufeffsep=;\r\nfile;label\r\na.png;3\r\nsub/b.png;0\r\nc.png;\r\n",
+    "empty lines": "file,label\na.png,3\n\nsub/b.png,0\nc.png,\n\n",
+}
+
+
+@pytest.mark.parametrize("table", SEPARATED.values(), ids=SEPARATED)
+def test_the_separator_is_recognised(tmp_path: Path, table: str) -> None:
+    assert listed(opened(flat(tmp_path, table))) == {"a.png": 3, "c.png": -1, "sub/b.png": 0}
+
+
+def test_the_line_of_an_error_counts_the_one_that_names_the_separator(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="line 3: expected a class number"):
+        listed(opened(flat(tmp_path, "sep=;\nfile;label\na.png;cat\n")))
+
+
+def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
+    flat(tmp_path, "filename;class;label\na.png;3;9\nsub/b.png;0;9\nc.png;2;9\n")
+    source = opened(tmp_path, file_column="filename", label_column="class")
+    assert listed(source) == {"a.png": 3, "c.png": 2, "sub/b.png": 0}
+
+
+def test_wnids_in_a_table_are_numbered_by_their_sorted_names(tmp_path: Path) -> None:
+    source = opened(flat(tmp_path, "file,label\na.png,n02102040\nsub/b.png,n01440764\nc.png,\n"))
+    assert source.class_names() == ["n01440764", "n02102040"]
+    assert listed(source) == {"a.png": 1, "c.png": -1, "sub/b.png": 0}
+    assert opened(flat(tmp_path / "numbers")).class_names() is None
+
+
 def unmatched(folder: Path) -> Path:
     flat(folder, "file,label\na.png,3\nm1.png,1\nm2.png,1\nm3.png,1\nm4.png,1\n")
     return folder
@@ -234,9 +289,16 @@ def test_skipped_files_and_rows_become_records_that_fail_with_the_reason(tmp_pat
 
 BAD_TABLES = {
     "no rows": ("file,label\n", "expected rows of `file,label`, got none"),
-    "empty": ("", "expected a column 'file', got none"),
-    "columns": ("path,class\na.png,1\n", "expected a column 'file', got path, class"),
-    "no labels": ("file\na.png\n", "expected a column 'label', got file"),
+    "empty": ("", "expected a column 'file' and a column 'label', got none"),
+    "columns": (
+        "path,class\na.png,1\n",
+        "expected a column 'file' and a column 'label', got path, class; "
+        "name them with --set source.file_column=path --set source.label_column=class",
+    ),
+    "one column": ("filename;label\na.png;1\n", "a column 'file', got filename, label; name it with .*=filename$"),
+    "no labels": ("file\na.png\n", "expected a column 'label', got file; name it with --set source.label_column=NAME"),
+    "no header": ("a.png,1\nb.png,2\n", "got a.png, 1; its first line must name the columns, e.g. file,label"),
+    "a name among wnids": ("file,label\na.png,n01440764\nb.png,tench\n", "line 3: expected a wnid .* got 'tench'"),
     "twice": ("file,label\na.png,1\n./a.png,2\n", "line 3: a.png is listed twice; ids must be unique"),
     "name": ("file,label\na.png,cat\n", "line 2: expected a class number 0, 1, …, or -1 for unknown, got 'cat'"),
     "fraction": ("file,label\na.png,1.0\n", "line 2: expected a class number .* got '1.0'"),
@@ -284,6 +346,142 @@ def test_nothing_is_lost_when_table_and_folder_differ(tmp_path_factory: Any, on_
             listed(opened(folder))
 
 
+# --- WebDataset ------------------------------------------------------------------------------------------------------
+
+
+def test_a_tar_file_of_samples(tmp_path: Path) -> None:
+    source = opened(shard(tmp_path / "val-000000.tar", samples()))
+    assert listed(source) == {"val-000000.tar#000000": 0, "val-000000.tar#000001": 1, "val-000000.tar#000002": 0}
+    assert [grey(source.read(record)) for record in source.records()] == [0, 1, 2]
+
+
+def test_samples_are_read_in_any_order_and_from_any_shard(tmp_path: Path) -> None:
+    shard(tmp_path / "a.tar", samples(40))
+    shard(tmp_path / "deep/b.tar", samples(3, start=38))  # keys may repeat in another shard
+    source = opened(tmp_path)
+    records = list(source.records())
+    assert len({record.id for record in records}) == 43
+    order = np.random.default_rng(0).permutation(len(records))
+    assert {int(row): grey(source.read(records[row])) for row in order} == {
+        row: int(record.id.rpartition("#")[2]) for row, record in enumerate(records)
+    }
+
+
+MEMBERS: dict[str, tuple[dict[str, bytes], dict[str, int]]] = {
+    "label in json": ({"a.jpg": b"1", "a.json": b'{"label": 7}'}, {"a": 7}),
+    "cls before json": ({"a.json": b'{"label": 7}', "a.cls": b"2\n", "a.jpg": b"1"}, {"a": 2}),
+    "unlabelled": ({"a.webp": b"1", "b.jpeg": b"2", "b.json": b"{}", "c.PNG": b"3"}, {"a": -1, "b": -1, "c": -1}),
+    "not side by side": ({"a.jpg": b"1", "b.jpg": b"2", "a.cls": b"3", "b.cls": b"4"}, {"a": 3, "b": 4}),
+    "folders": ({"./v1.0/a.jpg": b"1", "./v1.0/a.cls": b"3", "x/a.jpg": b"2"}, {"v1.0/a": 3, "x/a": -1}),
+    "a long name": ({f"{'k' * 150}.jpg": b"1", f"{'k' * 150}.cls": b"5"}, {"k" * 150: 5}),
+    "left out": ({"README": b"1", "._a.jpg": b"2", "a.jpg": b"3"}, {"a": -1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("members", "expected"), MEMBERS.values(), ids=MEMBERS)
+def test_members_of_a_key_are_a_sample(tmp_path: Path, members: dict[str, bytes], expected: dict[str, int]) -> None:
+    source = opened(shard(tmp_path / "s.tar", members))
+    assert listed(source) == {f"s.tar#{key}": label for key, label in expected.items()}
+    images = {data for name, data in members.items() if name.endswith(("jpg", "jpeg", "webp", "PNG"))}
+    assert {source.read(record) for record in source.records()} <= images
+
+
+def test_a_sample_without_image_fails_when_it_is_read(tmp_path: Path) -> None:
+    source = opened(shard(tmp_path / "s.tar", {"a.cls": b"1", "b.jpg": b"2", "b.cls": b"0"}))
+    assert listed(source) == {"s.tar#a": 1, "s.tar#b": 0}
+    assert list(failures(source)) == ["s.tar#a"] and "no image" in failures(source)["s.tar#a"]
+
+
+def test_members_of_other_endings_can_be_named(tmp_path: Path) -> None:
+    members = {"a.in.jpg": b"1", "a.mask.png": b"2", "a.target": b"3"}
+    source = opened(shard(tmp_path / "s.tar", members), image_column="in.jpg", label_column="target")
+    (record,) = source.records()
+    assert (record.label, source.read(record)) == (3, b"1")
+
+
+PATTERNS = ["val-{000000..000002}.tar", "val-*.tar", "val-00000[0-2].tar", "val-{000000,000001,000002}.tar"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_means_its_shards(tmp_path: Path, pattern: str, remote: bool) -> None:
+    for number in range(3):
+        shard(tmp_path / f"val-{number:06d}.tar", samples(2, start=2 * number))
+    shard(tmp_path / "train-000000.tar", samples())
+    expected = [f"val-{number // 2:06d}.tar#{number:06d}" for number in range(6)]
+    where = f"{tmp_path.as_uri()}/" if remote else f"{tmp_path}/"
+    source = opened(where + pattern)
+    assert list(listed(source)) == expected
+    assert len(in_pieces(source)) == 3
+
+
+def test_shards_of_a_pattern_that_are_missing_are_named(tmp_path: Path) -> None:
+    shard(tmp_path / "val-0.tar", samples())
+    with pytest.raises(SourceError, match=r"2 files \(.*val-1.tar, .*val-2.tar\) not there; correct source.path"):
+        opened(tmp_path / "val-{0..2}.tar")
+    with pytest.raises(SourceError, match="0 files"):
+        opened(tmp_path / "none-*.tar")
+    with pytest.raises(SourceError, match="a pattern means tar shards"):
+        opened(tmp_path / "*.png")
+    with pytest.raises(SourceError, match="more than 1000000 names"):
+        opened(tmp_path / "{0..99999999}.tar")
+
+
+def test_braces_and_brackets_may_be_part_of_a_name(tmp_path: Path) -> None:
+    assert len(listed(opened(shard(tmp_path / "[a]{1,2}*" / "s.tar", samples()).parent))) == 3
+
+
+BAD_SHARDS: dict[str, tuple[bytes | dict[str, bytes], str]] = {
+    "two images": ({"a.jpg": b"1", "a.png": b"2"}, r"s.tar#a.png: a second image of this key beside a.jpg"),
+    "a key twice": ({"a.jpg": b"1", "b.jpg": b"2", "./a.jpg": b"3"}, "a second image of this key"),
+    "two labels": ({"a.jpg": b"1", "a.cls": b"2", "./a.cls": b"3"}, "a second label of this key"),
+    "no number": ({"a.jpg": b"1", "a.cls": b"cat"}, "s.tar#a.cls: expected a class number .* got 'cat'"),
+    "no samples": ({"README": b"1"}, "expected tar files with members such as KEY.jpg"),
+    "no tar": (b"\x1f\x8b" * 600, "not a whole tar file from the start: .*expected an uncompressed tar"),
+    "nothing": (b"", "not a whole tar file from the start: empty file"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_SHARDS.values(), ids=BAD_SHARDS)
+def test_shards_that_cannot_be_used_are_an_error(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "s.tar"
+    path.write_bytes(content) if isinstance(content, bytes) else shard(path, content)
+    with pytest.raises(SourceError, match=message):
+        listed(opened(path))
+
+
+@pytest.mark.parametrize("left", [512, 700, 1024, 1536, 3000, 3 * 1024])
+def test_a_tar_file_that_was_cut_is_an_error_wherever_that_was(tmp_path: Path, left: int) -> None:
+    path = shard(tmp_path / "s.tar", {name: data.ljust(600) for name, data in samples(1).items()})
+    os.truncate(path, left)
+    with pytest.raises(SourceError, match="s.tar is not a whole tar file .*: fetch or write it again"):
+        listed(opened(path))
+
+
+def test_a_damaged_header_inside_a_shard_is_an_error_not_its_end(tmp_path: Path) -> None:
+    path = shard(tmp_path / "s.tar", samples())
+    content = bytearray(path.read_bytes())
+    content[3 * 1024 + 148 : 3 * 1024 + 156] = b"77777777"  # the checksum of the fourth member
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="not a whole tar file after 1 samples: it is cut off or damaged there"):
+        listed(opened(path))
+
+
+def test_a_shard_that_was_changed_after_listing_fails_image_by_image(tmp_path: Path) -> None:
+    path = shard(tmp_path / "s.tar", samples())
+    source = opened(path)
+    records = list(source.records())
+    shard(path, samples(3, start=5))
+    for record in records:
+        with pytest.raises(OSError, match="another member lies there now"):
+            source.read(record)
+    os.truncate(path, 700)
+    again = opened(path)
+    for record in records:
+        with pytest.raises(OSError, match="changed while it was read|cannot be read"):
+            again.read(record)
+
+
 # --- Parquet ---------------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +510,19 @@ def test_hugging_faces_image_struct(tmp_path: Path) -> None:
         "hf.parquet#1": "the table names the file y.png instead of holding its bytes",
         "hf.parquet#2": "no bytes (null)",
     }
+
+
+def test_hugging_faces_class_names(tmp_path: Path) -> None:
+    names = ["n02102040", "n01440764"]
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    path = parquet(tmp_path / "a.parquet", 2, label=[1, 0])
+    assert opened(path).class_names() is None
+    table = pq.read_table(path)
+    said = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(said), path)
+    assert opened(path).class_names() == names == opened(tmp_path, limit=1).class_names()
+    pq.write_table(table.replace_schema_metadata({"huggingface": "no JSON"}), path)
+    assert opened(path).class_names() is None
 
 
 def test_named_columns(tmp_path: Path) -> None:
@@ -442,7 +653,7 @@ def test_a_subset_does_not_depend_on_the_order_and_keeps_it(ids: list[int], limi
     assert set(chosen) == {record.id for record in Subset(Numbers(ids[::-1]), limit, seed).records()}
 
 
-KINDS = ["folder", "unlabelled", "csv", "parquet"]
+KINDS = ["folder", "unlabelled", "csv", "parquet", "webdataset"]
 
 
 def any_kind(kind: str, folder: Path) -> Path:
@@ -452,6 +663,8 @@ def any_kind(kind: str, folder: Path) -> Path:
         return flat(folder)
     if kind == "parquet":
         return parquet(folder / "p.parquet", label=list(range(5))).parent
+    if kind == "webdataset":
+        return shard(folder / "s.tar", samples()).parent
     return fill(folder, "a.png", "b.png")
 
 
@@ -603,11 +816,12 @@ def test_a_missing_folder_is_an_error(tmp_path: Path, kind: str) -> None:
 
 
 EMPTY = {
-    "auto": r"looked for labels.csv, .parquet files, class folders and images .* found none of them",
+    "auto": r"looked for labels.csv, .parquet and .tar files, class folders and images .* found none of them",
     "folder": r"expected one folder per class with image files .*, but it holds no files; check source.path",
     "unlabelled": r"expected image files \(.jpg, .*, but it holds no files",
     "csv": r"labels.csv: expected a table of `file,label`, found no such file",
     "parquet": r"expected .parquet files, found none",
+    "webdataset": r"expected .tar files, found none",
 }
 
 
@@ -626,7 +840,7 @@ def test_a_folder_of_other_files_is_an_error_that_names_some(tmp_path: Path) -> 
 
 def test_a_file_where_a_folder_is_expected_is_an_error(tmp_path: Path) -> None:
     fill(tmp_path, "a.png")
-    with pytest.raises(SourceError, match="expected a folder of images or a .parquet file, got another file"):
+    with pytest.raises(SourceError, match="expected a folder of images or a .parquet or .tar file, got another file"):
         opened(tmp_path / "a.png")
     with pytest.raises(SourceError, match="a.png is a file; kind folder expects a folder"):
         opened(tmp_path / "a.png", kind="folder")
@@ -656,7 +870,10 @@ def test_a_folder_without_permission_is_an_error(tmp_path: Path, monkeypatch: py
 
 BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"path": "x", "pathh": "y"}, "pathh"),
-    "unknown kind": ({"path": "x", "kind": "zip"}, "'auto', 'folder', 'csv', 'unlabelled', 'parquet' or 'digits'"),
+    "unknown kind": (
+        {"path": "x", "kind": "zip"},
+        "'auto', 'folder', 'csv', 'unlabelled', 'parquet', 'webdataset' or 'digits'",
+    ),
     "no path": ({}, "`path` is needed"),
     "a path for digits": ({"kind": "digits", "path": "x"}, "kind digits is built in and has no path, got 'x'"),
     "no images": ({"path": "x", "limit": 0}, "greater than or equal to 1"),
@@ -670,7 +887,7 @@ def test_settings_that_mean_nothing_are_refused(said: dict[str, Any], message: s
         SourceSettings(**said)
 
 
-@pytest.mark.parametrize("option", ["labels", "image_column", "label_column", "id_column"])
+@pytest.mark.parametrize("option", ["labels", "file_column", "image_column", "label_column", "id_column"])
 def test_options_of_another_kind_are_refused_not_ignored(tmp_path: Path, option: str) -> None:
     with pytest.raises(SourceError, match=f"source.{option} means nothing for kind folder, only for .*(csv|parquet)"):
         opened(classes(tmp_path), kind="folder", **{option: "x"})

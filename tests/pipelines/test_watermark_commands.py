@@ -19,6 +19,7 @@ from pipelines import watermark_cli
 from pipelines.digits import MODEL_NAME, register
 from pipelines.marking import KEY_VARIABLE
 from tests.nullspace.watermark.marked import pictures
+from tests.pipelines import icc
 
 MODEL = ["--model", "vit_tiny_patch16_224", "--weights", "random"]
 MESSAGE = "mine 2026"
@@ -134,6 +135,24 @@ def test_what_is_no_picture_is_told_and_stops_no_other(call: Any, photos: Path) 
     said = call("embed", photos, "marked", "--message", MESSAGE, *MODEL)
     assert said.code == 4 and "broken.png  error: " in said.out and "damaged or truncated" in said.out
     assert sorted(path.name for path in Path("marked").rglob("*.png")) == ["clear.png", "grey.png", "one.png"]
+
+
+def test_animations_are_refused_and_odd_colours_told(call: Any, photos: Path) -> None:
+    frames = [image(240, 240, seed=seed) for seed in (4, 5)]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    exif = Image.Exif()
+    exif[0x0112], exif[0x8298] = 6, "(c) me"
+    odd = {"exif": exif, "dpi": (300, 300), "icc_profile": icc.without_curves(b"CMYK", b"prtr")}
+    image(231, 300, seed=6).convert("CMYK").save(photos / "odd.jpg", quality=95, **odd)
+    said = call("embed", photos / "moving.gif", photos / "odd.jpg", "marked", "--message", MESSAGE, *MODEL)
+    assert said.code == 4 and "moving.gif  error: it has 2 frames or pages" in said.out
+    assert "  note: its colour profile cannot be used (cannot build transform)" in said.out
+    with Image.open("marked/odd.png") as written:
+        assert written.size == (231, 300) and "icc_profile" not in written.info
+        assert written.getexif()[0x8298] == "(c) me" and written.getexif()[0x0112] == 1
+        assert written.info["dpi"][0] == pytest.approx(300, abs=0.01)
+    found = call("detect", "marked/odd.png", *MODEL, "--json")
+    assert found.code == 0 and found.rows[0]["notes"] == [] and found.rows[0]["message_text"] == MESSAGE
 
 
 def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None:
