@@ -56,7 +56,9 @@ class EightBits:
         NullspaceError when the shapes differ.
         """
         if images.shape != changed.shape:
-            raise NullspaceError(f"expected pictures of one shape, got {tuple(images.shape)} and {tuple(changed.shape)}")
+            raise NullspaceError(
+                f"expected pictures of one shape, got {tuple(images.shape)} and {tuple(changed.shape)}"
+            )
         check_unit_range(images)
         check_unit_range(changed)
         clean, wanted = (self.model.patchify(each.float()) for each in (images, changed))

@@ -105,6 +105,9 @@ def kernel(
 ) -> None:
     """The exact nullspace of a patch embedding: rank, nullity, spectrum, tolerance, gap.
 
+    With `modulo_shift` the model was measured to ignore shifts of its tokens, and what only shifts them belongs to
+    the kernel too.
+
     Without --weights or --random timm's pretrained weights are used; a zoo wants one of --random and
     --weights pretrained.
 
@@ -123,11 +126,11 @@ def kernel(
         source = "random" if random else weights
         show_zoo(zoo, source, seed=seed, rtol=rtol, style=style, max_parameters=int(max_parameters), output=output)
         return
-    from nullspace.kernel import patch_kernel
+    from nullspace.shift import exact_kernel
     from pipelines.models import load_model
 
     loaded = load_model(str(model), "random" if random else weights or "pretrained", seed=seed, device="cpu")
-    found = {"model": model, "weights": loaded.weights_source, **patch_kernel(loaded, rtol=rtol).to_dict()}
+    found = {"model": model, "weights": loaded.weights_source, **exact_kernel(loaded, rtol=rtol).to_dict()}
     if as_json:
         _print_json(found)
         return

@@ -18,6 +18,7 @@ from nullspace.stability import Moments, Summary, largest_probability_change, ou
 from nullspace.vit import Outputs
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import mean_and_worst, token_changes
+from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.visible import embed
 from pipelines import hidden
 from pipelines.config import WatermarkSettings
@@ -35,8 +36,8 @@ from pipelines.tallies import take_in
 
 VERSION = 6
 SKIPPED = (
-    "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that the "
-    "model does not see"
+    "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that "
+    "the model does not see"
 )
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")
@@ -64,6 +65,7 @@ class WatermarkShards(ModelShards):
         self.reference, self.settings, self.examples = Path(reference), settings, examples
         self.seed = seed
         self.kernel = patch_kernel(self.model, rtol=rtol, modulo_shift=modulo_shift)
+        self.within = jpeg_kernel(self.model, self.kernel) if settings.jpeg else self.kernel
         self.eight_bits = EightBits.of(self.model, self.kernel)
         self.mark = make_mark(settings, self.model.preprocessing.input_size)
 
@@ -79,8 +81,8 @@ class WatermarkShards(ModelShards):
     def _batch(self, shard: Shard, clean: Outputs, batch: slice, keep: int) -> Iterator[pa.Table]:
         images = self.pixels(shard, batch)
         mark, alpha = (part.to(self.device) for part in self.mark)
-        strength, iterations = self.settings.strength, self.settings.iterations
-        made = embed(self.model, self.kernel, images, mark, alpha, strength=strength, iterations=iterations)
+        said = {"strength": self.settings.strength, "iterations": self.settings.iterations, "within": self.within}
+        made = embed(self.model, self.kernel, images, mark, alpha, **said)
         saved = from_uint8(self.eight_bits.save(images, made.marked))
         plain = from_uint8(round_to_uint8(made.plain))
         self._keep_examples(batch.start, keep, images, plain, saved)

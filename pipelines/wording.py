@@ -125,7 +125,7 @@ def kernel_size(kernel: Mapping[str, Any]) -> str:
 
 
 def eight_bits(model: Mapping[str, Any]) -> str | None:
-    """How far 8-bit pixels moved tokens and probabilities, over kernel noise and visible marks; None when unmeasured."""
+    """How far 8-bit pixels moved tokens and probabilities, in kernel noise and visible marks; None when unmeasured."""
     kernel, mark = (model.get(name) or {} for name in ("kernel", "watermark"))
     conditions = {} if why_missing(kernel) or why_missing(kernel.get("conditions")) else kernel["conditions"]
     saved = [part for part in (conditions.get("in_box"), None if why_missing(mark) else mark) if part]
@@ -144,9 +144,9 @@ def kernel_sentence(kernel: Mapping[str, Any]) -> str:
         return f"Kernel: {why_missing(kernel)}."
     if not kernel.get("nullity"):
         return (
-            f"The patch embedding sees all {number(kernel.get('patch_dim'))} directions of a patch (nullity 0), and none "
-            "of them is a shift of the token that the model ignores: nothing can be added to the pixels without the "
-            "model seeing it."
+            f"The patch embedding sees all {number(kernel.get('patch_dim'))} directions of a patch (nullity 0), and "
+            "none of them only shifts the token, which the model might ignore: nothing can be added to the pixels "
+            "without the model seeing it."
         )
     size = kernel_size(kernel)
     conditions = kernel.get("conditions") or {}
