@@ -143,15 +143,22 @@ def _token_error(rounded: Tensor, levels: Tensor, plan: RoundingPlan) -> Tensor:
 def _round(levels: Tensor, plan: RoundingPlan, max_move: float, quickly: bool) -> Tensor:
     """Whole levels (P,n), in float, of levels (P,n) in 0..255."""
     low, high = (levels - max_move).ceil().clamp_min(0), (levels + max_move).floor().clamp_max(255)
+    if quickly:
+        return rounded_quickly(levels, low, high, plan)
     order = plan.order.to(levels.device)
     # Values are walked through one after the other, so each value's patches lie side by side: five times as fast.
     wanted, lowest, highest = (part.T[order].contiguous() for part in (levels, low, high))
-    rounded, feedback = torch.empty_like(levels), plan.feedback.to(levels)
-    if quickly:
-        rounded[:, order] = _feed_back_together(wanted, lowest, highest, feedback, plan).T
-        return rounded
-    rounded[:, order] = _feed_back(wanted, lowest, highest, feedback).T
-    return _flip(rounded, levels, low, high, plan.gram.to(levels))
+    rounded = torch.empty_like(levels)
+    rounded[:, order] = _feed_back(wanted, lowest, highest, plan.feedback.to(levels)).T
+    return flipped(rounded, levels, low, high, plan.gram.to(levels))
+
+
+def rounded_quickly(levels: Tensor, low: Tensor, high: Tensor, plan: RoundingPlan) -> Tensor:
+    """Whole levels (P,n), in float, of wanted levels (P,n), each between the whole numbers `low` and `high` (P,n)."""
+    order, rounded = plan.order.to(levels.device), torch.empty_like(levels)
+    wanted, lowest, highest = (part.T[order].contiguous() for part in (levels, low, high))
+    rounded[:, order] = _feed_back_together(wanted, lowest, highest, plan.feedback.to(levels), plan).T
+    return rounded
 
 
 def _feed_back_together(wanted: Tensor, low: Tensor, high: Tensor, feedback: Tensor, plan: RoundingPlan) -> Tensor:
@@ -185,8 +192,11 @@ def _feed_back(wanted: Tensor, low: Tensor, high: Tensor, feedback: Tensor) -> T
     return rounded
 
 
-def _flip(rounded: Tensor, levels: Tensor, low: Tensor, high: Tensor, gram: Tensor) -> Tensor:
-    """Coordinate descent: in every patch the one step of ±1 level that helps most, up to `FLIPS` times."""
+def flipped(rounded: Tensor, levels: Tensor, low: Tensor, high: Tensor, gram: Tensor) -> Tensor:
+    """Coordinate descent on |A (z - levels)|: in every patch the ±1 level that helps most, up to `FLIPS` times.
+
+    All (P,n) but `gram` AᵀA (n,n); z starts at `rounded` and stays between `low` and `high`.
+    """
     answer, cost = rounded.clone(), gram.diagonal()
     todo = torch.arange(len(rounded), device=rounded.device)
     error = rounded - levels

@@ -18,10 +18,10 @@ from torch import nn
 
 from nullspace.cut import find_stem, layout_of
 from nullspace.errors import NullspaceError, UnknownModelError, WeightsError
-from nullspace.kernel import PatchKernel, kernel_of
+from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
 from nullspace.patches import single_convolution
 from nullspace.preprocessing import preprocessing_of
-from nullspace.shift import shift_test
+from nullspace.shift import exact_kernel, shift_test
 from nullspace.vit import SplitViT
 from nullspace.weights import build_model
 
@@ -44,6 +44,7 @@ _BUILD_FAILURES = (*_FAILURES, AssertionError, OSError, MemoryError)
 class ZooRow:
     """One model: its patch embedding's kernel, or the reason why there is none to be read off.
 
+    With `modulo_shift` the kernel holds what only shifts a token, which the model was measured to ignore.
     `per_channel_nullity` is 3·max(p²-D,0), what taking the colours one by one finds. `shift_directions` is the number
     of tokens when the model was measured to ignore a shift of each, else 0; `shift_measured` says how it was measured
     or why not.
@@ -58,6 +59,7 @@ class ZooRow:
     tokens: int | None = None
     rank: int | None = None
     nullity: int | None = None
+    modulo_shift: bool | None = None
     gap: float | None = None
     per_channel_nullity: int | None = None
     shift_directions: int | None = None
@@ -142,11 +144,26 @@ def _by_whole_model(name: str, weights: str, seed: int, rtol: float | None) -> d
     split = SplitViT(model, name=name, verify=False, copy_model=False)
     facts |= {"embed_dim": split.embed_dim, "tokens": split.num_patches}
     try:
-        kernel = kernel_of(split.patch_projection.weight, split.preprocessing.std, rtol=rtol)
-        facts |= _kernel_facts(kernel, split.patch_size)
+        facts |= _kernel_facts(_exact(split, seed, rtol), split.patch_size)
     except NullspaceError as error:
         facts["reason"] = str(error)
     return facts | _shift_facts(split, seed)
+
+
+def _exact(model: SplitViT, seed: int, rtol: float | None) -> PatchKernel:
+    """The exact kernel, modulo the shift where that can be measured; of a model that does not run, that of A."""
+    try:
+        return exact_kernel(model, _image(model, seed), rtol=rtol, seed=seed)
+    except NullspaceError:
+        raise
+    except (*_FAILURES, AssertionError):
+        return patch_kernel(model, rtol=rtol)
+
+
+def _image(model: SplitViT, seed: int) -> torch.Tensor:
+    """One image of uniform noise (1,3,H,W)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, *model.preprocessing.input_size, generator=generator)
 
 
 def _by_stem_alone(model: nn.Module, weights: str, seed: int, rtol: float | None, limit: int) -> dict[str, Any]:
@@ -191,6 +208,7 @@ def _kernel_facts(kernel: PatchKernel, patch_size: tuple[int, int]) -> dict[str,
         "patch_dim": kernel.patch_dim,
         "rank": kernel.rank,
         "nullity": kernel.nullity,
+        "modulo_shift": kernel.modulo_shift,
         "gap": kernel.to_dict()["gap"],
         "per_channel_nullity": 3 * max(patch_size[0] * patch_size[1] - kernel.embed_dim, 0),
     }
@@ -198,8 +216,7 @@ def _kernel_facts(kernel: PatchKernel, patch_size: tuple[int, int]) -> dict[str,
 
 def _shift_facts(model: SplitViT, seed: int) -> dict[str, Any]:
     """Shift invariance on one image of uniform noise; a case in doubt turns the model to float64."""
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.rand(1, 3, *model.preprocessing.input_size, generator=generator)
+    image = _image(model, seed)
     try:
         found, precision = shift_test(model, image, seed=seed), "float32"
         if found.in_doubt:

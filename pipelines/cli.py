@@ -161,6 +161,9 @@ def kernel(
 ) -> None:
     """The exact nullspace of a patch embedding: rank, nullity, spectrum, tolerance, gap.
 
+    With `modulo_shift` the model was measured to ignore shifts of its tokens, and what only shifts them belongs to
+    the kernel too.
+
     Without --weights or --random timm's pretrained weights are used; a zoo wants one of --random and
     --weights pretrained.
 
@@ -181,7 +184,7 @@ def kernel(
         source = "random" if random else weights
         show_zoo(zoo, source, seed=seed, rtol=rtol, style=style, max_parameters=int(max_parameters), output=output)
         return
-    from nullspace.kernel import patch_kernel
+    from nullspace.shift import exact_kernel
     from pipelines.models import load_model
 
     source = "random" if random else weights or "pretrained"
@@ -189,7 +192,7 @@ def kernel(
     loaded = load_model(str(model), source, seed=seed, device="cpu", model_args=arguments, ema=ema)
     found: dict[str, Any] = {"model": model, "weights": loaded.weights_source}
     found |= {"notes": list(loaded.notes)} if loaded.notes else {}
-    found |= patch_kernel(loaded, rtol=rtol).to_dict()
+    found |= exact_kernel(loaded, rtol=rtol).to_dict()
     if as_json:
         _print_json(found)
         return

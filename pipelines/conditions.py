@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nullspace import controls
 from nullspace.artifact import NullNoise
+from nullspace.eight_bits import EightBits
 from nullspace.kernel import PatchKernel
-from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
+from nullspace.pixels import from_uint8, project_to_box
 from nullspace.vit import SplitViT
+from nullspace.watermark.certify import token_changes
 from pipelines.modelwork import generator
 
 TOKEN_CONDITIONS = ("learned", "permuted", "gaussian")
+_BOX_ITERATIONS = 2000  # patches that have converged are set aside: only those that need so many cost so much
 KERNEL_CONDITIONS = ("kernel_exact", "kernel_permuted", "kernel_gaussian", "kernel_in_box")
 
 
@@ -56,8 +60,8 @@ class KernelNoise:
     def images(self, condition: str, images: Tensor, ids: list[str], drawn: Tensor) -> Tensor:
         """Images (n,3,H,W) with the noise of a condition, made from what `draw(ids)` gave.
 
-        Only `kernel_in_box` stays within [0,1] and is rounded to 8 bits: a picture one can save. The others may leave
-        the pixel range, as published, so that all have exactly the same norm.
+        Only `kernel_in_box` stays within [0,1] and is rounded to 8 bits, in the kernel too: a picture one can save. The
+        others may leave the pixel range, as published, so that all have exactly the same norm.
         """
         if condition == "kernel_in_box":
             return self._in_box(images, drawn)
@@ -70,8 +74,16 @@ class KernelNoise:
 
     def _in_box(self, images: Tensor, drawn: Tensor) -> Tensor:
         patches = self.model.patchify(images)
-        change = project_to_box(patches, drawn.to(patches), self.kernel).delta
-        return from_uint8(round_to_uint8((images + self.model.unpatchify(change)).clamp(0, 1)))
+        change = project_to_box(patches, drawn.to(patches), self.kernel, iterations=_BOX_ITERATIONS).delta
+        return from_uint8(self._eight_bits.save(images, (images + self.model.unpatchify(change)).clamp(0, 1)))
+
+    def token_changes(self, images: Tensor, noised: Tensor) -> Tensor:
+        """How far the tokens of every patch moved (n,N), see `nullspace.watermark.certify.token_changes`."""
+        return token_changes(self.model, self._eight_bits.plan.mapping, images, noised)
+
+    @cached_property
+    def _eight_bits(self) -> EightBits:
+        return EightBits.of(self.model, self.kernel)
 
     def _permuted(self, drawn: Tensor, ids: list[str]) -> Tensor:
         normalised = drawn / self.kernel.std

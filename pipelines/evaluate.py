@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from nullspace.artifact import NullNoise
 from nullspace.kernel import patch_kernel
-from nullspace.stability import Moments, Summary, outcomes
+from nullspace.stability import Moments, Summary, largest_probability_change, outcomes
 from nullspace.vit import Outputs
+from nullspace.watermark.certify import mean_and_worst
 from pipelines.conditions import KERNEL_CONDITIONS, TOKEN_CONDITIONS, KernelNoise, TokenNoise
 from pipelines.files import write_json
 from pipelines.ids import IdDigest, check_ids, digest_files
@@ -26,7 +27,8 @@ from pipelines.split import Split
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 2
+VERSION = 3
+_MOVED = ("token_change", "largest_token_change")  # |A·δ| over the mean token norm: its mean, the worst patch's
 _CONDITIONS = (*TOKEN_CONDITIONS, *KERNEL_CONDITIONS)
 
 
@@ -45,12 +47,13 @@ class EvaluateShards(ModelShards):
         split: Split,
         rms: float,
         rtol: float | None,
+        modulo_shift: bool,
         examples: tuple[str, int],
     ) -> None:
         super().__init__(out, model, shards, device, batch_images)
         self.reference, self.split, self.examples = Path(reference), split, examples
         self.token_noise = TokenNoise(NullNoise.load(noise), split.seed)
-        kernel = patch_kernel(self.model, rtol=rtol)
+        kernel = patch_kernel(self.model, rtol=rtol, modulo_shift=modulo_shift)
         self.kernel_noise = None if kernel.is_trivial else KernelNoise(self.model, kernel, rms, split.seed)
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
@@ -65,26 +68,38 @@ class EvaluateShards(ModelShards):
         tokens = self.model.tokens(images)
         for condition in TOKEN_CONDITIONS:
             after = self.model.outputs_from_tokens(tokens + self.token_noise.draw(condition, ids, self.device))
-            yield self._table(shard, batch, condition, before, after, None)
+            yield self._table(shard, batch, condition, before, after)
         if self.kernel_noise is None:
             return
         drawn = self.kernel_noise.draw(ids)
         for condition in KERNEL_CONDITIONS:
             noised = self.kernel_noise.images(condition, images, ids, drawn)
             after = self.model.outputs_from_tokens(self.model.tokens(noised, check_range=False))
-            yield self._table(shard, batch, condition, before, after, self.kernel_noise.rms_of(noised - images))
+            moved = mean_and_worst(self.kernel_noise.token_changes(images, noised))
+            sizes = {"noise_rms": self.kernel_noise.rms_of(noised - images), **dict(zip(_MOVED, moved, strict=True))}
+            yield self._table(shard, batch, condition, before, after, sizes)
 
     def _table(
-        self, shard: Shard, batch: slice, condition: str, before: Outputs, after: Outputs, rms: Tensor | None
+        self,
+        shard: Shard,
+        batch: slice,
+        condition: str,
+        before: Outputs,
+        after: Outputs,
+        sizes: Mapping[str, Tensor] | None = None,
     ) -> pa.Table:
-        ids = shard.ids[batch]
+        """Rows of one condition; `sizes` of noise in the pixels, which noise in the tokens has none of."""
+        ids, sizes = shard.ids[batch], sizes or {}
+        missing = pa.nulls(len(ids), pa.float64())
         columns: dict[str, Any] = {
             "id": ids,
             "label": shard.labels[batch].numpy(),
             "split": [self.split.part(id_) for id_ in ids],
             "condition": [condition] * len(ids),
-            "noise_rms": pa.array([None] * len(ids) if rms is None else rms.cpu().tolist(), pa.float64()),
+            "probability_change": largest_probability_change(before.logits, after.logits.float()).numpy(),
         }
+        for name in ("noise_rms", *_MOVED):
+            columns[name] = pa.array(sizes[name].cpu().tolist(), pa.float64()) if name in sizes else missing
         changes = outcomes(before, Outputs(features=after.features.float(), logits=after.logits.float()))
         return pa.table(columns | {key: value.numpy() for key, value in changes.items()})
 
@@ -112,6 +127,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run all conditions over all shards; returns the summary of each: token noise on test images, kernel on all."""
     ingested, searched = context.inputs["ingest"], context.inputs["search"]
+    exact = context.inputs["kernel"].result
     shards = shard_sizes(ingested.folder)
     more = {
         "shards": str(ingested.folder),
@@ -119,6 +135,7 @@ def evaluate(
         "noise": str(searched.folder / "noise.safetensors"),
         "split": Split(**searched.result["split"]),
         "rms": rms,
+        "modulo_shift": exact["modulo_shift"],
         "examples": (next(iter(shards)), examples),
     }
     work = {**arguments, **more}
@@ -145,6 +162,7 @@ class _Tally:
 
     def __init__(self, *, test_only: bool) -> None:
         self.test_only, self.outcomes, self.rms = test_only, Summary(), Moments()
+        self.change, self.moved, self.furthest = 0.0, Moments(), 0.0
 
     def add(self, rows: pa.Table) -> None:
         rows = rows.filter(pc.field("split") == "test") if self.test_only else rows
@@ -153,9 +171,18 @@ class _Tally:
         self.outcomes += Summary.of({name: rows.column(name).to_numpy() for name in rows.column_names})
         rms = rows.column("noise_rms").drop_null()
         self.rms += Moments.of(rms.to_numpy()) if len(rms) else Moments()
+        self.change = max(self.change, *rows.column("probability_change").to_pylist())
+        moved, furthest = (rows.column(name).drop_null().to_numpy() for name in _MOVED)
+        self.moved += Moments.of(moved) if len(moved) else Moments()
+        self.furthest = max([self.furthest, *furthest.tolist()])
 
     def to_dict(self) -> dict[str, Any]:
         """Nothing where no row was."""
         if not self.outcomes.means:
             return {}
-        return self.outcomes.to_dict() | ({"noise_rms": self.rms.mean} if self.rms.n else {})
+        said = self.outcomes.to_dict() | {"max_probability_change": self.change}
+        if self.rms.n:
+            said |= {"noise_rms": self.rms.mean}
+        if self.moved.n:
+            said |= self.moved.named("token_change") | {"largest_token_change": self.furthest}
+        return said

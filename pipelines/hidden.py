@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.lift import patch_map
 from nullspace.pixels import from_uint8
 from nullspace.stability import Moments, largest_probability_change, wilson_interval
 from nullspace.vit import SplitViT
 from nullspace.watermark.attacks import attack_named, attacked
+from nullspace.watermark.certify import mean_and_worst, token_changes
 from nullspace.watermark.payload import HiddenMark
 from pipelines.config import HiddenSettings
 from pipelines.image_quality import fidelity, psnr, ssim
@@ -31,14 +33,21 @@ PREFIX = "hidden"
 RATES = (1e-3, 1e-6)  # false positives, at which is counted how many marks are found
 UNMARKED = "unmarked"  # the condition that shows how often a mark is found where there is none
 _QUALITY = ("psnr", "ssim", "fidelity")
+_SEEN = ("probability_change", "token_change", "largest_token_change")
 
 
-def why_not(model: SplitViT, settings: HiddenSettings) -> str | None:
-    """Why messages of this length cannot be hidden from this model, or None."""
+def why_not(model: SplitViT, settings: HiddenSettings, kernel: Mapping[str, Any]) -> str | None:
+    """Why messages of this length cannot be hidden from this model, whose kernel stage found `kernel`, or None."""
     try:
         mark = _mark(model, 0)
     except NullspaceError as error:
-        return str(error)
+        if kernel["nullity"] > 1 or not kernel["modulo_shift"]:
+            return str(error)
+        return (
+            "the kernel has one direction per patch, which only shifts the token: too few for messages, whose bits "
+            "each need a brightness pattern of their own that survives JPEG; choose a model with a larger kernel, e.g. "
+            "deit_tiny_patch16_224"
+        )
     if mark.longest < settings.message_bytes:
         return (
             f"an image has {mark.slots} places for bits, too few for messages of {settings.message_bytes} bytes; "
@@ -48,7 +57,8 @@ def why_not(model: SplitViT, settings: HiddenSettings) -> str | None:
 
 
 def _mark(model: SplitViT, seed: int) -> HiddenMark:
-    # The key of a measurement need not be secret, only fixed.
+    # The key of a measurement need not be secret, only fixed. The kernel is that of the embedding alone: reading must
+    # not hang on a measurement of the model, and the one direction that a shift may add carries nothing.
     return HiddenMark(model, f"nullspace measurement, seed {seed}")
 
 
@@ -71,6 +81,7 @@ class HiddenShards(ModelShards):
         super().__init__(out, model, shards, device, batch_images)
         self.settings, self.seed, self.examples = settings, seed, examples
         self.mark = _mark(self.model, seed)
+        self.mapping = patch_map(self.model)
         self.attacks = [attack_named(name) for name in settings.attacks]
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
@@ -108,7 +119,7 @@ class HiddenShards(ModelShards):
         quality: dict[str, Tensor],
     ) -> pa.Table:
         found = self.mark.detect(marked, length=self.settings.message_bytes, psnr=self.settings.psnr)
-        same, change = self._seen(clean, marked) if condition != UNMARKED else (None, None)
+        seen = self._seen(clean, marked) if condition != UNMARKED else {}
         missing = pa.nulls(len(ids), pa.float64())
         columns: dict[str, Any] = {
             "id": ids,
@@ -118,19 +129,26 @@ class HiddenShards(ModelShards):
             ],
             "read": [each.message == sent for each, sent in zip(found, messages, strict=True)],
             "p_value": [each.p_value for each in found],
-            "same_prediction": pa.nulls(len(ids), pa.bool_()) if same is None else same.tolist(),
-            "probability_change": missing if change is None else change.double().tolist(),
+            "same_prediction": pa.nulls(len(ids), pa.bool_()) if not seen else seen["same"].tolist(),
         }
+        for name in _SEEN:
+            columns[name] = seen[name].double().tolist() if name in seen else missing
         for name in _QUALITY:
             columns[name] = quality[name].double().tolist() if name in quality else missing
         return pa.table(columns)
 
-    def _seen(self, clean: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether the model says the same of both, and the largest change of a probability: (n,) each."""
+    def _seen(self, clean: Tensor, marked: Tensor) -> dict[str, Tensor]:
+        """Whether the model says the same of both, and the certificate of each: (n,) each."""
+        images = [from_uint8(each).to(self.device) for each in (clean, marked)]
         with torch.no_grad():
-            logits = [self.model(from_uint8(each).to(self.device)) for each in (clean, marked)]
-        same = (logits[0].argmax(1) == logits[1].argmax(1)).cpu()
-        return same, largest_probability_change(logits[0], logits[1])
+            logits = [self.model(each) for each in images]
+            moved, worst = mean_and_worst(token_changes(self.model, self.mapping, *images))
+        return {
+            "same": (logits[0].argmax(1) == logits[1].argmax(1)).cpu(),
+            "probability_change": largest_probability_change(logits[0], logits[1]),
+            "token_change": moved,
+            "largest_token_change": worst,
+        }
 
     def _message(self, id_: str) -> bytes:
         return hashlib.shake_256(f"{self.seed}:{id_}".encode()).digest(self.settings.message_bytes)
@@ -165,7 +183,7 @@ def summarised(files: list[Path], settings: HiddenSettings) -> dict[str, Any]:
     said = {f"{name}{end}": untouched.get(f"{name}{end}") for name in kept for end in ("", "_ci")}
     return {
         **{name: value for name, value in said.items() if value is not None},
-        "max_probability_change": untouched.get("max_probability_change"),
+        **{name: untouched.get(name) for name in ("max_probability_change", "token_change", "largest_token_change")},
         "message_bytes": settings.message_bytes,
         "wanted_psnr": settings.psnr,
         "unmarked": {name: value for name, value in unmarked.to_dict().items() if name.startswith(("n", "found"))},
@@ -179,7 +197,7 @@ class _Tally:
     def __init__(self) -> None:
         self.n = self.read = self.same = self.compared = 0
         self.found = dict.fromkeys(RATES, 0)
-        self.bits, self.change = Moments(), 0.0
+        self.bits, self.change, self.moved, self.furthest = Moments(), 0.0, Moments(), 0.0
         self.quality = dict.fromkeys(_QUALITY, Moments())
 
     def add(self, rows: pa.Table) -> None:
@@ -194,6 +212,9 @@ class _Tally:
         self.compared += len(columns["same_prediction"])
         self.same += int(columns["same_prediction"].sum())
         self.change = max([self.change, *columns["probability_change"].tolist()])
+        if len(columns["token_change"]):
+            self.moved += Moments.of(columns["token_change"])
+            self.furthest = max(self.furthest, float(columns["largest_token_change"].max()))
         for name in _QUALITY:
             finite = columns[name][np.isfinite(columns[name])]
             self.quality[name] += Moments.of(finite) if len(finite) else Moments()
@@ -207,7 +228,8 @@ class _Tally:
         if self.compared:
             interval = list(wilson_interval(self.same, self.compared))
             said |= {"agreement": self.same / self.compared, "agreement_ci": interval}
-            said["max_probability_change"] = self.change
+            said |= {"max_probability_change": self.change, **self.moved.named("token_change")}
+            said["largest_token_change"] = self.furthest
         for name, moments in self.quality.items():
             said |= moments.named(name) if moments.n else {}
         return said

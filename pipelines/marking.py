@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from nullspace.eight_bits import EightBits
+from nullspace.eight_bits_on_file import save_on_file
+from nullspace.file_kernel import FileKernel, kernel_on_file
+from nullspace.kernel import PatchKernel
 from nullspace.pixels import from_uint8
+from nullspace.shift import exact_kernel
 from nullspace.vit import SplitViT
 from nullspace.watermark.certify import certify
 from nullspace.watermark.detection import Detection
@@ -23,6 +30,7 @@ from pipelines.marks import JPEG_QUALITIES, make_mark
 from pipelines.picture_files import Picture, picture_of, read_picture, write_picture
 
 KEY_VARIABLE = "NULLSPACE_KEY"
+_FILE_ITERATIONS = 200  # each is a resize of the whole file and back
 
 
 def read_key(file: Path | None) -> bytes:
@@ -124,22 +132,52 @@ class Marker:
         return {"file": str(source), **verdict, "notes": list(picture.notes)}
 
 
+@dataclass(frozen=True)
+class VisibleMarker:
+    """Puts visible marks on files for one model: its kernel is measured once."""
+
+    model: SplitViT
+    kernel: PatchKernel
+    eight_bits: EightBits
+
+    @classmethod
+    def of(cls, model: SplitViT) -> VisibleMarker:
+        """With the exact kernel of the model, modulo the shift where it is measured to ignore shifts."""
+        kernel = exact_kernel(model)
+        return cls(model, kernel, EightBits.of(model, kernel))
+
+
 def mark_visibly(
-    model: SplitViT, source: Path, target: Path, settings: WatermarkSettings, *, quality: int
+    marker: VisibleMarker, source: Path, target: Path, settings: WatermarkSettings, *, quality: int
 ) -> dict[str, Any]:
     """Put a logo or text on one file; what is reported was measured on the bytes that were written."""
-    picture = read_picture(source)
+    model, picture = marker.model, read_picture(source)
     if picture.alpha is not None:
         raise DecodeError(f"{source}: it has transparent parts, through which a mark would show; save it without")
     size = (picture.pixels.shape[1], picture.pixels.shape[2])
     colour, alpha = make_mark(settings, size)
+
+    def save(through: FileKernel, marked: Tensor) -> Tensor:
+        def seen(pixels: Tensor) -> Tensor:
+            return picture.with_pixels(pixels).seen(model.preprocessing)
+
+        return save_on_file(marker.eight_bits, through.resize, picture.pixels, marked, seen)
+
     made = embed_visible_on_file(
-        model, picture.pixels, colour, alpha, strength=settings.strength, iterations=settings.iterations
+        model,
+        picture.pixels,
+        colour,
+        alpha,
+        strength=settings.strength,
+        iterations=min(settings.iterations, _FILE_ITERATIONS),
+        kernel=kernel_on_file(model, size, kernel=marker.kernel),
+        save=save,
     )
     written = write_picture(target, picture.with_pixels(made.pixels), quality=quality)
     saved = read_picture(written)
     before, after = (each.seen(model.preprocessing)[None] for each in (picture, saved))
     images = [from_uint8(each.pixels)[None] for each in (picture, saved)]
+    shift = marker.kernel.modulo_shift
     return {
         "file": str(source),
         "output": str(written),
@@ -150,15 +188,15 @@ def mark_visibly(
         "colour_contrast": made.colour_contrast,
         "hue": made.hue,
         "notes": picture.told(target.suffix.lower()),
-        **certify(model, before, after).to_dict(0),
-        "after_jpeg": {str(each): _after_jpeg(model, picture, saved, each) for each in JPEG_QUALITIES},
+        **certify(model, before, after, modulo_shift=shift).to_dict(0),
+        "after_jpeg": {str(each): _after_jpeg(model, picture, saved, each, shift) for each in JPEG_QUALITIES},
     }
 
 
-def _after_jpeg(model: SplitViT, before: Picture, after: Picture, quality: int) -> dict[str, Any]:
+def _after_jpeg(model: SplitViT, before: Picture, after: Picture, quality: int, shift: bool) -> dict[str, Any]:
     """What the model notices where both, the picture and the marked one, are saved as JPEG of a quality."""
     seen = [picture_of(each.encoded(".jpg", quality)).seen(model.preprocessing)[None] for each in (before, after)]
-    return certify(model, seen[0], seen[1]).to_dict(0)
+    return certify(model, seen[0], seen[1], modulo_shift=shift).to_dict(0)
 
 
 def detected(found: Detection) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Branch:
         """All of them by name, in the order they are done."""
         clean, exact = self._reference(), self._kernel()
         searched = self._search({"reference": clean, "kernel": exact})
-        evaluated = self._evaluate({"reference": clean, "search": searched})
+        evaluated = self._evaluate({"reference": clean, "kernel": exact, "search": searched})
         marked = self._watermark({"reference": clean, "kernel": exact})
         return {stage.name: stage for stage in (clean, exact, searched, evaluated, marked)}
 

@@ -19,6 +19,13 @@ OUTCOMES = {
 }
 
 
+LARGEST = {
+    "max_abs_logit_change": "max |Δlogit|",
+    "max_probability_change": "max |Δp|",
+    "largest_token_change": "Worst ‖A·δ‖",
+}
+
+
 @dataclass(frozen=True)
 class Cell:
     """A value and, smaller below it, its interval."""
@@ -78,12 +85,15 @@ class ModelPart:
 
 
 def stability_table(caption: str, conditions: Mapping[str, Any], labels: Mapping[str, str]) -> Table:
-    """One row per condition, learned or exact first, controls after it; every mean with its 95 % interval."""
+    """One row per condition, learned or exact first, controls after it; every mean with its 95 % interval.
+
+    ‖A·δ‖ of the worst patch of all images is in mean token norms.
+    """
     names = list(dict.fromkeys(name for name in (*labels, *conditions) if name in conditions))
-    shown = [key for key in OUTCOMES if any(key in conditions[name] for name in names)]
+    shown = [key for key in (*OUTCOMES, *LARGEST) if any(key in conditions[name] for name in names)]
     return Table(
         caption,
-        ["Noise", "Unchanged", "n", *(OUTCOMES[key] for key in shown), "max |Δlogit|"],
+        ["Noise", "Unchanged", "n", *((OUTCOMES | LARGEST)[key] for key in shown)],
         [stability_row(labels.get(name, name), conditions[name], shown) for name in names],
         [name in wording.FOR_COMPARISON for name in names],
     )
@@ -93,10 +103,4 @@ def stability_row(title: str, outcome: Mapping[str, Any], shown: list[str]) -> l
     """Cells of one condition."""
     means = [Cell(number(outcome.get(key)), number_interval(outcome.get(f"{key}_ci"))) for key in shown]
     unchanged = Cell(percent(outcome.get("agreement")), percent_interval(outcome.get("agreement_ci")))
-    return [
-        Cell(title),
-        unchanged,
-        Cell(number(outcome.get("n"))),
-        *means,
-        Cell(number(outcome.get("max_abs_logit_change"))),
-    ]
+    return [Cell(title), unchanged, Cell(number(outcome.get("n"))), *means]

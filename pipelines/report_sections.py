@@ -99,7 +99,7 @@ def kernel_section(label: str, model: Mapping[str, Any], stages: StageFolders) -
 
 def kernel_facts(kernel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Dimensions, numerical evidence, and whether shifts of tokens are invisible too."""
-    yield "Nullity", f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions (3·p·p)"
+    yield "Nullity", nullity_fact(kernel)
     yield "Rank", f"{number(kernel.get('rank'))}, embedding dimension {number(kernel.get('embed_dim'))}"
     yield "Singular values", f"{number(kernel.get('sigma_min'))} to {number(kernel.get('sigma_max'))}"
     yield "Tolerance", f"{number(kernel.get('tolerance'))} (rtol {number(kernel.get('rtol'))}, decided in float64)"
@@ -114,6 +114,17 @@ def kernel_facts(kernel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{verdict}: max |Δlogit| {number(change)} at {number(shift.get('relative_shift'))} times the token norm, "
             f"random noise of that norm {number(control)}",
         )
+
+
+def nullity_fact(kernel: Mapping[str, Any]) -> str:
+    """The dimension of the kernel, and what of it only shifts the token."""
+    size = f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions (3·p·p)"
+    if not kernel.get("modulo_shift"):
+        return size
+    plain = kernel.get("plain_nullity", kernel["nullity"])
+    if plain == kernel["nullity"]:
+        return f"{size}; no change of a patch only shifts its token"
+    return f"{size}, modulo the shift: {number(plain)} leave the token as it is, one only shifts it, which is ignored"
 
 
 def noise_section(label: str, model: Mapping[str, Any], stages: StageFolders) -> Section:
@@ -221,9 +232,18 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
     ]
     if "max_probability_change" in mark:
         facts.append(("Largest change of a probability", number(mark["max_probability_change"])))
+    facts += moved_fact(mark)
     if mark.get("unmarked"):
         facts.append(("Left as they were", f"{number(mark['unmarked'])} images leave no room for the mark"))
     return Section(title, facts=facts, tables=tables, pictures=examples(stages.of(label, "watermark")))
+
+
+def moved_fact(mark: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The certificate of pictures as saved in 8 bits: how far their tokens moved."""
+    if not wording.is_number(mark.get("largest_token_change")):
+        return []
+    mean, worst = percent(mark.get("token_change")), percent(mark["largest_token_change"])
+    return [("Tokens moved, ‖A·δ‖ in token norms", f"{mean} on average, {worst} in the worst patch")]
 
 
 def hidden_section(model: Mapping[str, Any]) -> Section:
@@ -241,6 +261,7 @@ def hidden_section(model: Mapping[str, Any]) -> Section:
         ("PSNR to the original", f"{wording.decibel(found.get('psnr'))} {number_interval(found.get('psnr_ci'))}"),
         *((f"{name} to the original", number(value)) for name, value in quality if value is not None),
         ("Largest change of a probability", number(found.get("max_probability_change"))),
+        *moved_fact(found),
         ("Found where there is none", f"{percent(unmarked.get('found_at_1e-3'))} at a stated rate of 0.1 %"),
     ]
     columns = ["After", "Bits", "Whole messages", "Found at 1e-6", "Model unchanged", "max |Δp|"]

@@ -8,7 +8,9 @@ from typing import Any
 from pipelines.models import ModelFacts
 from pipelines.stages import Done
 
-NO_KERNEL = "the kernel is trivial (nullity 0): there is no exact noise to add to pixels"
+NO_KERNEL = (
+    "the kernel is trivial (nullity 0, also modulo the shift of tokens): there is no exact noise to add to pixels"
+)
 
 
 def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,11 +55,12 @@ def _cell(text: str, control: bool) -> str:
 def facts(model: Mapping[str, Any]) -> Iterator[str]:
     """A line each about kernel, noise and watermark: size, or why there is none."""
     kernel, noise, mark = (model.get(name) or {} for name in ("kernel", "noise", "watermark"))
-    size = f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions of a patch"
-    yield f"  kernel     {wording.why_missing(kernel) or size}"
+    yield f"  kernel     {wording.why_missing(kernel) or wording.kernel_size(kernel)}"
     yield f"  noise      {wording.why_missing(noise) or noise_size(noise)}"
     look = f"PSNR {wording.decibel(mark.get('psnr'))}, SSIM {number(mark.get('ssim'))}"
     yield f"  watermark  {wording.why_missing(mark) or look}"
+    if saved := wording.eight_bits(model):
+        yield f"  8 bits     {saved}"
 
 
 def noise_size(noise: Mapping[str, Any]) -> str:

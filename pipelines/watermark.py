@@ -11,12 +11,15 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from nullspace.eight_bits import EightBits
 from nullspace.kernel import patch_kernel
 from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.stability import Moments, Summary, largest_probability_change, outcomes
 from nullspace.vit import Outputs
 from nullspace.watermark.attacks import attack_named, attacked
-from nullspace.watermark.visible import embed, token_residual
+from nullspace.watermark.certify import mean_and_worst, token_changes
+from nullspace.watermark.jpeg import jpeg_kernel
+from nullspace.watermark.visible import embed
 from pipelines import hidden
 from pipelines.config import WatermarkSettings
 from pipelines.files import write_json
@@ -31,15 +34,18 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 5
-SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
+VERSION = 6
+SKIPPED = (
+    "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that "
+    "the model does not see"
+)
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")
-_QUALITY = ("psnr", "ssim", "ssim_to_plain", "token_residual")
+_QUALITY = ("psnr", "ssim", "ssim_to_plain", "token_change")
 
 
 class WatermarkShards(ModelShards):
-    """Marks the images of a shard, rounds them to 8 bits, and asks the model."""
+    """Marks the images of a shard, rounds them to 8 bits in the kernel, and asks the model."""
 
     def __init__(
         self,
@@ -52,12 +58,15 @@ class WatermarkShards(ModelShards):
         settings: WatermarkSettings,
         seed: int,
         rtol: float | None,
+        modulo_shift: bool,
         examples: tuple[str, int],
     ) -> None:
         super().__init__(out, model, shards, device, batch_images)
         self.reference, self.settings, self.examples = Path(reference), settings, examples
         self.seed = seed
-        self.kernel = patch_kernel(self.model, rtol=rtol)
+        self.kernel = patch_kernel(self.model, rtol=rtol, modulo_shift=modulo_shift)
+        self.within = jpeg_kernel(self.model, self.kernel) if settings.jpeg else self.kernel
+        self.eight_bits = EightBits.of(self.model, self.kernel)
         self.mark = make_mark(settings, self.model.preprocessing.input_size)
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
@@ -72,9 +81,10 @@ class WatermarkShards(ModelShards):
     def _batch(self, shard: Shard, clean: Outputs, batch: slice, keep: int) -> Iterator[pa.Table]:
         images = self.pixels(shard, batch)
         mark, alpha = (part.to(self.device) for part in self.mark)
-        strength, iterations = self.settings.strength, self.settings.iterations
-        made = embed(self.model, self.kernel, images, mark, alpha, strength=strength, iterations=iterations)
-        saved, plain = (from_uint8(round_to_uint8(changed)) for changed in (made.marked, made.plain))
+        said = {"strength": self.settings.strength, "iterations": self.settings.iterations, "within": self.within}
+        made = embed(self.model, self.kernel, images, mark, alpha, **said)
+        saved = from_uint8(self.eight_bits.save(images, made.marked))
+        plain = from_uint8(round_to_uint8(made.plain))
         self._keep_examples(batch.start, keep, images, plain, saved)
         before = Outputs(features=clean.features[batch], logits=clean.logits[batch])
         shuffled = images + _permuted(saved - images, shard.ids[batch], self.seed)
@@ -96,6 +106,7 @@ class WatermarkShards(ModelShards):
     ) -> pa.Table:
         """Rows of one condition: how `changed` looks beside `images` and the plain mark, and what the model says."""
         after = self._outputs(changed)
+        moved, worst = mean_and_worst(token_changes(self.model, self.eight_bits.plan.mapping, images, changed))
         columns: dict[str, Any] = {
             "id": shard.ids[batch],
             "label": shard.labels[batch].numpy(),
@@ -103,7 +114,8 @@ class WatermarkShards(ModelShards):
             "psnr": psnr(changed, images).cpu().numpy(),
             "ssim": ssim(changed, images).cpu().numpy(),
             "ssim_to_plain": ssim(changed, plain).cpu().numpy(),
-            "token_residual": token_residual(self.model, images, changed.clamp(0, 1)).cpu().numpy(),
+            "token_change": moved.cpu().numpy(),
+            "largest_token_change": worst.cpu().numpy(),
             "probability_change": largest_probability_change(before.logits, after.logits).numpy(),
         }
         return pa.table(columns | {key: value.numpy() for key, value in outcomes(before, after).items()})
@@ -146,7 +158,8 @@ def watermark(
     context: Context, *, arguments: dict[str, Any], settings: WatermarkSettings, spread: Spread
 ) -> dict[str, Any]:
     """Mark all images; returns quality and the model's answer, or why there is nothing to do."""
-    if not context.inputs["kernel"].result["nullity"]:
+    exact = context.inputs["kernel"].result
+    if not exact["nullity"]:
         return {"skipped": SKIPPED}
     ingested = context.inputs["ingest"]
     shards = shard_sizes(ingested.folder)
@@ -154,6 +167,7 @@ def watermark(
         "shards": str(ingested.folder),
         "reference": str(context.inputs["reference"].folder),
         "settings": settings,
+        "modulo_shift": exact["modulo_shift"],
         "examples": (next(iter(shards)), settings.examples),
     }
     work = {**arguments, **more}
@@ -176,7 +190,8 @@ def _hidden(
     context: Context, arguments: dict[str, Any], settings: WatermarkSettings, spread: Spread, shards: dict[str, int]
 ) -> dict[str, Any]:
     """Hidden messages in the same images, or why there are none."""
-    reason = hidden.why_not(arguments["model"].load("cpu"), settings.hidden)
+    exact = context.inputs["kernel"].result
+    reason = hidden.why_not(arguments["model"].load("cpu"), settings.hidden, exact)
     if reason:
         return {"skipped": reason}
     work = {
@@ -197,7 +212,7 @@ class _Tally:
     """Aggregates of one condition, shard by shard."""
 
     def __init__(self) -> None:
-        self.outcomes, self.unmarked, self.change = Summary(), 0, 0.0
+        self.outcomes, self.unmarked, self.change, self.furthest = Summary(), 0, 0.0, 0.0
         self.quality = dict.fromkeys(_QUALITY, Moments())
 
     def add(self, rows: pa.Table) -> None:
@@ -205,6 +220,7 @@ class _Tally:
             return
         self.outcomes += Summary.of({name: rows.column(name).to_numpy() for name in rows.column_names})
         self.change = max(self.change, float(rows.column("probability_change").to_numpy().max()))
+        self.furthest = max(self.furthest, float(rows.column("largest_token_change").to_numpy().max()))
         self.unmarked += int(np.isinf(rows.column("psnr").to_numpy()).sum())
         for name in _QUALITY:
             values = rows.column(name).to_numpy()
@@ -213,7 +229,11 @@ class _Tally:
             self.quality[name] += Moments.of(finite) if len(finite) else Moments()
 
     def to_dict(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"unmarked": self.unmarked, "max_probability_change": self.change}
+        said: dict[str, Any] = {
+            "unmarked": self.unmarked,
+            "max_probability_change": self.change,
+            "largest_token_change": self.furthest,
+        }
         for name, moments in self.quality.items():
             said |= moments.named(name)
         return said | self.outcomes.to_dict()

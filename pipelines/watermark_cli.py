@@ -168,16 +168,16 @@ def visible(
 
     Example: `nullspace watermark visible photos/ marked/ --text DRAFT --weights FILE`
     """
-    from pipelines.marking import mark_visibly
+    from pipelines.marking import VisibleMarker, mark_visibly
 
     if (text is None) == (logo is None):
         raise ConfigError("expected one of --text and --logo, got " + ("neither" if text is None else "both"))
     settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, opacity=opacity, strength=strength)
     pictures, targets = _pairs(paths, suffix, force)
-    loaded = _load(model, weights, model_args, ema)
+    marker = VisibleMarker.of(_load(model, weights, model_args, ema))
 
     def work(source: Path, target: Path) -> dict[str, Any]:
-        return mark_visibly(loaded, source, target, settings, quality=quality)
+        return mark_visibly(marker, source, target, settings, quality=quality)
 
     _end(_all(pictures, targets, work, as_json, _visible_line), as_json, missing=[])
 
@@ -205,7 +205,8 @@ def _visible_line(row: dict[str, Any]) -> str:
 
 def _model_words(row: dict[str, Any]) -> str:
     same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
-    return f"{same}, max |Δp| {row['probability_change']:.1g}, tokens moved {100 * row['token_change']:.2g} %"
+    moved = f"tokens moved {100 * row['token_change']:.2g} %, the worst {100 * row['largest_token_change']:.2g} %"
+    return f"{same}, max |Δp| {row['probability_change']:.1g}, {moved}"
 
 
 def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path, Path]], list[Path]]:

@@ -118,16 +118,37 @@ def separated(better: Mapping[str, Any], worse: Mapping[str, Any]) -> bool | Non
     return better["agreement_ci"][0] > worse["agreement_ci"][1]
 
 
+def kernel_size(kernel: Mapping[str, Any]) -> str:
+    """'97 of 192 directions of a patch, modulo the shift'."""
+    size = f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions of a patch"
+    return f"{size}, modulo the shift" if kernel.get("modulo_shift") else size
+
+
+def eight_bits(model: Mapping[str, Any]) -> str | None:
+    """How far 8-bit pixels moved tokens and probabilities, in kernel noise and visible marks; None when unmeasured."""
+    kernel, mark = (model.get(name) or {} for name in ("kernel", "watermark"))
+    conditions = {} if why_missing(kernel) or why_missing(kernel.get("conditions")) else kernel["conditions"]
+    saved = [part for part in (conditions.get("in_box"), None if why_missing(mark) else mark) if part]
+    moved, change = (
+        [part[name] for part in saved if is_number(part.get(name))]
+        for name in ("largest_token_change", "max_probability_change")
+    )
+    if not moved or not change:
+        return None
+    return f"tokens moved by {percent(max(moved))} of their norm at most, probabilities by {number(max(change))}"
+
+
 def kernel_sentence(kernel: Mapping[str, Any]) -> str:
     """What the exact nullspace of this model is worth, in one sentence."""
     if why_missing(kernel):
         return f"Kernel: {why_missing(kernel)}."
     if not kernel.get("nullity"):
         return (
-            f"The patch embedding sees all {number(kernel.get('patch_dim'))} directions of a patch (nullity 0): "
-            "nothing can be added to the pixels without the model seeing it."
+            f"The patch embedding sees all {number(kernel.get('patch_dim'))} directions of a patch (nullity 0), and "
+            "none of them only shifts the token, which the model might ignore: nothing can be added to the pixels "
+            "without the model seeing it."
         )
-    size = f"{number(kernel['nullity'])} of {number(kernel.get('patch_dim'))} directions of a patch"
+    size = kernel_size(kernel)
     conditions = kernel.get("conditions") or {}
     if why_missing(conditions) or "exact" not in conditions:
         return f"The model is blind to {size}."

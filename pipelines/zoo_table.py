@@ -18,6 +18,7 @@ HEADS = {
     "tokens": "N",
     "rank": "rank",
     "nullity": "nullity",
+    "modulo_shift": "modulo shift",
     "per_channel_nullity": "per channel",
     "shift_directions": "shifts",
     "note": "note",
@@ -33,6 +34,7 @@ def render(rows: Sequence[ZooRow], style: str) -> str:
 def cells(row: ZooRow) -> list[str]:
     """One row for people; the note is the reason of a refusal, else how shifts were measured."""
     values = row.to_dict() | {"note": row.reason or row.shift_measured, "patch": _patch(row.patch_size)}
+    values["modulo_shift"] = None if row.modulo_shift is None else "yes" if row.modulo_shift else "no"
     return ["-" if values[key] is None else str(values[key]) for key in HEADS]
 
 

@@ -50,6 +50,11 @@ def choose_carrier(model: SplitViT, kernel: PatchKernel, mark: Tensor, alpha: Te
     return max(candidates, key=_visibility)
 
 
+def kept_less(model: SplitViT, kernel: PatchKernel, carrier: Carrier) -> float:
+    """How many times larger (at least 1) what all of `kernel` keeps of a carrier is than what it was chosen for."""
+    return max(1.0, (_gain(model, kernel, carrier.pattern) / max(carrier.gain, 1e-12)) ** 0.5)
+
+
 def pattern(mark: Tensor, alpha: Tensor, hue: str, period: int, patch: float) -> Tensor:
     """The look (3,H,W) of `mark` (3,H,W) under opacity `alpha` (H,W), for patches of so many pixels a side."""
     tone = _tone(mark, alpha) * alpha

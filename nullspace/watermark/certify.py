@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.lift import patch_map
+from nullspace.lift import PatchMap, patch_map
 from nullspace.pixels import check_unit_range, from_uint8
 from nullspace.stability import largest_probability_change
 from nullspace.vit import SplitViT
@@ -44,29 +44,46 @@ class Certificate:
         }
 
 
+def token_changes(model: SplitViT, mapping: PatchMap, images: Tensor, changed: Tensor) -> Tensor:
+    """|A·δ| of every patch (B,N) over the mean token norm of its image: `changed` beside `images`, both (B,3,H,W).
+
+    Floats in pixel units, also outside [0,1]; A·δ in float64. With a map modulo the shift A·δ is taken without its
+    part along (1,…,1), which the model was measured to ignore.
+    """
+    before, after = (each.cpu() if each.device.type == "mps" else each for each in (images, changed))  # no float64
+    norms = torch.linalg.vector_norm(mapping.tokens(model.patchify(after.double() - before.double())), dim=-1)
+    size = torch.linalg.vector_norm(model.tokens(images.to(_device(model)), check_range=False).float(), dim=-1)
+    return norms / size.mean(dim=1, keepdim=True).to(norms)
+
+
+def mean_and_worst(changes: Tensor) -> tuple[Tensor, Tensor]:
+    """Of changes (B,N): root mean square over patches (B,), and that of the worst patch (B,)."""
+    return changes.square().mean(dim=1).sqrt(), changes.amax(dim=1)
+
+
 @torch.no_grad()
-def certify(model: SplitViT, images: Tensor, marked: Tensor) -> Certificate:
+def certify(model: SplitViT, images: Tensor, marked: Tensor, *, modulo_shift: bool = False) -> Certificate:
     """Compare images (B,3,H,W) with their marked versions, uint8 or float in [0,1], as the model is given them.
 
-    A·δ is computed in float64. Raises NullspaceError when the shapes differ, CannotCutError without a plain patch
-    embedding.
+    `modulo_shift` is right for models measured to ignore shifts, see `token_changes`. Raises NullspaceError when the
+    shapes differ, CannotCutError without a plain patch embedding.
     """
     if images.shape != marked.shape:
         raise NullspaceError(f"expected images of one shape, got {tuple(images.shape)} and {tuple(marked.shape)}")
     before, after = (_float(each).cpu() for each in (images, marked))
-    delta = model.patchify(after.double() - before.double())  # in float64 on the CPU, which every device has beside it
-    changes = torch.linalg.vector_norm(patch_map(model).tokens(delta), dim=-1)
-    device = model.patch_projection.weight.device
-    tokens = [model.tokens(each.to(device)) for each in (before, after)]
-    size = torch.linalg.vector_norm(tokens[0], dim=-1).mean(dim=1).to(changes)
-    logits = [model.outputs_from_tokens(each).logits.double().cpu() for each in tokens]
+    mean, worst = mean_and_worst(token_changes(model, patch_map(model, modulo_shift=modulo_shift), before, after))
+    logits = [model(each.to(_device(model))).double().cpu() for each in (before, after)]
     return Certificate(
-        token_change=changes.square().mean(dim=1).sqrt() / size,
-        largest_token_change=changes.amax(dim=1) / size,
+        token_change=mean,
+        largest_token_change=worst,
         logit_change=(logits[1] - logits[0]).abs().amax(dim=1),
         probability_change=largest_probability_change(logits[0], logits[1]),
         same=logits[0].argmax(dim=1) == logits[1].argmax(dim=1),
     )
+
+
+def _device(model: SplitViT) -> torch.device:
+    return model.patch_projection.weight.device
 
 
 def _float(images: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.pixels import check_unit_range, project_to_box
-from nullspace.watermark.carrier import choose_carrier
+from nullspace.watermark.carrier import choose_carrier, kept_less
+from nullspace.watermark.jpeg import jpeg_kernel
 
 if TYPE_CHECKING:
     from nullspace.kernel import PatchKernel
@@ -50,6 +51,7 @@ def embed(
     alpha: Tensor,
     *,
     strength: float = 1.0,
+    within: PatchKernel | None = None,
     iterations: int = 2000,
     tolerance: float = 1e-5,
 ) -> VisibleMark:
@@ -59,6 +61,9 @@ def embed(
     `strength` 0 is the nearest to the plain mark in square error, but faint to the eye. Where a pixel is saturated
     there is no room: a mark on pure white or black stays faint whatever the strength.
 
+    The change stays `within` a part of the kernel, by default `jpeg_kernel(model, kernel)`: it is then still in the
+    kernel when JPEG has thinned out its colours. The carrier is laid on so much stronger that as much of it is left.
+
     Raises NullspaceError when the kernel is trivial or belongs to another patch size, on shapes that differ, or an
     empty mark; ImageRangeError outside [0,1].
     """
@@ -66,10 +71,12 @@ def embed(
     plain = blend(images, mark, alpha)
     if not 0 <= strength < float("inf"):
         raise NullspaceError(f"expected a finite strength >= 0 (1 is normal), got {strength}")
-    carrier = choose_carrier(model, kernel, mark.to(images), alpha.to(images))
+    within = within or jpeg_kernel(model, kernel)
+    carrier = choose_carrier(model, within, mark.to(images), alpha.to(images))
+    strength *= kept_less(model, kernel, carrier)
     patches = model.patchify(images)
     wanted = model.patchify(plain - images + strength * carrier.pattern)
-    projection = project_to_box(patches, wanted, kernel, iterations=iterations, tolerance=tolerance)
+    projection = project_to_box(patches, wanted, within, iterations=iterations, tolerance=tolerance)
     marked = model.unpatchify(patches + projection.delta).clamp(0, 1)
     residual = token_residual(model, images, marked)
     return VisibleMark(marked, plain, residual, projection.converged, carrier.hue, carrier.period, carrier.gain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.file_kernel import FileKernel, kernel_on_file
-from nullspace.pixels import from_uint8
+from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.vit import SplitViT
 from nullspace.watermark.carrier import LUMA, choose_carrier, pattern
 from nullspace.watermark.visible import blend
@@ -41,18 +42,20 @@ def embed_visible_on_file(
     strength: float = 1.0,
     iterations: int = 200,
     kernel: FileKernel | None = None,
+    save: Callable[[FileKernel, Tensor], Tensor] | None = None,
 ) -> VisibleFile:
     """Put `mark` (3,H,W) in [0,1] of opacity `alpha` (H,W) on a file (3,H,W) uint8 so that the model does not see it.
 
     The look is chosen as the model would get the mark, stripes are widened to the file's scale, and the change is the
-    nearest one in the kernel through the resize that keeps the pixels in range. Raises NullspaceError for
+    nearest one in the kernel through the resize that keeps the pixels in range. `save` rounds the changed pixels
+    (3,H,W) in [0,1] to 8 bits, to the nearest levels by default; see `eight_bits_on_file`. Raises NullspaceError for
     preprocessing that is not linear and for a model whose kernel is zero.
     """
     kernel = kernel or kernel_on_file(model, (file.shape[1], file.shape[2]))
     if kernel.kernel.is_trivial:
         raise NullspaceError(
             f"the patch embedding of {model.name} has no kernel: it sees every mark; choose a model with a smaller "
-            "embedding, e.g. deit_tiny_patch16_224"
+            "embedding, e.g. deit_tiny_patch16_224, or give exact_kernel, which adds the shift where it is ignored"
         )
     clean = from_uint8(file)
     plain = blend(clean[None], mark, alpha)[0]
@@ -64,9 +67,11 @@ def embed_visible_on_file(
     scale = 1 / _shrinkage(kernel)
     carried = pattern(mark, alpha, look.hue, max(2, round(look.period * scale)), model.patch_size[0] * scale)
     wanted = plain - clean + strength * carried
-    made = kernel.noised(file[None], wanted[None].double(), iterations=iterations)
-    change = from_uint8(made.images[0]) - clean
-    return VisibleFile(made.images[0], plain, *_contrast(change, alpha), look.hue, bool(made.converged.all()))
+    made = kernel.project_to_box(clean[None], wanted[None].double(), iterations=iterations)
+    marked = (clean.double() + made.delta[0]).clamp(0, 1)
+    pixels = round_to_uint8(marked) if save is None else save(kernel, marked)
+    contrast = _contrast(from_uint8(pixels) - clean, alpha)
+    return VisibleFile(pixels, plain, *contrast, look.hue, bool(made.converged.all()))
 
 
 def _shrinkage(kernel: FileKernel) -> float:

@@ -68,14 +68,15 @@ def test_kernel_of_a_random_model_as_json() -> None:
     answer = nullspace("kernel", "vit_tiny_patch16_224", "--random", "--json")
     said = json.loads(answer.out)
     assert answer.code == 0 and not answer.err
-    assert (said["patch_dim"], said["embed_dim"], said["rank"], said["nullity"]) == (768, 192, 192, 576)
+    assert (said["patch_dim"], said["embed_dim"], said["rank"], said["nullity"]) == (768, 192, 191, 577)
+    assert said["modulo_shift"]
 
 
 def test_kernel_for_people_says_the_same() -> None:
     lines = dict(line.split(None, 1) for line in nullspace("kernel", DIGITS).out.splitlines())
     said = json.loads(nullspace("kernel", DIGITS, "--json").out)
     assert lines.keys() == said.keys()
-    assert lines["nullity"] == "96" and lines["gap"].strip() == "-"
+    assert lines["nullity"] == "97" and lines["gap"].strip() == "-"
 
 
 def test_config_show_fills_in_defaults_and_takes_overrides() -> None:

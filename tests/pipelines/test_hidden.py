@@ -55,6 +55,8 @@ def test_figures_are_those_of_the_rows(rows: Path) -> None:
         assert row["word_accuracy"] == own.read.mean() and row["agreement"] == own.same_prediction.mean()
         assert row["found_at_1e-6"] == (own.p_value <= 1e-6).mean()
         assert row["max_probability_change"] == own.probability_change.max()
+        assert row["largest_token_change"] == own.largest_token_change.max()
+        assert row["token_change"] == pytest.approx(own.token_change.mean())
     saved = table[table.condition == "none"]
     for name in ("psnr", "ssim", "fidelity"):
         assert found[name] == pytest.approx(saved[name].mean())
@@ -82,13 +84,14 @@ def test_a_tally_of_nothing_is_nothing() -> None:
 
 
 def test_why_messages_cannot_be_hidden(model: SplitViT) -> None:
-    assert hidden.why_not(model, SETTINGS) is None
+    kernel = {"nullity": 577, "modulo_shift": True}
+    assert hidden.why_not(model, SETTINGS, kernel) is None
     small = SplitViT.load(
         "vit_tiny_patch16_224",
         weights="random",
         model_args={"img_size": 32, "patch_size": 8, "embed_dim": 96, "num_heads": 3},
     )
-    assert "16 places for bits, too few for messages of 4 bytes" in str(hidden.why_not(small, SETTINGS))
+    assert "16 places for bits, too few for messages of 4 bytes" in str(hidden.why_not(small, SETTINGS, kernel))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from nullspace.kernel import patch_kernel
-from nullspace.shift import SHIFT_THRESHOLD, shift_test
+from nullspace.shift import SHIFT_THRESHOLD, exact_kernel, shift_test
 from nullspace.vit import SplitViT
 from pipelines import kernel as stage
 from pipelines.files import read_json
@@ -30,8 +29,9 @@ def found(work: Any) -> dict[str, Any]:
 
 def test_it_is_the_models_own_kernel(tmp_path: Any) -> None:
     result = found(tmp_path)
-    expected = patch_kernel(tiny.spec().load("cpu")).to_dict()
+    expected = exact_kernel(tiny.spec().load("cpu")).to_dict()
     assert {name: result[name] for name in expected} == expected
+    assert result["modulo_shift"] and (result["nullity"], result["plain_nullity"]) == (97, 96)
     assert result["shift"]["invariant"]
 
 

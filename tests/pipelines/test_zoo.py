@@ -65,9 +65,9 @@ def test_the_command_shows_progress_and_the_rows() -> None:
     said = json.loads(answer.out)
     assert answer.code == 0
     assert [row["name"] for row in said] == ["deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224"]
-    assert {row["nullity"] for row in said} == {576} and {row["shift_directions"] for row in said} == {196}
+    assert {row["nullity"] for row in said} == {577} and {row["shift_directions"] for row in said} == {196}
     assert (
-        "1/2  deit_tiny_distilled_patch16_224  nullity 576" in answer.err
+        "1/2  deit_tiny_distilled_patch16_224  nullity 577" in answer.err
         and "2 models, 0 of them refused" in answer.err
     )
 

@@ -104,6 +104,7 @@ def evaluator(out: Path, shards: Path, reference: Path, **changed: Any) -> Evalu
         "split": split(),
         "rms": 1.5,
         "rtol": None,
+        "modulo_shift": False,
         "examples": ("000000", 2),
     }
     return EvaluateShards(str(out), **{**said, **changed})

@@ -1,0 +1,60 @@
+"""The part of a kernel that JPEG leaves in the kernel: what it does to the colours of a change is made up for.
+
+JPEG keeps every second sample of the two chroma planes (4:2:0) and interpolates between them. That is linear: a change
+d becomes T d, and of the fine colours that a visible mark is made of little is left. Where A d = 0 but A T d is not,
+the model sees the marked picture once it is a JPEG. Here A (d - T d) = 0 is asked for too. What JPEG's rounding adds,
+no linear map undoes; it is far smaller at the qualities people use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nullspace.lift import patch_map
+
+if TYPE_CHECKING:
+    from nullspace.kernel import PatchKernel
+    from nullspace.vit import SplitViT
+
+# JFIF: luma, and blue and red less luma (ITU-R BT.601)
+_PLANES = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_MOST = 0.5  # share of a kernel that is given up at most: the directions that JPEG moves most
+_NOTHING = 1e-9  # of the largest singular value
+
+
+def jpeg_kernel(model: SplitViT, kernel: PatchKernel) -> PatchKernel:
+    """The directions of `kernel` that are still in it after JPEG's 4:2:0; `rank` counts those given up too.
+
+    At most half of the kernel is given up, and of a single direction nothing. With patches of an odd size, across whose
+    edges JPEG averages, it is the whole kernel.
+    """
+    spare = int(_MOST * kernel.nullity)
+    if not spare or any(side % 2 for side in model.patch_size):
+        return kernel
+    matrix = patch_map(model, modulo_shift=kernel.modulo_shift, rtol=kernel.rtol).matrix
+    basis = kernel.basis()
+    changes = basis.T.reshape(-1, 3, *model.patch_size)
+    lost = (changes - subsampled(changes)).flatten(1) @ matrix.T  # (nullity,D)
+    left, sigma, _ = torch.linalg.svd(lost, full_matrices=False)
+    count = min(spare, int((sigma > _NOTHING * float(torch.linalg.matrix_norm(matrix, 2))).sum()))
+    rows = torch.cat([kernel.row_space.cpu(), basis @ left[:, :count]], dim=1)
+    return replace(
+        kernel, rank=kernel.rank + count, nullity=kernel.nullity - count, row_space=rows.to(kernel.row_space)
+    )
+
+
+def subsampled(changes: Tensor) -> Tensor:
+    """T: changes (n,3,h,w) of even size as JPEG 4:2:0 keeps them, but for quantisation; edges as if repeated beyond.
+
+    libjpeg's: chroma is the mean of 2×2 pixels, and comes back by a triangle filter ("fancy upsampling").
+    """
+    planes = torch.tensor(_PLANES, dtype=changes.dtype, device=changes.device)
+    luma_chroma = torch.einsum("ij,njhw->nihw", planes, changes)
+    chroma = functional.avg_pool2d(luma_chroma[:, 1:], 2)
+    smooth = functional.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
+    return torch.einsum("ij,njhw->nihw", torch.linalg.inv(planes), torch.cat([luma_chroma[:, :1], smooth], dim=1))

@@ -1,0 +1,152 @@
+"""8-bit pictures: whole levels near what was wanted, whose tokens are those of the clean picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nullspace.eight_bits import MAX_MOVE, EightBits
+from nullspace.eight_bits_on_file import save_on_file
+from nullspace.errors import ImageRangeError, NullspaceError
+from nullspace.file_kernel import FileKernel
+from nullspace.kernel import patch_kernel
+from nullspace.lift import patch_map
+from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
+from nullspace.resize import Resize, resize_matrix
+from nullspace.shift import exact_kernel
+from nullspace.vit import SplitViT
+from nullspace.watermark.certify import certify, token_changes
+
+TINY: dict[str, Any] = {
+    "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> SplitViT:
+    return SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY)
+
+
+@pytest.fixture(scope="module")
+def eight(model: SplitViT) -> EightBits:
+    return EightBits.of(model, patch_kernel(model))
+
+
+def pictures(count: int = 3, size: int = 32) -> Tensor:
+    """8-bit pictures in [0,1], a corner of each white and another black."""
+    images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images[:, :, : size // 4, : size // 4], images[:, :, -size // 3 :, -size // 3 :] = 1, 0
+    return from_uint8(round_to_uint8(images))
+
+
+def noised(model: SplitViT, images: Tensor, iterations: int = 1000) -> Tensor:
+    patches = model.patchify(images)
+    noise = torch.randn(patches.shape, generator=torch.Generator().manual_seed(1)) / 4
+    change = project_to_box(patches, noise, patch_kernel(model), iterations=iterations).delta
+    return model.unpatchify(patches + change).clamp(0, 1)
+
+
+def test_levels_are_near_and_tokens_nearer_than_nearest_rounding_leaves_them(model: SplitViT, eight: EightBits) -> None:
+    images = pictures()
+    wanted = noised(model, images)
+    saved = eight.save(images, wanted)
+    assert saved.dtype == torch.uint8 and saved.shape == images.shape
+    assert float((saved.float() - 255 * wanted).abs().max()) <= MAX_MOVE + 1e-3
+    assert float((wanted - images).abs().mean()) > 0.05
+    ours, nearest = (
+        token_changes(model, eight.plan.mapping, images, from_uint8(each)) for each in (saved, round_to_uint8(wanted))
+    )
+    assert float(ours.square().mean()) < float(nearest.square().mean()) / 5
+    assert float(ours.max()) < float(nearest.max()) / 2
+
+
+def test_the_certificate_is_the_change_of_the_tokens(model: SplitViT, eight: EightBits) -> None:
+    images = pictures()
+    saved = from_uint8(eight.save(images, noised(model, images)))
+    exact = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY).double()
+    before, after = (exact.tokens(each.double()) for each in (images, saved))
+    expected = (after - before).norm(dim=-1) / before.norm(dim=-1).mean(dim=1, keepdim=True)
+    found = token_changes(model, eight.plan.mapping, images, saved)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-8)
+    whole = certify(model, images, saved)
+    torch.testing.assert_close(whole.largest_token_change, expected.amax(dim=1), rtol=1e-3, atol=1e-8)
+
+
+def test_what_the_box_left_over_is_taken_away_too(model: SplitViT, eight: EightBits) -> None:
+    images = pictures()
+    settled = noised(model, images)
+    # As an unfinished projection leaves it: a change of a fifth of a level in directions the model sees.
+    rows = patch_kernel(model).row_space.float()
+    patches = model.patchify(settled)
+    seen = torch.randn(*patches.shape[:-1], rows.shape[1], generator=torch.Generator().manual_seed(2)) @ rows.T
+    unfinished = model.unpatchify((patches + seen / 255).clamp(0, 1))
+    before, after, best = (
+        float(token_changes(model, eight.plan.mapping, images, each).square().mean().sqrt())
+        for each in (unfinished, *(from_uint8(eight.save(images, part)) for part in (unfinished, settled)))
+    )
+    assert before > 3 * after and after < 1.5 * best
+
+
+def test_a_picture_is_rounded_alike_in_any_batch(model: SplitViT, eight: EightBits) -> None:
+    images = pictures()
+    wanted = noised(model, images)
+    assert torch.equal(eight.save(images, wanted)[1:2], eight.save(images[1:2], wanted[1:2]))
+    assert torch.equal(eight.save(images, images), round_to_uint8(images)), "nothing added, nothing changed"
+
+
+def test_a_square_embedding_is_rounded_modulo_the_shift() -> None:
+    square = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**TINY, "embed_dim": 192})
+    kernel = exact_kernel(square)
+    assert (kernel.nullity, kernel.modulo_shift) == (1, True)
+    eight = EightBits.of(square, kernel)
+    assert eight.plan.mapping.rank == 191
+    images = pictures()
+    patches = square.patchify(images)
+    change = project_to_box(patches, torch.ones_like(patches), kernel, iterations=1000).delta
+    wanted = (images + square.unpatchify(change)).clamp(0, 1)
+    moved = [
+        float(token_changes(square, eight.plan.mapping, images, each).square().mean().sqrt())
+        for each in (from_uint8(eight.save(images, wanted)), from_uint8(round_to_uint8(wanted)))
+    ]
+    assert moved[0] < moved[1]
+    plain = token_changes(square, patch_map(square), images, wanted)
+    assert float(plain.max()) > 10 * float(token_changes(square, eight.plan.mapping, images, wanted).max())
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_file_is_rounded_so_that_what_the_model_gets_is_in_the_kernel(
+    model: SplitViT, eight: EightBits, scale: int
+) -> None:
+    """Against a resize that rounds as PIL does: after each direction."""
+    matrix = resize_matrix(32 * scale, 32, "bicubic")
+    resize = Resize(matrix, matrix)
+    file = round_to_uint8(torch.nn.functional.interpolate(pictures(1), scale_factor=scale))[0]
+
+    def seen(pixels: Tensor) -> Tensor:
+        across = (pixels.double() @ matrix.T).round().clamp(0, 255)
+        return (matrix @ across).round().clamp(0, 255).to(torch.uint8)
+
+    clean, float_file = from_uint8(seen(file))[None], from_uint8(file).double()
+    kernel = FileKernel(patch_kernel(model), resize, model.patch_size)
+    noise = torch.randn(1, *file.shape, generator=torch.Generator().manual_seed(3)).double() / 10
+    change = kernel.project_to_box(float_file[None], noise, iterations=100).delta[0]
+    changed = (float_file + change).clamp(0, 1)
+    ours, nearest = (
+        token_changes(model, eight.plan.mapping, clean, from_uint8(seen(each))[None]).square().mean().sqrt()
+        for each in (save_on_file(eight, resize, file, changed, seen), round_to_uint8(changed))
+    )
+    assert float(ours) < float(nearest) / 2
+
+
+def test_errors(eight: EightBits) -> None:
+    images = pictures()
+    with pytest.raises(NullspaceError, match=r"pictures of one shape, got \(3, 3, 32, 32\) and \(2, 3, 32, 32\)"):
+        eight.save(images, images[:2])
+    with pytest.raises(ImageRangeError):
+        eight.save(images, images + 1)
+    resize = Resize(torch.eye(32, dtype=torch.float64), torch.eye(32, dtype=torch.float64))
+    with pytest.raises(NullspaceError, match="expected a file"):
+        save_on_file(eight, resize, images[0], images[0], lambda pixels: pixels)
