@@ -181,9 +181,7 @@ def measured(model: SplitViT, assets: Path, count: int) -> dict[str, Any]:
 
 def embedded(mark: HiddenMark, images: Tensor, messages: list[bytes]) -> Tensor:
     parts = range(0, len(images), BATCH)
-    return torch.cat(
-        [mark.embed(images[at : at + BATCH], messages[at : at + BATCH], psnr=PSNR).images for at in parts]
-    )
+    return torch.cat([mark.embed(images[at : at + BATCH], messages[at : at + BATCH], psnr=PSNR).images for at in parts])
 
 
 @torch.no_grad()

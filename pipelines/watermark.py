@@ -31,7 +31,7 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 5
+VERSION = 6
 SKIPPED = "the patch embedding has no kernel: nothing can be added to pixels that it does not see"
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")

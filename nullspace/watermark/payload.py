@@ -111,6 +111,17 @@ class HiddenMark:
         carried = self.model.num_patches * self.atoms.information(self._energy(psnr))
         return carried / (8 * (length + TAG_BYTES))
 
+    def warning(self, length: int, *, psnr: float = PLANNED) -> str | None:
+        """Why messages of so many bytes will often not be read after JPEG at quality 50, or None where they will."""
+        room = self.room(length, psnr=psnr)
+        if room >= ENOUGH:
+            return None
+        return (
+            f"the patch embedding of {self.model.name} reads most of what JPEG keeps: at {psnr:g} dB its kernel carries "
+            f"{room:.1f} bits through JPEG 50 for each bit of message and tag, {ENOUGH} are needed; saved as PNG or JPEG "
+            "90 they are read. Use a lower PSNR or a shorter message"
+        )
+
     @torch.no_grad()
     def embed(self, images: Tensor, message: bytes | Sequence[bytes], *, psnr: float = 42) -> Embedded:
         """Write one message, or one for each image, into images (B,3,H,W), uint8 or float in [0,1].
