@@ -98,8 +98,8 @@ def choose_atoms(kernel: PatchKernel, patch_size: tuple[int, int], *, count: int
 
 def _too_small(kernel: PatchKernel, held: int, needed: int) -> str:
     return (
-        f"the kernel of these patches, of dimension {kernel.nullity}, holds {held} brightness patterns that JPEG keeps, "
-        f"{needed} are needed; choose a model with a larger kernel, e.g. deit_tiny_patch16_224"
+        f"the kernel of these patches, of dimension {kernel.nullity}, holds {held} brightness patterns that JPEG "
+        f"keeps, {needed} are needed; choose a model with a larger kernel, e.g. deit_tiny_patch16_224"
     )
 
 
