@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from nullspace.errors import NullspaceError
 from nullspace.sample_size import check_bound
@@ -39,7 +39,7 @@ def upper_mean_bound(values: ArrayLike, *, target: float, confidence: float = 0.
 
     if missing(1.0) <= 0:  # too few values to refute anything
         return largest
-    return largest * float(brentq(missing, 1e-12, 1.0, xtol=1e-12))
+    return largest * float(root_scalar(missing, bracket=(1e-12, 1.0), xtol=1e-12).root)
 
 
 def _bets(values: NDArray[np.float64], goal: float) -> NDArray[np.float64]:
@@ -62,7 +62,7 @@ def _best_bet(past: NDArray[np.float64], goal: float) -> float:
 
     if slope(0.0) <= 0:
         return 0.0
-    return 1.0 if slope(1.0) >= 0 else float(brentq(slope, 0.0, 1.0, xtol=1e-6))
+    return 1.0 if slope(1.0) >= 0 else float(root_scalar(slope, bracket=(0.0, 1.0), xtol=1e-6).root)
 
 
 def _unit(values: ArrayLike, largest: float) -> NDArray[np.float64]:

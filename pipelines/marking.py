@@ -104,6 +104,7 @@ class Marker:
             "psnr": made.psnr,
             "reached": made.reached,
             "read_back": found.message == message,
+            "warning": self.mark.warning(len(message), psnr=psnr),
             "p_value": found.p_value,
             "confidence": found.confidence,
             "notes": picture.told(target.suffix.lower()),

@@ -276,7 +276,9 @@ def _end(rows: list[dict[str, Any]], as_json: bool, missing: list[dict[str, Any]
 
 def _embedded_line(row: dict[str, Any]) -> str:
     read = "read back" if row["read_back"] else "CANNOT BE READ BACK: too little room, or too coarse a format"
-    return f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {_model_words(row)}"
+    return f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {_model_words(row)}" + (
+        f"\n  warning: {row['warning']}" if row.get("warning") else ""
+    )
 
 
 def _detected_line(row: dict[str, Any]) -> str:

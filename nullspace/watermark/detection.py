@@ -59,11 +59,11 @@ def bit_scores(slots: Tensor, bits: int, weights: Tensor | None = None) -> Tenso
     bit without weight scores 0.
     """
     weights = torch.ones_like(slots) if weights is None else weights
-    summed, squares = (_dealt(each, bits) for each in (slots * weights, weights.square()))
+    summed, squares = (dealt(each, bits) for each in (slots * weights, weights.square()))
     return torch.where(squares > 0, summed / squares.clamp_min(1e-12).sqrt(), 0.0)
 
 
-def _dealt(values: Tensor, bits: int) -> Tensor:
+def dealt(values: Tensor, bits: int) -> Tensor:
     """Sums (...,bits) of values (...,n) dealt in turn."""
     rounds, rest = divmod(values.shape[-1], bits)
     summed = values[..., : rounds * bits].unflatten(-1, (rounds, bits)).sum(-2)

@@ -24,13 +24,16 @@ from nullspace.lift import patch_map
 from nullspace.pixels import check_unit_range, from_uint8, project_to_box
 from nullspace.rounding import RoundingPlan, round_quickly, rounding_plan
 from nullspace.vit import SplitViT
-from nullspace.watermark.atoms import Atoms, choose_atoms
-from nullspace.watermark.code import LONGEST, Code, check_message, coded_bits
-from nullspace.watermark.detection import Detection, bit_scores, log_p_value, scores
+from nullspace.watermark.atoms import Atoms, fitting_atoms
+from nullspace.watermark.code import LONGEST, TAG_BYTES, Code, check_message, coded_bits
+from nullspace.watermark.detection import Detection, bit_scores, dealt, log_p_value, scores
+from nullspace.watermark.likelihood import log_ratios, tables
 from nullspace.watermark.secret import Secret
 from nullspace.watermark.sharpen import sharpened
 
-SLOTS = 4  # per patch of 16×16
+SLOTS = 4  # per patch of 16×16 at most: twice what the longest message needs
+PLANNED = 42  # dB of PSNR for which the number of slots is chosen
+ENOUGH = 2.5  # bits that slots carry, over those of message and tag, from which on messages are read after JPEG 50
 _SHARE = 0.97  # of the energy a strength allows, so that an image dearer than the mean need not hold back
 _TOGETHER = 12  # images worked on at once: more would leave the processor's cache
 _EDGE = 4 / 255  # this near to black or white a pixel has no room; compression blurs the very edge
@@ -38,7 +41,8 @@ _DECODED = 3  # readings of one image that are decoded, the most evident first
 _BOX_ITERATIONS, _BOX_TOLERANCE = 15, 1e-3  # rounding leaves as much again, more iterations change nothing
 BLURS = (0.55, 0.95)  # pixels; undone before reading once more: together they cover 0.4 to 1.1, and resizes to 0.6
 STRENGTHS = tuple(range(34, 51))  # dB of PSNR that can be asked for; every reading tries them all
-_ROUNDING = 0.28 / 255**2  # mean square of what rounding within the kernel adds
+_ROUNDING = 0.28 / 255**2  # mean square of what rounding within the kernel adds at least; periods allow for it
+_TRIED = 128  # patches on which is measured what it adds
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +79,12 @@ class HiddenMark:
     def __init__(self, model: SplitViT, key: str | bytes, *, kernel: PatchKernel | None = None) -> None:
         self.model = model
         self.kernel = kernel or patch_kernel(model)
-        self.atoms: Atoms = choose_atoms(self.kernel, model.patch_size, count=_per_patch(model.patch_size))
-        self.secret = Secret.of(key, b"nullspace hidden mark 1 " + _fingerprint(model))
+        self.atoms: Atoms = fitting_atoms(
+            self.kernel, model.patch_size, most=_per_patch(model.patch_size), energy=self._energy(PLANNED)
+        )
+        self.secret = Secret.of(key, b"nullspace hidden mark 2 " + _fingerprint(model))
         self.filters, self.movers = self.atoms.filters.float(), self.atoms.movers.float()
+        self._tables: dict[float, Tensor] = {}
         self._deal()
 
     def _deal(self) -> None:
@@ -95,6 +102,25 @@ class HiddenMark:
     def longest(self) -> int:
         """Bytes of the longest message that has a slot for every bit; half of that is kept well."""
         return max((n for n in range(1, LONGEST + 1) if coded_bits(n) <= self.slots), default=0)
+
+    def room(self, length: int, *, psnr: float = PLANNED) -> float:
+        """Bits the slots of an image carry through JPEG at quality 50, over those of message and tag.
+
+        Of pictures that are not saturated. From `ENOUGH` on messages are read; below 1 none can be.
+        """
+        carried = self.model.num_patches * self.atoms.information(self._energy(psnr))
+        return carried / (8 * (length + TAG_BYTES))
+
+    def warning(self, length: int, *, psnr: float = PLANNED) -> str | None:
+        """Why messages of so many bytes will often not be read after JPEG at quality 50, or None where they will."""
+        room = self.room(length, psnr=psnr)
+        if room >= ENOUGH:
+            return None
+        return (
+            f"the patch embedding of {self.model.name} reads most of what JPEG keeps: at {psnr:g} dB its kernel "
+            f"carries {room:.1f} bits through JPEG 50 for each bit of message and tag, {ENOUGH} are needed; saved as "
+            "PNG or JPEG 90 they are read. Use a lower PSNR or a shorter message"
+        )
 
     @torch.no_grad()
     def embed(self, images: Tensor, message: bytes | Sequence[bytes], *, psnr: float = 42) -> Embedded:
@@ -191,9 +217,13 @@ class HiddenMark:
                 break
             strength, index = divmod(place, len(search.lengths))
             length = search.lengths[index]
-            soft = bit_scores(slots[strength], coded_bits(length), weights).numpy()
-            code = Code(length, self.secret)
-            message, as_read = code.decode(soft) if found else (None, code.as_read(soft))
+            code, bits = Code(length, self.secret), coded_bits(length)
+            soft = bit_scores(slots[strength], bits, weights).numpy()
+            message, as_read = None, code.as_read(soft)
+            if found:
+                plain, soft = soft, self._likely(slots[strength], weights, search.strengths[strength], bits)
+                message, as_read = code.decode(soft)
+                message = message or code.decode(plain)[0]
             agree = None if message is None else float(np.mean((soft > 0) == (code.encode(message) > 0)))
             p_value = math.exp(min(log_p, 0.0))
             verdict = Detection(
@@ -205,9 +235,23 @@ class HiddenMark:
         assert best is not None
         return best
 
+    def _likely(self, slots: Tensor, room: Tensor, psnr: float, bits: int) -> np.ndarray:
+        """Log likelihood ratios (bits,) of what the slots (n,) in order say, under what the image seems to have met."""
+        if psnr not in self._tables:
+            self._tables[psnr] = tables(self._periods(psnr), self.atoms.jpeg_steps)
+        kinds = self._order % self.atoms.count
+        return dealt(log_ratios(slots, kinds, room, self._tables[psnr]), bits).numpy()
+
     @cached_property
     def _plan(self) -> RoundingPlan:
         return rounding_plan(patch_map(self.model))
+
+    @cached_property
+    def _rounding(self) -> float:
+        """Mean square of what rounding adds with this kernel, measured: where few values take up the errors, more."""
+        drawn = torch.rand(_TRIED, self.kernel.patch_dim, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+        error = from_uint8(round_quickly(drawn, self._plan)) - drawn
+        return max(_ROUNDING, float(error.square().mean()))
 
     def _periods(self, psnr: float) -> Tensor:
         """Periods (k,) of the lattices at a strength: a bit's points are a period apart, another bit's halfway."""
@@ -215,9 +259,11 @@ class HiddenMark:
             raise NullspaceError(
                 f"expected a PSNR of {STRENGTHS[0]}, {STRENGTHS[0] + 1}, … {STRENGTHS[-1]} dB, got {psnr}"
             )
-        height, width = self.model.patch_size
-        budget = 3 * height * width * (10 ** (-psnr / 10) - _ROUNDING)
-        return (2 * self.atoms.steps * math.sqrt(_SHARE * budget / self.atoms.cost)).float()
+        return self.atoms.periods(self._energy(psnr)).float()
+
+    def _energy(self, psnr: float) -> float:
+        """Mean energy per patch, in pixel units, that slots are moved with."""
+        return _SHARE * self.kernel.patch_dim * (10 ** (-psnr / 10) - _ROUNDING)
 
     def _phases(self, read: Tensor, psnr: float) -> Tensor:
         """Readings (B,N,k) of slots to phases (B,n) in periods."""
@@ -241,7 +287,7 @@ class HiddenMark:
 
     def _change(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
         """The smallest change in the kernel that moves all slots (B,n) to their bits, within the energy allowed."""
-        budget = patches[0].numel() * (10 ** (-psnr / 10) - _ROUNDING)
+        budget = patches[0].numel() * (10 ** (-psnr / 10) - self._rounding)
         change = self._moves(patches, signs, psnr) @ self.movers
         energy = change.square().sum(dim=(1, 2))
         return change * (budget / energy.clamp_min(1e-12)).sqrt().clamp(max=1)[:, None, None]

@@ -14,6 +14,8 @@ from nullspace.mean_bound import upper_mean_bound
 from nullspace.radius import changes
 from tests.nullspace.reacting import TINY, images, reacting
 
+Parts = tuple[LearningData, LearningData, LearningData]
+
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
@@ -21,12 +23,12 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def parts(encoder: Encoder) -> list[LearningData]:
-    everything = images(32 + 32 + 150)
-    return [prepare(encoder, part) for part in everything.split([32, 32, 150])]
+def parts(encoder: Encoder) -> Parts:
+    learn, validation, calibration = images(32 + 32 + 150).split([32, 32, 150])
+    return prepare(encoder, learn), prepare(encoder, validation), prepare(encoder, calibration)
 
 
-def test_noise_grows_and_is_within_epsilon_with_confidence(encoder: Encoder, parts: list[LearningData]) -> None:
+def test_noise_grows_and_is_within_epsilon_with_confidence(encoder: Encoder, parts: Parts) -> None:
     settings = NoiseSettings(relative_norm=0.05, ranks=(1, 4), steps=30, batch_size=16)
     found = grow_noise(encoder, *parts, settings, epsilon=0.05, shift_invariant=True)
     change, _ = changes(encoder, parts[2].states, parts[2].clean.logits, found.noise)
@@ -37,9 +39,7 @@ def test_noise_grows_and_is_within_epsilon_with_confidence(encoder: Encoder, par
     assert token_norms(found.noise).std() < 1e-4
 
 
-def test_what_cannot_be_promised_is_refused_before_anything_is_learned(
-    encoder: Encoder, parts: list[LearningData]
-) -> None:
+def test_what_cannot_be_promised_is_refused_before_anything_is_learned(encoder: Encoder, parts: Parts) -> None:
     settings = NoiseSettings(relative_norm=0.05, ranks=(1, 4), steps=10**9, batch_size=16)
     with pytest.raises(NullspaceError, match="at least 302 calibration images.* 0.02 .* got 150; .*raise epsilon"):
         grow_noise(encoder, *parts, settings, epsilon=0.02, shift_invariant=True)

@@ -1,0 +1,112 @@
+"""What a reading says, against integrals and draws; the slots a kernel gets, and messages on kernels of many kinds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import integrate, stats
+
+from nullspace.kernel import kernel_of, patch_kernel, scaled_weight
+from nullspace.vit import SplitViT
+from nullspace.watermark.atoms import LUMA, _cosines, choose_atoms, fitting_atoms
+from nullspace.watermark.detection import scores
+from nullspace.watermark.likelihood import BINS, SURE, information, likelihoods, log_ratios, tables
+from nullspace.watermark.payload import ENOUGH, HiddenMark
+from tests.nullspace.watermark.marked import KEY, SMALL, pictures, small_model
+from tests.nullspace.watermark.test_payload import jpeg
+
+DIM = 160
+PERIODS = torch.tensor([40.0, 60.0]) / 255
+STEPS = torch.tensor([30.0, 30.0]) / 255
+
+
+def reader_of(luma_power: float) -> SplitViT:
+    """A model whose filters read brightness as photographs have it: an amplitude of 1/frequency to a power."""
+    model = SplitViT.load(
+        "vit_tiny_patch16_224", weights="random", seed=0, model_args=SMALL | {"embed_dim": DIM, "num_heads": 4}
+    )
+    weight = model.patch_projection.weight
+    waves, half_waves = _cosines(16), torch.arange(16, dtype=torch.float64)
+    strength = (half_waves[:, None].square() + half_waves.square() + 1) ** (-luma_power / 2)
+    drawn = torch.randn(len(weight), 16, 16, generator=torch.Generator().manual_seed(0)).double()
+    grey = waves.T @ (drawn * strength) @ waves
+    colour = torch.tensor([a * b for a, b in zip(LUMA, model.preprocessing.std, strict=True)]).double()
+    with torch.no_grad():
+        weight.copy_(0.02 * colour[:, None, None] * (grey / grey.std())[:, None])
+    return model
+
+
+def test_densities_are_those_of_a_rounding_error_and_noise_around_the_lattice() -> None:
+    found = likelihoods(PERIODS, STEPS, 1.0, 4.0)
+    for kind, (period, step) in enumerate(zip(PERIODS.tolist(), STEPS.tolist(), strict=True)):
+        for shift, bit in ((0.0, 0), (0.5, 1)):
+            at = 37
+            phase = (at + 0.5) / (2 * BINS)
+            smeared = sum(
+                integrate.quad(
+                    lambda error, j=j, phase=phase, shift=shift, period=period, step=step: (
+                        stats.norm.pdf((phase + shift + j) * period - error, scale=4 / 255) / step
+                    ),
+                    -step / 2,
+                    step / 2,
+                )[0]
+                for j in range(-2, 3)
+            )
+            assert float(found[bit, kind, at]) == pytest.approx(SURE * period * smeared + 1 - SURE, rel=1e-6)
+    # Folded onto half a period both are densities: their mean over it is 1.
+    torch.testing.assert_close(found.mean(dim=(0, 2)), torch.ones(2, dtype=torch.float64), atol=1e-4, rtol=0)
+
+
+def test_information_grows_from_nothing_to_a_bit_and_is_that_of_an_erasure_channel() -> None:
+    wide = torch.tensor([1.2, 1.5, 1.8, 4.0]) * STEPS[0] * 10  # a lattice so wide that noise is nothing beside it
+    erased = (torch.tensor([1.2, 1.5, 1.8, 4.0]).double() - 1).clamp(max=1)
+    found = information(wide, STEPS[:1].expand(4) * 10)
+    torch.testing.assert_close(found, erased, atol=0.1, rtol=0)  # a little less: SURE and the pixels' noise
+    assert bool((found[1:] > found[:-1]).all())
+    assert float(information(PERIODS[:1] / 10, STEPS[:1])) < 0.01
+
+
+def test_ratios_find_bits_that_normal_scores_confound() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    sent = torch.rand(4000, generator=drawn) < 0.5
+    kinds = torch.arange(4000) % 2
+    errors = (torch.rand(4000, generator=drawn) - 0.5) * (STEPS / PERIODS)[kinds]
+    read = scores(errors + torch.where(sent, 0.0, 0.5))
+    ours = log_ratios(read, kinds, torch.ones(4000), tables(PERIODS, STEPS))
+    assert torch.isfinite(ours).all()
+    sure = ours.abs() > 3
+    assert float((sent == (ours > 0))[sure].float().mean()) > 0.99
+    assert bool((log_ratios(read, kinds, torch.zeros(4000), tables(PERIODS, STEPS)) == 0).all())
+
+
+def test_hard_kernels_get_fewer_slots_and_easy_ones_all() -> None:
+    energy = 0.97 * 768 * (10**-4.2 - 0.28 / 255**2)
+    easy, kernel = patch_kernel(small_model()), patch_kernel(reader_of(2.0))
+    assert fitting_atoms(easy, (16, 16), most=4, energy=energy).count == 4
+    hard = fitting_atoms(kernel, (16, 16), most=4, energy=energy)
+    assert hard.count == 2
+    assert hard.information(energy) > choose_atoms(kernel, (16, 16), count=4).information(energy)
+    # No choice of basis or sign matters: only the space that the weight spans does.
+    turned = reader_of(2.0)
+    weight = turned.patch_projection.weight
+    turn = torch.linalg.qr(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(1)).double()).Q
+    exact = scaled_weight(weight, torch.ones(3))[0]
+    std = turned.preprocessing.std
+    same = fitting_atoms(kernel_of(turn @ exact, std), (16, 16), most=4, energy=energy)
+    assert same.count == hard.count and torch.equal(same.filters, hard.filters)
+
+
+def test_messages_outlive_jpeg_50_on_a_kernel_that_reads_as_photographs_do() -> None:
+    model, images = reader_of(1.0), pictures(8)
+    mark = HiddenMark(model, KEY)
+    assert mark.warning(1) is None and mark.room(1) > ENOUGH
+    marked = mark.embed(images, b"!")
+    assert float(marked.psnr.min()) > 41.9
+    found = mark.detect(jpeg(marked.images, 50), length=1, psnr=42)
+    assert [each.message for each in found] == [b"!"] * 8
+
+
+def test_a_kernel_that_carries_too_little_is_named() -> None:
+    mark = HiddenMark(reader_of(3.0), KEY)
+    assert "reads most of what JPEG keeps: at 42 dB its kernel carries 1." in str(mark.warning(4))
+    assert mark.room(4, psnr=34) > mark.room(4)
