@@ -105,7 +105,8 @@ def check_rows(runs: list[Run], parent: Run, results: dict[str, Any]) -> None:
     rows = rows_of(runs, parent)
     assert set(rows) == {"digits", "other"} and parent.data.metrics == {}
     shared = [run for run in children_of(runs, parent.info.run_id) if run not in rows.values()]
-    assert sorted(run.data.tags["nullspace.stage"] for run in shared) == ["ingest", "report"]
+    # A report of the model that did not fail was made before, too.
+    assert {run.data.tags["nullspace.stage"] for run in shared} == {"ingest", "report"}
     for label, row in rows.items():
         said = results["models"][label]
         assert row.info.run_name == label and row.info.status == "FINISHED"
