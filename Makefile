@@ -23,8 +23,9 @@ env: $(STAMP) ## make the environment .venv (the other targets do it by themselv
 demo: $(STAMP) ## run the whole pipeline on handwritten digits, results in runs/demo
 	@$(BIN)/nullspace run demo
 
+# One thread each: two files at a time keep two cores busy, and threads that wait for one another would only spin.
 test: $(STAMP) ## run all tests, two files at a time
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(STAMP) ## style, format, types, the import rule, shell scripts
 	$(BIN)/ruff check .
