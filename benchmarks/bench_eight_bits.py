@@ -88,8 +88,8 @@ class Row:
             "n": self.n,
             "unchanged": f"{100 * self.same / self.n:.1f} %",
             "95 %": f"[{100 * low:.1f}, {100 * high:.1f}]",
-            "max |Δlogit|": self.logit,
-            "max |Δp|": self.probability,
+            "largest Δlogit": self.logit,
+            "largest Δp": self.probability,
             "moved": (self.squares / self.n) ** 0.5,
             "worst patch": self.worst,
         }
