@@ -51,15 +51,15 @@ def test_a_run_outlives_its_nodes_and_finds_the_same(cluster: Cluster, demo_run:
     with Driver(tmp_path / "work", "--address", str(cluster.address)) as driver:
 
         def works(name: str) -> bool:
-            seen.update(raylets_with(name))
-            return bool(seen and raylets_with(name))
+            seen.update(raylets_with(cluster, name))
+            return bool(seen and raylets_with(cluster, name))
 
         for stage, process in (("ingest", _ACTOR), ("search", _TRIAL), ("evaluate", _ACTOR)):
             driver.until(lambda stage=stage: f"running  {stage}" in driver.said, f"{stage} begins")
             driver.until(lambda process=process: works(process), f"{stage} has a worker")
             kill_a_node(cluster, process)
-        driver.until(lambda: "running  watermark" in driver.said and workers(_ACTOR), "watermark has a worker")
-        kill_a_worker(_ACTOR)
+        driver.until(lambda: "running  watermark" in driver.said and workers(cluster, _ACTOR), "watermark has a worker")
+        kill_a_worker(cluster, _ACTOR)
         results = driver.results()
         assert not driver.processes(only=("raylet",)), "a Ray of its own was started"
     assert not heads & seen, "the head was given work"
@@ -86,7 +86,7 @@ def check_what_is_left(work: Path) -> None:
 
 def kill_a_node(cluster: Cluster, process: str) -> None:
     """kill -9 of a node that works, as a power cut does it; a new node takes its place, as an autoscaler does it."""
-    busy = raylets_with(process)
+    busy = raylets_with(cluster, process)
     node = next((node for node in cluster.worker_nodes if raylet_of(node) in busy), None)
     if node is not None:
         cluster.remove_node(node, allow_graceful=False)
@@ -94,8 +94,8 @@ def kill_a_node(cluster: Cluster, process: str) -> None:
             cluster.add_node(num_cpus=1, object_store_memory=_STORE)
 
 
-def kill_a_worker(name: str) -> None:
-    for pid, _ in workers(name)[:1]:
+def kill_a_worker(cluster: Cluster, name: str) -> None:
+    for pid, _ in workers(cluster, name)[:1]:
         with contextlib.suppress(ProcessLookupError):  # it may have ended by itself just now
             os.kill(pid, signal.SIGKILL)
 
@@ -105,13 +105,14 @@ def raylet_of(node: object) -> int:
     return node.all_processes["raylet"][0].process.pid  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def raylets_with(name: str) -> set[int]:
+def raylets_with(cluster: Cluster, name: str) -> set[int]:
     """Raylets under which such a worker lives right now."""
-    return {parent for _, parent in workers(name)}
+    return {parent for _, parent in workers(cluster, name)}
 
 
-def workers(name: str) -> list[tuple[int, int]]:
-    """Process and parent process of every worker of that name."""
+def workers(cluster: Cluster, name: str) -> list[tuple[int, int]]:
+    """Process and parent process of every worker of that name; another Ray of this machine has such workers, too."""
+    own = {raylet_of(node) for node in cluster.list_all_nodes()}
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines() if name in line]
-    return [(int(pid), int(parent)) for pid, parent, args in rows if args.startswith(name)]
+    return [(int(pid), int(parent)) for pid, parent, args in rows if args.startswith(name) and int(parent) in own]
