@@ -68,8 +68,8 @@ def noise_size(noise: Mapping[str, Any]) -> str:
     size, guarantee = f"{number(noise.get('relative_norm'))} times the token norm", noise.get("guarantee")
     if not guarantee:
         return size
-    confidence = percent(guarantee["confidence"])
-    return f"{size}; mean |dp|^2 <= {number(guarantee['bound'])} on new images with {confidence} confidence"
+    confidence = f"{100 * guarantee['confidence']:g} %"
+    return f"{size}; mean |dp|^2 <= {number(guarantee['bound'])} on new images, with confidence {confidence}"
 
 
 def outcomes_table(model: Mapping[str, Any], *, plain: bool) -> Table:

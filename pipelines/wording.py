@@ -184,7 +184,7 @@ def guarantee_sentence(guarantee: Mapping[str, Any]) -> str:
     """What is promised of the noise on images nobody has looked at, in one line."""
     return (
         f"mean ‖Δprobabilities‖² ≤ {number(guarantee.get('bound'))} on new images of the same kind, with confidence "
-        f"{percent(guarantee.get('confidence'))} (ε = {number(guarantee.get('epsilon'))}, from "
+        f"{100 * guarantee['confidence']:g} % (ε = {number(guarantee.get('epsilon'))}, from "
         f"{number(guarantee.get('n'))} calibration images used for nothing else)"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines import summary, wording
 from pipelines.report_inputs import StageFolders
 from pipelines.report_sections import hidden_section, noise_facts, watermark_section
 
@@ -68,3 +69,16 @@ def test_the_visible_mark_is_told_after_jpeg_too() -> None:
     section = watermark_section("a", {"watermark": mark}, StageFolders())
     assert [cells[0].text for cells in section.tables[1].rows] == ["JPEG 95", "JPEG 75"]
     assert dict(section.facts)["Largest change of a probability"] == "0.004"
+
+
+def test_what_is_promised_is_said_with_bound_confidence_and_n() -> None:
+    guarantee = {"epsilon": 0.05, "bound": 0.0481, "confidence": 0.95, "n": 200, "scale": 0.84, "tested": []}
+    noise = {**SEARCH, "relative_norm": 2.07, "guarantee": guarantee}
+    said = dict(noise_facts(noise))["Guarantee"]
+    assert said.startswith("mean ‖Δprobabilities‖² ≤ 0.0481 on new images") and "95.0 %" in said and "200" in said
+    assert (
+        summary.noise_size(noise)
+        == "2.07 times the token norm; mean |dp|^2 <= 0.0481 on new images with 95.0 % confidence"
+    )
+    conditions = {"learned": {"agreement": 0.97, "n": 300}}
+    assert "Guaranteed: mean ‖Δprobabilities‖² ≤ 0.0481" in wording.noise_sentence({**noise, "conditions": conditions})
