@@ -4,7 +4,8 @@ A change in the kernel is exact in float; rounded to the nearest levels it moves
 half a per cent of a token's norm on deit_tiny, which decides close calls. Here pixels are rounded so that A (z/255 - x)
 vanishes for the clean x itself, not for the changed picture: what a projection into the pixel box left over goes too.
 Babai's nearest plane as `round_quickly` has it, image by image so that no picture depends on its neighbours in a batch,
-then single flips in those patches where saturated pixels could take up too little. About 20 ms of one core for 224 × 224 pixels of deit_tiny.
+then single flips in those patches where saturated pixels could take up too little. About 20 ms of one core for an image
+of deit_tiny.
 """
 
 from __future__ import annotations
