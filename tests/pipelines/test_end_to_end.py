@@ -170,7 +170,8 @@ def test_best_trial_is_the_one_of_largest_radius(demo_run: DemoRun) -> None:
     best = trials.loc[trials["radius"].idxmax()]
     assert len(trials) == int(SMALL["search.trials"]) == noise["trials"] and noise["failed"] == 0
     assert noise["best_trial"] == best["trial_id"]
-    assert noise["relative_norm"] == pytest.approx(best["radius"], rel=1e-4)
+    learned_at = best["radius"] / best["scale"]
+    assert noise["relative_norm"] == pytest.approx(learned_at * noise["guarantee"]["scale"], rel=1e-4)
     curves = pq.read_table(demo_run.stage("search") / "curves.parquet").to_pandas()
     assert not curves.duplicated(["trial_id", "step"]).any()
     assert set(curves.groupby("trial_id")["step"].max()) == set(trials["step"])
@@ -319,7 +320,7 @@ def files_of(work: Path) -> dict[str, int]:
 
 def test_rerun_reuses_everything(demo_run: DemoRun, again: tuple[Driver, dict[str, Any]]) -> None:
     driver, results = again
-    assert [line.split()[0] for line in driver.said.splitlines()] == ["mlflow", *["reused"] * len(STAGES)]
+    assert [line.split()[0] for line in driver.said.splitlines()] == ["mlflow", "model", *["reused"] * len(STAGES)]
     assert results == demo_run.results
 
 

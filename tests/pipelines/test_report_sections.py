@@ -75,9 +75,8 @@ def test_what_is_promised_is_said_with_bound_confidence_and_n() -> None:
     guarantee = {"epsilon": 0.05, "bound": 0.0481, "confidence": 0.95, "n": 200, "scale": 0.84, "tested": []}
     noise = {**SEARCH, "relative_norm": 2.07, "guarantee": guarantee}
     said = dict(noise_facts(noise))["Guarantee"]
-    assert (
-        said.startswith("mean ‖Δprobabilities‖² ≤ 0.0481 on new images") and "confidence 95 %" in said and "200" in said
-    )
+    assert said.startswith("mean ‖Δprobabilities‖² ≤ 0.0481 on new images")
+    assert "confidence 95 %" in said and "200 calibration" in said
     size = "2.07 times the token norm; mean |dp|^2 <= 0.0481 on new images, with confidence 95 %"
     assert summary.noise_size(noise) == size
     conditions = {"learned": {"agreement": 0.97, "n": 300}}
