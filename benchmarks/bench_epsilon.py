@@ -1,6 +1,6 @@
 """Does mean |Δsoftmax|² <= ε hold on images nobody looked at? Over seeded splits of the digits, six ways to scale.
 
-    python benchmarks/bench_epsilon.py [--splits 120]          about 15 minutes on one core
+    python benchmarks/bench_epsilon.py [--splits 120]          about 20 minutes on one core
 
 Every split draws anew which of the 1797 digits noise is learned on (200), which validate (100), calibrate (400) and
 test (the rest). Each way takes the same learned noise and says how large it may be; a split is kept when the mean over
