@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +75,10 @@ def _false_alarms(model: SplitViT, images: Tensor, keys: int) -> tuple[np.ndarra
     """How many of images × keys are below each rate, and how many there are. Keys are drawn after stretching."""
     mark, hits = HiddenMark(model, "any key will do"), np.zeros(len(RATES))
     patches = model.patchify(images.float() / 255)
-    read = patches @ mark.filters
+    read = patches @ mark.lattice.filters
     for number in range(keys):
-        mark.secret = Secret(number.to_bytes(32, "big"))
-        mark._deal()
-        p = log_p_value(bit_scores(mark._scores(read, 42), coded_bits(8), mark._weights(patches))).exp()
+        lattice = replace(mark.lattice, secret=Secret(number.to_bytes(32, "big")))
+        p = log_p_value(bit_scores(lattice.scores(read, 42), coded_bits(8), lattice.weights(patches))).exp()
         hits += [int((p <= rate).sum()) for rate in RATES]
     return hits, keys * len(images)
 

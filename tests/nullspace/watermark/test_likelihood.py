@@ -10,7 +10,7 @@ from nullspace.kernel import kernel_of, patch_kernel, scaled_weight
 from nullspace.vit import SplitViT
 from nullspace.watermark.atoms import LUMA, _cosines, choose_atoms, fitting_atoms
 from nullspace.watermark.detection import scores
-from nullspace.watermark.likelihood import BINS, SURE, information, likelihoods, log_ratios, tables
+from nullspace.watermark.likelihood import BINS, SURE, explained, information, likelihoods, tables
 from nullspace.watermark.payload import ENOUGH, HiddenMark
 from tests.nullspace.watermark.marked import KEY, SMALL, pictures, small_model
 from tests.nullspace.watermark.test_payload import jpeg
@@ -71,12 +71,14 @@ def test_ratios_find_bits_that_normal_scores_confound() -> None:
     sent = torch.rand(4000, generator=drawn) < 0.5
     kinds = torch.arange(4000) % 2
     errors = (torch.rand(4000, generator=drawn) - 0.5) * (STEPS / PERIODS)[kinds]
-    read = scores(errors + torch.where(sent, 0.0, 0.5))
-    ours = log_ratios(read, kinds, torch.ones(4000), tables(PERIODS, STEPS))
+    read = scores(errors + torch.where(sent, 0.0, 0.5))[None]
+    ones, zeros = explained(read, kinds, torch.ones(1, 4000), tables(PERIODS, STEPS))
+    ours = (ones - zeros)[0]
     assert torch.isfinite(ours).all()
     sure = ours.abs() > 3
     assert float((sent == (ours > 0))[sure].float().mean()) > 0.99
-    assert bool((log_ratios(read, kinds, torch.zeros(4000), tables(PERIODS, STEPS)) == 0).all())
+    nothing = explained(read, kinds, torch.zeros(1, 4000), tables(PERIODS, STEPS))
+    assert all(bool((each == 0).all()) for each in nothing)
 
 
 def test_hard_kernels_get_fewer_slots_and_easy_ones_all() -> None:
