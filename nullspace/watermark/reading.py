@@ -1,8 +1,9 @@
 """Reading hidden messages: which length, strength and blur explain best what an image holds, and what it says then.
 
-Two laws tell a mark from chance. The sum of squares needs no model of what happened to the image and has an exact tail;
-the likelihood ratio knows how JPEG and noise blur phases, and finds what JPEG nearly drowned. The p-value is the
-smaller of the two and pays for both, and for every reading.
+Three laws tell a mark from chance. The sum of squares needs no model of what happened to the image and has an exact
+tail; the likelihood ratio knows how JPEG and noise blur phases, and finds what JPEG nearly drowned. Where bits have one
+slot each, every phase is as likely as any other, but only a message bears the tag. The p-value is the smallest of the
+three and pays for all of them, and for every reading.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import torch
 from torch import Tensor
 
 from nullspace.vit import SplitViT
-from nullspace.watermark.code import Code, coded_bits
+from nullspace.watermark.code import TAG_BYTES, Code, coded_bits
 from nullspace.watermark.detection import Detection, bit_scores, dealt, log_p_value
 from nullspace.watermark.lattice import Lattice
 from nullspace.watermark.likelihood import explained, log_chance
 from nullspace.watermark.sharpen import sharpened
 
 _DECODED = 3  # readings of one image that are decoded, the most evident first
-_LAWS = 2  # that the p-value pays for
+_LAWS = 3  # that the p-value pays for
+_PROMISING = 0.01  # p-value from which on a reading is decoded: of unmarked images hardly any, decoding takes its time
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,21 @@ class Search:
     def tried(self) -> int:
         """Readings in all, for which the p-value pays."""
         return (1 + len(self.blurs)) * len(self.lengths) * len(self.strengths)
+
+    @property
+    def log_rate(self) -> float:
+        """Natural logarithm of the false positive rate."""
+        return math.log(self.false_positive_rate)
+
+    @property
+    def log_promising(self) -> float:
+        """Log p-value up to which readings are decoded."""
+        return max(self.log_rate, math.log(_PROMISING))
+
+    @property
+    def log_word(self) -> float:
+        """Log of how likely chance gives the first word of a decoding the tag, in any decoding, under any law."""
+        return math.log(_LAWS * 2 * _DECODED * (1 + len(self.blurs))) - 8 * TAG_BYTES * math.log(2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +83,7 @@ def read(model: SplitViT, lattice: Lattice, values: Tensor, search: Search) -> l
 
 
 def evidence(scores: Tensor, ones: Tensor, zeros: Tensor, room: Tensor, bits: int) -> Tensor:
-    """Log (B,) of how likely chance gives this for a message of so many bits: at most, by either law.
+    """Log (B,) of how likely chance gives this for a message of so many bits: at most, by the first two laws.
 
     `scores`, and log likelihoods of `ones` and `zeros`, (B,n) of slots as they are dealt, `room` (B,n) their weights.
     """
@@ -92,8 +109,7 @@ def _decided(lattice: Lattice, readings: _Readings, log_p: Tensor, search: Searc
     best: Detection | None = None
     for place in log_p.flatten().argsort()[:_DECODED].tolist():
         corrected = float(log_p.flatten()[place]) + math.log(search.tried)
-        found = corrected <= math.log(search.false_positive_rate)
-        if best is not None and not found:
+        if best is not None and corrected > search.log_promising:
             break
         verdict = _verdict(lattice, readings, divmod(place, len(search.lengths)), corrected, search)
         if verdict.message is not None:
@@ -109,11 +125,22 @@ def _verdict(lattice: Lattice, readings: _Readings, place: tuple[int, int], log_
     code, bits = Code(length, lattice.secret), coded_bits(length)
     soft = bit_scores(readings.scores[strength], bits, readings.room).numpy()
     message, as_read = None, code.as_read(soft)
-    found = log_p <= math.log(search.false_positive_rate)
-    if found:
-        plain, soft = soft, dealt(readings.ratios[strength], bits).numpy()
-        message, as_read = code.decode(soft)
-        message = message or code.decode(plain)[0]
+    if log_p <= search.log_promising:
+        likely = dealt(readings.ratios[strength], bits).numpy()
+        message, by_tag = _decoded(code, (likely, soft), search)
+        log_p = min(log_p, by_tag)
+        soft, as_read = likely, code.as_read(likely)
+    found = log_p <= search.log_rate
+    message = message if found else None
     agree = None if message is None else float(np.mean((soft > 0) == (code.encode(message) > 0)))
     p_value = math.exp(min(log_p, 0.0))
     return Detection(found, message, p_value, agree, length, search.strengths[strength], search.tried, as_read)
+
+
+def _decoded(code: Code, bits: Sequence[np.ndarray], search: Search) -> tuple[bytes | None, float]:
+    """The message by the first of the soft `bits` that gives one, and the log p-value of its tag; 0 without one."""
+    for soft in bits:
+        message, words = code.found(soft)
+        if message is not None:
+            return message, search.log_word + math.log(words)
+    return None, 0.0
