@@ -95,8 +95,8 @@ class HiddenMark:
             return None
         return (
             f"the patch embedding of {self.model.name} reads most of what JPEG keeps: at {psnr:g} dB its kernel "
-            f"carries {room:.1f} bits through JPEG 50 for each bit of message and tag, {ENOUGH} are needed; saved as "
-            "PNG or JPEG 90 they are read. Use a lower PSNR or a shorter message"
+            f"carries {room:.1f} bits through JPEG 50 for each bit of message and tag, {ENOUGH} are needed. Use a "
+            "lower PSNR or a shorter message, or save with less compression"
         )
 
     @torch.no_grad()
