@@ -83,13 +83,13 @@ class HiddenMark:
     def room(self, length: int, *, psnr: float = PLANNED) -> float:
         """Bits the slots of an image carry through JPEG at quality 50, over those of message and tag.
 
-        Of pictures that are not saturated. From `ENOUGH` on messages are read; below 1 none can be.
+        Of pictures that are not saturated. From `ENOUGH` on all were read on the pictures it was chosen on; see the docs.
         """
         carried = self.model.num_patches * self.lattice.atoms.information(planned_energy(self.kernel.patch_dim, psnr))
         return carried / (8 * (length + TAG_BYTES))
 
     def warning(self, length: int, *, psnr: float = PLANNED) -> str | None:
-        """Why messages of so many bytes will often not be read after JPEG at quality 50, or None where they will."""
+        """Why messages of so many bytes may not be read after JPEG at quality 50, or None from `ENOUGH` on."""
         room = self.room(length, psnr=psnr)
         if room >= ENOUGH:
             return None
