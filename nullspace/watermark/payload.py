@@ -83,7 +83,7 @@ class HiddenMark:
     def room(self, length: int, *, psnr: float = PLANNED) -> float:
         """Bits the slots of an image carry through JPEG at quality 50, over those of message and tag.
 
-        Of pictures that are not saturated. From `ENOUGH` on all were read on the pictures it was chosen on; see the docs.
+        Of pictures that are not saturated. From `ENOUGH` on all were read on the pictures it was chosen on.
         """
         carried = self.model.num_patches * self.lattice.atoms.information(planned_energy(self.kernel.patch_dim, psnr))
         return carried / (8 * (length + TAG_BYTES))
