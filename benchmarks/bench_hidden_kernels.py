@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,9 +28,10 @@ from torch import Tensor
 from nullspace.pixels import from_uint8
 from nullspace.stability import largest_probability_change, wilson_interval
 from nullspace.vit import SplitViT
-from nullspace.watermark import atoms
+from nullspace.watermark import atoms, lattice, reading
 from nullspace.watermark.attacks import attack_named, attacked
-from nullspace.watermark.payload import HiddenMark, _per_patch
+from nullspace.watermark.detection import Detection, bit_scores, log_p_value
+from nullspace.watermark.payload import HiddenMark, per_patch
 
 PSNR, BYTES, BATCH, LEARNED_FROM = 42, 8, 20, 200
 AFTER = ("none", "jpeg_90", "jpeg_75", "jpeg_50")
@@ -39,19 +41,25 @@ STD = torch.tensor((0.229, 0.224, 0.225), dtype=torch.float64)[:, None, None]
 class Before(HiddenMark):
     """Four slots per 256 pixels on every kernel, coarse patterns alone, one rounding error, no likelihoods."""
 
-    _rounding = 0.28 / 255**2  # pyright: ignore[reportAssignmentType]  fixed, where the present one is measured
+    _rounding = lattice.ROUNDING  # pyright: ignore[reportAssignmentType]  fixed, where the present one is measured
 
     def __init__(self, model: SplitViT, key: str) -> None:
         super().__init__(model, key)
         with patch.object(atoms, "FINEST", 7):
-            self.atoms = atoms.choose_atoms(self.kernel, model.patch_size, count=_per_patch(model.patch_size))
-        self.filters, self.movers = self.atoms.filters.float(), self.atoms.movers.float()
-        self._deal()
+            chosen = atoms.choose_atoms(self.kernel, model.patch_size, count=per_patch(model.patch_size))
+        self.lattice = replace(self.lattice, atoms=chosen)
 
-    def _likely(self, slots: Tensor, room: Tensor, psnr: float, bits: int) -> np.ndarray:
-        from nullspace.watermark.detection import bit_scores
+    def detect(self, images: Tensor, **known: Any) -> list[Detection]:
+        with patch.object(reading, "explained", _as_normal), patch.object(reading, "evidence", _by_squares):
+            return super().detect(images, **known)
 
-        return bit_scores(slots, bits, room).numpy()
+
+def _as_normal(scores: Tensor, kinds: Tensor, room: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    return scores * room, torch.zeros_like(scores)
+
+
+def _by_squares(scores: Tensor, ones: Tensor, zeros: Tensor, room: Tensor, bits: int) -> Tensor:
+    return log_p_value(bit_scores(scores, bits, room))
 
 
 def kernels(assets: Path) -> dict[str, Callable[[], SplitViT]]:
@@ -152,7 +160,7 @@ def measured(model: SplitViT, assets: Path, count: int) -> dict[str, Any]:
     before, mark = Before(model, "benchmark of kernels"), HiddenMark(model, "benchmark of kernels")
     row: dict[str, Any] = {
         "nullity": mark.kernel.nullity,
-        "slots": f"{before.atoms.count} → {mark.atoms.count}",
+        "slots": f"{before.lattice.atoms.count} → {mark.lattice.atoms.count}",
         "room": mark.room(BYTES),
     }
     embedded(mark, images[:2], messages[:2])

@@ -62,6 +62,12 @@ def _mark(model: SplitViT, seed: int) -> HiddenMark:
     return HiddenMark(model, f"nullspace measurement, seed {seed}")
 
 
+def warning(model: SplitViT, settings: HiddenSettings) -> str | None:
+    """What speaks against such messages in this model, a sentence, or None."""
+    said = _mark(model, 0).warning(settings.message_bytes, psnr=settings.psnr)
+    return None if said is None else f"hidden messages: {said}"
+
+
 class HiddenShards(ModelShards):
     """Writes a message of its own into every image, attacks it, reads it, and asks the model."""
 

@@ -34,7 +34,7 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 7
+VERSION = 8
 SKIPPED = (
     "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that "
     "the model does not see"
@@ -176,11 +176,13 @@ def watermark(
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
     check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
     found = _summaries(files)
+    messages = _hidden(context, arguments, settings, spread, shards)
     result = {
         **found.pop("marked"),
         "after_jpeg": {str(quality): found.pop(_jpeg(quality)) for quality in JPEG_QUALITIES},
         "controls": found,
-        "hidden": _hidden(context, arguments, settings, spread, shards),
+        "hidden": messages,
+        "warnings": [messages["warning"]] if messages.get("warning") else [],
     }
     write_json(context.folder / "watermark.json", result)
     return result
@@ -191,7 +193,8 @@ def _hidden(
 ) -> dict[str, Any]:
     """Hidden messages in the same images, or why there are none."""
     exact = context.inputs["kernel"].result
-    reason = hidden.why_not(arguments["model"].load("cpu"), settings.hidden, exact)
+    model = arguments["model"].load("cpu")
+    reason = hidden.why_not(model, settings.hidden, exact)
     if reason:
         return {"skipped": reason}
     work = {
@@ -205,7 +208,7 @@ def _hidden(
     files = [context.folder / f"{hidden.PREFIX}-{name}.parquet" for name in shards]
     ids = IdDigest.from_dict(context.inputs["ingest"].result["ids"])
     check_ids("hidden messages", ids, digest_files(files, split_by="condition"))
-    return hidden.summarised(files, settings.hidden)
+    return {**hidden.summarised(files, settings.hidden), "warning": hidden.warning(model, settings.hidden)}
 
 
 class _Tally:

@@ -50,8 +50,16 @@ class Code:
         (Forney, generalized minimum distance). Where that fails, the likeliest words of the code are tried bit by bit.
         Every word passes by chance with probability 2^-32.
         """
-        message = next(filter(None, map(self._bearing_the_tag, self._words(soft))), None)
-        return message, self.as_read(soft)
+        return self.found(soft)[0], self.as_read(soft)
+
+    def found(self, soft: np.ndarray) -> tuple[bytes | None, int]:
+        """As `decode`: the message or None, and how many words were tried for the tag."""
+        words = 0
+        for words, word in enumerate(self._words(soft), 1):
+            message = self._bearing_the_tag(word)
+            if message is not None:
+                return message, words
+        return None, words
 
     def _words(self, soft: np.ndarray) -> Iterator[bytes]:
         """Message and tag in one word after the other that may have been sent."""

@@ -14,6 +14,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from nullspace.watermark.detection import dealt
+
 BINS = 256  # from a lattice point of a 1 to the nearest of a 0
 # What may have happened: shares of the step at quality 50 (0.2 is quality 90, 0.5 is 75, 1.25 is 40, 1.67 is 30) ...
 SHARES = (0.0, 0.2, 0.5, 0.75, 1.0, 1.25, 1.67)
@@ -46,20 +48,35 @@ def information(periods: Tensor, steps: Tensor) -> Tensor:
 
 
 def tables(periods: Tensor, steps: Tensor) -> Tensor:
-    """`likelihoods` (h,2,k,BINS), float32, of everything that may have happened."""
-    return torch.stack([likelihoods(periods, steps, *each) for each in product(SHARES, SPREADS)]).float()
+    """`likelihoods` (h,2,k,BINS), float32, of all that may have happened, with a mean over the bins of exactly 1."""
+    found = torch.stack([likelihoods(periods, steps, *each) for each in product(SHARES, SPREADS)])
+    return (found / found.mean(dim=-1, keepdim=True)).float()
 
 
-def log_ratios(scores: Tensor, kinds: Tensor, room: Tensor, known: Tensor) -> Tensor:
-    """What speaks for a 1 (+) or a 0 (-) in slots (n,), as log likelihood ratios under what explains them all best.
+def explained(scores: Tensor, kinds: Tensor, room: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Log likelihoods (B,n) of a 1 and of a 0 in each slot, over that of chance, under what explains all slots best.
 
-    `scores` as `detection.scores` makes them, `kinds` (n,) long of the slots, `room` (n,) in [0,1] how much of them had
-    room for a mark, `known` from `tables`.
+    `scores` (B,n) as `detection.scores` makes them, `kinds` (n,) long of the slots, `room` (B,n) in [0,1] how much of
+    them had room for a mark, `known` from `tables`.
     """
     bins = (torch.special.ndtr(-scores) * BINS).long().clamp(0, BINS - 1)
-    ones, zeros = (known[:, bit, kinds, bins] * room + (1 - room) for bit in range(2))  # (h,n)
-    best = int((ones + zeros).log().sum(dim=1).argmax())
-    return (ones[best] / zeros[best]).log()
+    places = kinds * BINS + bins
+    flat = known.flatten(2)  # (h,2,k·BINS)
+    counts = torch.zeros(len(scores), flat.shape[-1]).scatter_add(1, places, room)
+    best = (counts @ flat.mean(dim=1).log().T).argmax(dim=1)
+    ones, zeros = (flat[best, bit].gather(1, places) * room + (1 - room) for bit in range(2))
+    return ones.log(), zeros.log()
+
+
+def log_chance(ones: Tensor, zeros: Tensor, bits: int) -> Tensor:
+    """Log (B,) of the largest probability that chance explains slots as well, for `bits` bits they are dealt to; <= 0.
+
+    `ones` and `zeros` (B,n) from `explained`. With a wrong key phases are uniform whatever the image, so a likelihood
+    ratio has mean 1, also that of each bit being a 1 or a 0 with even odds; by Markov's inequality it reaches 1/p with
+    probability p at most. Taking the best of all that may have happened costs their number.
+    """
+    either = torch.logaddexp(dealt(ones.double(), bits), dealt(zeros.double(), bits)) - math.log(2)
+    return (math.log(len(SHARES) * len(SPREADS)) - either.sum(dim=-1)).clamp(max=0)
 
 
 def _smeared(at: Tensor, half: Tensor, sigma: Tensor) -> Tensor:

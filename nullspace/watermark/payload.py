@@ -9,12 +9,10 @@ the quality the lattice is made for cannot take a slot past halfway. The result 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,24 +22,19 @@ from nullspace.lift import patch_map
 from nullspace.pixels import check_unit_range, from_uint8, project_to_box
 from nullspace.rounding import RoundingPlan, round_quickly, rounding_plan
 from nullspace.vit import SplitViT
-from nullspace.watermark.atoms import Atoms, fitting_atoms
-from nullspace.watermark.code import LONGEST, TAG_BYTES, Code, check_message, coded_bits
-from nullspace.watermark.detection import Detection, bit_scores, dealt, log_p_value, scores
-from nullspace.watermark.likelihood import log_ratios, tables
+from nullspace.watermark.atoms import fitting_atoms
+from nullspace.watermark.code import LONGEST, TAG_BYTES, check_message, coded_bits
+from nullspace.watermark.detection import Detection, scores
+from nullspace.watermark.lattice import ROUNDING, STRENGTHS, Lattice, planned_energy
+from nullspace.watermark.reading import Search, read
 from nullspace.watermark.secret import Secret
-from nullspace.watermark.sharpen import sharpened
 
 SLOTS = 4  # per patch of 16×16 at most: twice what the longest message needs
 PLANNED = 42  # dB of PSNR for which the number of slots is chosen
 ENOUGH = 2.5  # bits that slots carry, over those of message and tag, from which on messages are read after JPEG 50
-_SHARE = 0.97  # of the energy a strength allows, so that an image dearer than the mean need not hold back
 _TOGETHER = 12  # images worked on at once: more would leave the processor's cache
-_EDGE = 4 / 255  # this near to black or white a pixel has no room; compression blurs the very edge
-_DECODED = 3  # readings of one image that are decoded, the most evident first
 _BOX_ITERATIONS, _BOX_TOLERANCE = 15, 1e-3  # rounding leaves as much again, more iterations change nothing
 BLURS = (0.55, 0.95)  # pixels; undone before reading once more: together they cover 0.4 to 1.1, and resizes to 0.6
-STRENGTHS = tuple(range(34, 51))  # dB of PSNR that can be asked for; every reading tries them all
-_ROUNDING = 0.28 / 255**2  # mean square of what rounding within the kernel adds at least; periods allow for it
 _TRIED = 128  # patches on which is measured what it adds
 
 
@@ -58,17 +51,6 @@ class Embedded:
     written: Tensor
 
 
-@dataclass(frozen=True)
-class _Search:
-    """What a reader does not know and has to try."""
-
-    lengths: Sequence[int]
-    strengths: Sequence[float]
-    blurs: Sequence[float]
-    tried: int  # readings in all, for which the p-value pays
-    false_positive_rate: float
-
-
 class HiddenMark:
     """Messages of one key in images for one model, whose patch embedding decides where they are written.
 
@@ -79,24 +61,19 @@ class HiddenMark:
     def __init__(self, model: SplitViT, key: str | bytes, *, kernel: PatchKernel | None = None) -> None:
         self.model = model
         self.kernel = kernel or patch_kernel(model)
-        self.atoms: Atoms = fitting_atoms(
-            self.kernel, model.patch_size, most=_per_patch(model.patch_size), energy=self._energy(PLANNED)
+        atoms = fitting_atoms(
+            self.kernel,
+            model.patch_size,
+            most=per_patch(model.patch_size),
+            energy=planned_energy(self.kernel.patch_dim, PLANNED),
         )
-        self.secret = Secret.of(key, b"nullspace hidden mark 2 " + _fingerprint(model))
-        self.filters, self.movers = self.atoms.filters.float(), self.atoms.movers.float()
-        self._tables: dict[float, Tensor] = {}
-        self._deal()
-
-    def _deal(self) -> None:
-        """From the secret: which slot goes to which bit, and where its lattice begins."""
-        drawn = np.frombuffer(self.secret.bytes("slots", 8 * self.slots), "<u8")
-        self._order = torch.from_numpy(np.argsort(drawn, kind="stable"))
-        self._offsets = self.secret.uniform("offsets", (self.slots,)).float()
+        secret = Secret.of(key, b"nullspace hidden mark 2 " + _fingerprint(model))
+        self.lattice = Lattice(atoms, secret, model.num_patches)
 
     @property
     def slots(self) -> int:
         """Slots per image."""
-        return self.model.num_patches * self.atoms.count
+        return self.lattice.slots
 
     @property
     def longest(self) -> int:
@@ -106,20 +83,20 @@ class HiddenMark:
     def room(self, length: int, *, psnr: float = PLANNED) -> float:
         """Bits the slots of an image carry through JPEG at quality 50, over those of message and tag.
 
-        Of pictures that are not saturated. From `ENOUGH` on messages are read; below 1 none can be.
+        Of pictures that are not saturated. From `ENOUGH` on all were read on the pictures it was chosen on.
         """
-        carried = self.model.num_patches * self.atoms.information(self._energy(psnr))
+        carried = self.model.num_patches * self.lattice.atoms.information(planned_energy(self.kernel.patch_dim, psnr))
         return carried / (8 * (length + TAG_BYTES))
 
     def warning(self, length: int, *, psnr: float = PLANNED) -> str | None:
-        """Why messages of so many bytes will often not be read after JPEG at quality 50, or None where they will."""
+        """Why messages of so many bytes may not be read after JPEG at quality 50, or None from `ENOUGH` on."""
         room = self.room(length, psnr=psnr)
         if room >= ENOUGH:
             return None
         return (
             f"the patch embedding of {self.model.name} reads most of what JPEG keeps: at {psnr:g} dB its kernel "
-            f"carries {room:.1f} bits through JPEG 50 for each bit of message and tag, {ENOUGH} are needed; saved as "
-            "PNG or JPEG 90 they are read. Use a lower PSNR or a shorter message"
+            f"carries {room:.1f} bits through JPEG 50 for each bit of message and tag, {ENOUGH} are needed. Use a "
+            "lower PSNR or a shorter message, or save with less compression"
         )
 
     @torch.no_grad()
@@ -138,7 +115,7 @@ class HiddenMark:
 
     def _embedded(self, images: Tensor, messages: list[bytes], psnr: float) -> Embedded:
         clean = _float(images)
-        signs = torch.stack([self._signs(each) for each in messages])
+        signs = torch.stack([self.lattice.signs(each) for each in messages])
         patches = self.model.patchify(clean)
         wanted = self._inside(patches, self._change(patches, signs, psnr))
         rounded = round_quickly(wanted, self._plan)
@@ -150,12 +127,12 @@ class HiddenMark:
         """The change of patches (B,N,3p²) in the kernel that writes the message, whatever the range of pixels."""
         patches = self.model.patchify(_float(images))
         (checked,) = self._messages(message, 1)
-        return self._change(patches, self._signs(checked).expand(len(patches), -1), psnr)
+        return self._change(patches, self.lattice.signs(checked).expand(len(patches), -1), psnr)
 
     @cached_property
     def seen_basis(self) -> Tensor:
         """Orthonormal (3p²,rank+k): all that the model and the reader see of a patch."""
-        return torch.linalg.qr(torch.cat([self.kernel.row_space, self.atoms.filters], dim=1)).Q.float()
+        return torch.linalg.qr(torch.cat([self.kernel.row_space, self.lattice.atoms.filters], dim=1)).Q.float()
 
     @torch.no_grad()
     def detect(
@@ -180,67 +157,13 @@ class HiddenMark:
         strengths = [psnr] if psnr is not None else list(STRENGTHS)
         for each in lengths:
             self._check_length(each)
-        tried = (1 + len(blurs)) * len(lengths) * len(strengths)
-        search = _Search(lengths, strengths, blurs, tried, false_positive_rate)
-        return [found for part in images.split(_TOGETHER) for found in self._detected(_float(part), search)]
+        search = Search(lengths, strengths, blurs, false_positive_rate)
+        parts = images.split(_TOGETHER)
+        return [found for part in parts for found in read(self.model, self.lattice, _float(part), search)]
 
-    def _detected(self, values: Tensor, search: _Search) -> list[Detection]:
-        """The best reading of each of few images (B,3,H,W) in [0,1]."""
-        patches = self.model.patchify(values)
-        weights = self._weights(patches)
-        found = self._searched(patches, weights, search)
-        for blur in search.blurs:
-            lost = [image for image, each in enumerate(found) if each.message is None]
-            if not lost:
-                break
-            again = self._searched(self.model.patchify(sharpened(values[lost], blur)), weights[lost], search)
-            for image, each in zip(lost, again, strict=True):
-                found[image] = max(found[image], replace(each, blur=blur), key=lambda read: read.rank)
-        return found
-
-    def _searched(self, patches: Tensor, weights: Tensor, search: _Search) -> list[Detection]:
-        """The best reading of each of patches (B,N,3p²), with weights (B,n) of slots."""
-        read = patches @ self.filters
-        slots = torch.stack([self._scores(read, each) for each in search.strengths], dim=1)  # (B,S,n)
-        evidence = torch.stack(
-            [log_p_value(bit_scores(slots, coded_bits(each), weights[:, None])) for each in search.lengths], dim=-1
-        )
-        return [self._decided(*each, search) for each in zip(slots, weights, evidence, strict=True)]
-
-    def _decided(self, slots: Tensor, weights: Tensor, evidence: Tensor, search: _Search) -> Detection:
-        """The verdict on one image: scores (S,n) and weights (n,) of its slots, log p-values (S,L) of all readings."""
-        best: Detection | None = None
-        for place in evidence.flatten().argsort()[:_DECODED].tolist():
-            log_p = float(evidence.flatten()[place]) + math.log(search.tried)
-            found = log_p <= math.log(search.false_positive_rate)
-            if best is not None and not found:
-                break
-            strength, index = divmod(place, len(search.lengths))
-            length = search.lengths[index]
-            code, bits = Code(length, self.secret), coded_bits(length)
-            soft = bit_scores(slots[strength], bits, weights).numpy()
-            message, as_read = None, code.as_read(soft)
-            if found:
-                plain, soft = soft, self._likely(slots[strength], weights, search.strengths[strength], bits)
-                message, as_read = code.decode(soft)
-                message = message or code.decode(plain)[0]
-            agree = None if message is None else float(np.mean((soft > 0) == (code.encode(message) > 0)))
-            p_value = math.exp(min(log_p, 0.0))
-            verdict = Detection(
-                found, message, p_value, agree, length, search.strengths[strength], search.tried, as_read
-            )
-            if message is not None:
-                return verdict
-            best = best or verdict
-        assert best is not None
-        return best
-
-    def _likely(self, slots: Tensor, room: Tensor, psnr: float, bits: int) -> np.ndarray:
-        """Log likelihood ratios (bits,) of what the slots (n,) in order say, under what the image seems to have met."""
-        if psnr not in self._tables:
-            self._tables[psnr] = tables(self._periods(psnr), self.atoms.jpeg_steps)
-        kinds = self._order % self.atoms.count
-        return dealt(log_ratios(slots, kinds, room, self._tables[psnr]), bits).numpy()
+    @cached_property
+    def _movers(self) -> Tensor:
+        return self.lattice.atoms.movers.float()
 
     @cached_property
     def _plan(self) -> RoundingPlan:
@@ -251,52 +174,20 @@ class HiddenMark:
         """Mean square of what rounding adds with this kernel, measured: where few values take up the errors, more."""
         drawn = torch.rand(_TRIED, self.kernel.patch_dim, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
         error = from_uint8(round_quickly(drawn, self._plan)) - drawn
-        return max(_ROUNDING, float(error.square().mean()))
-
-    def _periods(self, psnr: float) -> Tensor:
-        """Periods (k,) of the lattices at a strength: a bit's points are a period apart, another bit's halfway."""
-        if psnr not in STRENGTHS:
-            raise NullspaceError(
-                f"expected a PSNR of {STRENGTHS[0]}, {STRENGTHS[0] + 1}, … {STRENGTHS[-1]} dB, got {psnr}"
-            )
-        return self.atoms.periods(self._energy(psnr)).float()
-
-    def _energy(self, psnr: float) -> float:
-        """Mean energy per patch, in pixel units, that slots are moved with."""
-        return _SHARE * self.kernel.patch_dim * (10 ** (-psnr / 10) - _ROUNDING)
-
-    def _phases(self, read: Tensor, psnr: float) -> Tensor:
-        """Readings (B,N,k) of slots to phases (B,n) in periods."""
-        return (read / self._periods(psnr)).flatten(1) - self._offsets
-
-    def _scores(self, read: Tensor, psnr: float) -> Tensor:
-        """(B,N,k) to what each slot says (B,n), in the order in which slots are dealt to bits."""
-        return scores(self._phases(read, psnr))[:, self._order]
-
-    def _weights(self, patches: Tensor) -> Tensor:
-        """How much room patches (B,N,3p²) had for a mark, as weights (B,n) of slots in order; white areas have none."""
-        room = ((patches > _EDGE) & (patches < 1 - _EDGE)).float().mean(dim=-1)
-        return room.repeat_interleave(self.atoms.count, dim=-1)[:, self._order]
-
-    def _signs(self, message: bytes) -> Tensor:
-        """+1 or -1 for every slot (n,), in the order of the image."""
-        coded = torch.from_numpy(Code(len(message), self.secret).encode(message)).float()
-        signs = torch.empty(self.slots)
-        signs[self._order] = coded[torch.arange(self.slots) % len(coded)]
-        return signs
+        return max(ROUNDING, float(error.square().mean()))
 
     def _change(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
         """The smallest change in the kernel that moves all slots (B,n) to their bits, within the energy allowed."""
         budget = patches[0].numel() * (10 ** (-psnr / 10) - self._rounding)
-        change = self._moves(patches, signs, psnr) @ self.movers
+        change = self._moves(patches, signs, psnr) @ self._movers
         energy = change.square().sum(dim=(1, 2))
         return change * (budget / energy.clamp_min(1e-12)).sqrt().clamp(max=1)[:, None, None]
 
     def _moves(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
         """How far every slot (B,N,k) is from the nearest point of the lattice of its bit."""
-        read = patches @ self.filters
-        away = self._phases(read, psnr) - torch.where(signs > 0, 0.0, 0.5)
-        return (away.round() - away).reshape(read.shape) * self._periods(psnr)
+        values = patches @ self.lattice.filters
+        away = self.lattice.phases(values, psnr) - torch.where(signs > 0, 0.0, 0.5)
+        return (away.round() - away).reshape(values.shape) * self.lattice.periods(psnr)
 
     def _inside(self, patches: Tensor, change: Tensor) -> Tensor:
         """Patches with the change, or with the nearest one in the kernel that keeps the pixels in range."""
@@ -312,8 +203,8 @@ class HiddenMark:
     def _measured(self, clean: Tensor, marked: Tensor, signs: Tensor, psnr: float) -> Embedded:
         after = from_uint8(marked)
         error = (after - clean).square().mean(dim=(1, 2, 3))
-        read = self._phases(self.model.patchify(after) @ self.filters, psnr)
-        written = ((scores(read) > 0) == (signs > 0)).double().mean(dim=1)
+        phases = self.lattice.phases(self.model.patchify(after) @ self.lattice.filters, psnr)
+        written = ((scores(phases) > 0) == (signs > 0)).double().mean(dim=1)
         return Embedded(marked, -10 * error.log10(), written)
 
     def _messages(self, message: bytes | Sequence[bytes], count: int) -> list[bytes]:
@@ -335,7 +226,8 @@ class HiddenMark:
             )
 
 
-def _per_patch(patch_size: tuple[int, int]) -> int:
+def per_patch(patch_size: tuple[int, int]) -> int:
+    """Slots of a patch at most."""
     return max(1, round(SLOTS * patch_size[0] * patch_size[1] / 256))
 
 

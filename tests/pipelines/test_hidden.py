@@ -94,6 +94,12 @@ def test_why_messages_cannot_be_hidden(model: SplitViT) -> None:
     assert "16 places for bits, too few for messages of 4 bytes" in str(hidden.why_not(small, SETTINGS, kernel))
 
 
+def test_messages_that_jpeg_will_destroy_are_warned_of(model: SplitViT) -> None:
+    assert hidden.warning(model, SETTINGS) is None
+    said = hidden.warning(model, HiddenSettings(message_bytes=32, psnr=50))
+    assert said is not None and said.startswith("hidden messages: the patch embedding of vit_tiny_patch16_224 reads")
+
+
 @pytest.mark.parametrize(
     ("attacks", "said"),
     [(("jpeg_0",), "expected a strength of 1 to 100"), (("none", "none"), "each attack once, got none, none")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ from torch import Tensor
 from nullspace.vit import SplitViT
 from nullspace.watermark.code import coded_bits
 from nullspace.watermark.detection import bit_scores, log_p_value, scores
+from nullspace.watermark.likelihood import explained
 from nullspace.watermark.payload import HiddenMark
+from nullspace.watermark.reading import Search, evidence
 from nullspace.watermark.secret import Secret
 from tests.nullspace.watermark.marked import pictures, small_model
 
 RATES = (1e-2, 1e-3, 1e-4)
+EVERY = 5  # keys, by the likelihoods too
 
 
 def test_scores_of_uniform_phases_are_normal() -> None:
@@ -70,17 +74,24 @@ def test_where_the_tail_underflows_it_goes_on_smoothly() -> None:
     assert (steps < 0).all() and steps.std() < 0.01
 
 
-def _false_alarms(model: SplitViT, images: Tensor, keys: int) -> tuple[np.ndarray, int]:
-    """How many of images × keys are below each rate, and how many there are. Keys are drawn after stretching."""
-    mark, hits = HiddenMark(model, "any key will do"), np.zeros(len(RATES))
+def _false_alarms(model: SplitViT, images: Tensor, keys: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """How many of images × keys are below each rate, and how many there are. Keys are drawn after stretching.
+
+    First by the sum of squares alone; then, for every fifth key, by what the reader goes by.
+    """
+    mark, hits, either = HiddenMark(model, "any key will do"), np.zeros(len(RATES)), np.zeros(len(RATES))
     patches = model.patchify(images.float() / 255)
-    read = patches @ mark.filters
+    read = patches @ mark.lattice.filters
     for number in range(keys):
-        mark.secret = Secret(number.to_bytes(32, "big"))
-        mark._deal()
-        p = log_p_value(bit_scores(mark._scores(read, 42), coded_bits(8), mark._weights(patches))).exp()
+        lattice = replace(mark.lattice, secret=Secret(number.to_bytes(32, "big")))
+        scores, room = lattice.scores(read, 42), lattice.weights(patches)
+        p = log_p_value(bit_scores(scores, coded_bits(8), room)).exp()
         hits += [int((p <= rate).sum()) for rate in RATES]
-    return hits, keys * len(images)
+        if number % EVERY == 0:
+            said = explained(scores, lattice.kinds, room, lattice.tables(42))
+            both = evidence(scores, *said, room, coded_bits(8)).exp()
+            either += [int((both <= rate).sum()) for rate in RATES]
+    return hits, either, keys * len(images)
 
 
 def _agrees_with_theory(hits: np.ndarray, made: int) -> None:
@@ -89,12 +100,18 @@ def _agrees_with_theory(hits: np.ndarray, made: int) -> None:
         assert low <= count <= high, f"{count} of {made} at {rate}, expected {low} to {high}"
 
 
+def _is_at_most(hits: np.ndarray, made: int) -> None:
+    for count, rate in zip(hits, RATES, strict=True):
+        assert count <= stats.binom(made, rate).ppf(0.9999), f"{count} of {made} at {rate}"
+
+
 def test_false_positives_are_as_many_as_promised() -> None:
     """100 000 trials of images × keys, whatever the images: one is nearly flat."""
     images = torch.cat([pictures(99), pictures(1, low=0.5, high=0.51)])
-    hits, made = _false_alarms(small_model(), images, 1000)
+    hits, either, made = _false_alarms(small_model(), images, 1000)
     assert made == 100_000
     _agrees_with_theory(hits, made)
+    _is_at_most(either, made // EVERY)
 
 
 @pytest.mark.real
@@ -103,6 +120,14 @@ def test_false_positives_on_real_images_are_as_many_as_promised(assets: Path) ->
     transform = model.preprocessing.transform()
     files = sorted((assets / "imagenet_val_600" / "images").glob("*.JPEG"))
     images = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
-    hits, made = _false_alarms(model, images, 170)
+    hits, either, made = _false_alarms(model, images, 170)
     assert made >= 100_000
     _agrees_with_theory(hits, made)
+    _is_at_most(either, made // EVERY)
+
+
+def test_tags_that_chance_bears_are_as_rare_as_promised() -> None:
+    """The p-value of the first word is at least its chance, 2^-32, times all decodings a search may make."""
+    search = Search([8], [42], (0.55, 0.95), 1e-6)
+    decodings = 3 * 2 * (1 + len(search.blurs))  # three readings by two kinds of bits, for each blur
+    assert np.exp(search.log_word) == pytest.approx(3 * decodings * 2.0**-32)

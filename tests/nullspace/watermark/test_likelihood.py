@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from scipy import integrate, stats
+from torch import Tensor
 
 from nullspace.kernel import kernel_of, patch_kernel, scaled_weight
 from nullspace.vit import SplitViT
+from nullspace.watermark import reading
 from nullspace.watermark.atoms import LUMA, _cosines, choose_atoms, fitting_atoms
-from nullspace.watermark.detection import scores
-from nullspace.watermark.likelihood import BINS, SURE, information, likelihoods, log_ratios, tables
+from nullspace.watermark.detection import Detection, bit_scores, log_p_value, scores
+from nullspace.watermark.likelihood import (
+    BINS,
+    SHARES,
+    SPREADS,
+    SURE,
+    explained,
+    information,
+    likelihoods,
+    log_chance,
+    tables,
+)
 from nullspace.watermark.payload import ENOUGH, HiddenMark
 from tests.nullspace.watermark.marked import KEY, SMALL, pictures, small_model
 from tests.nullspace.watermark.test_payload import jpeg
@@ -71,12 +87,43 @@ def test_ratios_find_bits_that_normal_scores_confound() -> None:
     sent = torch.rand(4000, generator=drawn) < 0.5
     kinds = torch.arange(4000) % 2
     errors = (torch.rand(4000, generator=drawn) - 0.5) * (STEPS / PERIODS)[kinds]
-    read = scores(errors + torch.where(sent, 0.0, 0.5))
-    ours = log_ratios(read, kinds, torch.ones(4000), tables(PERIODS, STEPS))
+    read = scores(errors + torch.where(sent, 0.0, 0.5))[None]
+    ones, zeros = explained(read, kinds, torch.ones(1, 4000), tables(PERIODS, STEPS))
+    ours = (ones - zeros)[0]
     assert torch.isfinite(ours).all()
     sure = ours.abs() > 3
     assert float((sent == (ours > 0))[sure].float().mean()) > 0.99
-    assert bool((log_ratios(read, kinds, torch.zeros(4000), tables(PERIODS, STEPS)) == 0).all())
+    nothing = explained(read, kinds, torch.zeros(1, 4000), tables(PERIODS, STEPS))
+    assert all(bool((each == 0).all()) for each in nothing)
+
+
+@pytest.mark.parametrize("bits", [48, 96])
+def test_a_likelihood_ratio_has_mean_one_by_chance_and_hardly_exceeds_its_inverse(bits: int) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    read = scores(torch.rand(4_000, 128, generator=drawn))
+    room, kinds = torch.rand(128, generator=drawn).round(decimals=1).expand(4_000, -1), torch.arange(128) % 2
+    known = tables(PERIODS, STEPS)
+    flat = torch.ones(1, 2, 2, BINS)
+    for law in (known[-1:], known[5:6]):  # one at a time, so that nothing is chosen
+        ones, zeros = explained(read[:, :6], kinds[:6], room[:, :6], law)
+        expected = _unclamped(ones, zeros, 4)
+        torch.testing.assert_close(log_chance(ones, zeros, 4), expected.clamp(max=0), atol=1e-5, rtol=0)
+        ratio = torch.exp(math.log(len(known)) - expected)
+        low, high = (float(ratio.mean()) + side * 4 * float(ratio.std()) / 4_000**0.5 for side in (-1, 1))
+        assert low <= 1 <= high
+    p = log_chance(*explained(read, kinds, room, known), bits).exp()
+    for rate in (0.5, 0.1, 0.01):
+        assert float((p <= rate).double().mean()) <= rate
+    assert bool((log_chance(*explained(read, kinds, room, flat), bits) == 0).all())
+
+
+def _unclamped(ones: Tensor, zeros: Tensor, bits: int) -> Tensor:
+    """`log_chance` by the definition, a slot at a time, without its upper limit of 0."""
+    likely = torch.ones(len(ones), 2, bits, dtype=torch.float64)
+    for slot in range(ones.shape[1]):
+        likely[:, 0, slot % bits] *= ones[:, slot].double().exp()
+        likely[:, 1, slot % bits] *= zeros[:, slot].double().exp()
+    return math.log(len(SHARES) * len(SPREADS)) - likely.mean(dim=1).log().sum(dim=1)
 
 
 def test_hard_kernels_get_fewer_slots_and_easy_ones_all() -> None:
@@ -96,14 +143,58 @@ def test_hard_kernels_get_fewer_slots_and_easy_ones_all() -> None:
     assert same.count == hard.count and torch.equal(same.filters, hard.filters)
 
 
-def test_messages_outlive_jpeg_50_on_a_kernel_that_reads_as_photographs_do() -> None:
-    model, images = reader_of(1.0), pictures(8)
-    mark = HiddenMark(model, KEY)
-    assert mark.warning(1) is None and mark.room(1) > ENOUGH
-    marked = mark.embed(images, b"!")
+class FourSlots(HiddenMark):
+    """Messages in four slots of every patch, whatever the kernel carries, read by sums of squares alone."""
+
+    def __init__(self, model: SplitViT, key: str) -> None:
+        super().__init__(model, key)
+        self.lattice = replace(self.lattice, atoms=choose_atoms(self.kernel, model.patch_size, count=4))
+
+    def detect(self, images: Tensor, **known: Any) -> list[Detection]:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(reading, "explained", lambda scores, kinds, room, known: (scores * room, scores * 0))
+            patched.setattr(
+                reading, "evidence", lambda s, ones, zeros, room, bits: log_p_value(bit_scores(s, bits, room))
+            )
+            return super().detect(images, **known)
+
+
+def _by_squares(scores: Tensor, ones: Tensor, zeros: Tensor, room: Tensor, bits: int) -> Tensor:
+    return log_p_value(bit_scores(scores, bits, room))
+
+
+@pytest.mark.parametrize(("power", "message"), [(1.5, b"!"), (2.0, b"!")])
+def test_messages_outlive_jpeg_50_on_kernels_that_read_as_photographs_do(power: float, message: bytes) -> None:
+    model, images = reader_of(power), pictures(8)
+    mark, four = HiddenMark(model, KEY), FourSlots(model, KEY)
+    assert mark.warning(len(message)) is None and mark.room(len(message)) > ENOUGH
+    marked = mark.embed(images, message)
     assert float(marked.psnr.min()) > 41.9
-    found = mark.detect(jpeg(marked.images, 50), length=1, psnr=42)
-    assert [each.message for each in found] == [b"!"] * 8
+    assert _read(mark, marked.images, message) == 8
+    assert _read(four, four.embed(images, message).images, message) <= 2
+
+
+def _read(mark: HiddenMark, marked: Tensor, message: bytes) -> int:
+    found = mark.detect(jpeg(marked, 50), length=len(message), psnr=42)
+    return sum(each.message == message for each in found)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.75])
+def test_what_is_not_warned_of_is_read(power: float) -> None:
+    mark = HiddenMark(reader_of(power), KEY)
+    lengths = [length for length in range(1, 9) if mark.warning(length) is None]
+    assert 1 <= len(lengths) < 8
+    for message in (b"messages"[:length] for length in lengths):
+        assert _read(mark, mark.embed(pictures(4, seed=3), message).images, message) == 4
+
+
+def test_a_message_is_found_by_its_tag_where_bits_have_hardly_a_slot_more_than_one_each() -> None:
+    mark = HiddenMark(reader_of(2.0), KEY)
+    found = mark.detect(jpeg(mark.embed(pictures(4), b"ab").images, 50), length=2, psnr=42)
+    assert [each.message for each in found] == [b"ab"] * 4
+    assert all(each.found and each.p_value <= 1e-6 for each in found)
+    none = mark.detect(jpeg(mark.embed(pictures(4), b"ab").images, 50), length=2, psnr=42, false_positive_rate=1e-30)
+    assert not any(each.found or each.message for each in none)
 
 
 def test_a_kernel_that_carries_too_little_is_named() -> None:
