@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,8 @@ def read_weights(path: Path, kind: FileKind, *, ema: bool = True) -> StoredWeigh
             raise WeightsError(f"{path} is not a readable safetensors file ({error}); fetch it again") from error
     try:
         # Opened here: by its path torch would take a file named .safetensors for one.
-        with path.open("rb") as opened, torch.serialization.safe_globals(stand_ins()):
+        with path.open("rb") as opened, torch.serialization.safe_globals(stand_ins()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of it also raises
             loaded = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader fails on damaged bytes in as many ways as there are bytes
         raise WeightsError(_unreadable(path, error)) from error
@@ -67,9 +69,11 @@ def _unreadable(path: Path, error: Exception) -> str:
             f"{path} holds code or objects ({named[1].rstrip('.')}), which are never loaded; save its state dict alone "
             "by torch.save(model.state_dict(), FILE)"
         )
+    cause = first_line(error)
+    told = "" if "weights_only" in cause else f" ({cause})"  # torch would advise to load it all the same
     return (
-        f"{path} cannot be read as plain tensors: damaged, or it holds code or objects, which are never loaded "
-        f"({first_line(error)}); fetch it again or save its state dict as safetensors"
+        f"{path} cannot be read as plain tensors: damaged, or it holds code or objects, which are never loaded{told}; "
+        "fetch it again or save its state dict as safetensors"
     )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nullspace.sample_size import images_needed
 from pipelines import class_numbers, evaluate, ingest, kernel, reference, search, watermark
 from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
 from pipelines.marks import logo_digest
 from pipelines.models import ModelFacts
 from pipelines.sources import Source
+from pipelines.split import require_images
 from pipelines.stages import Context, Stage
 from pipelines.tracking import Tracker
 from pipelines.trial_tables import SEARCHED
@@ -78,8 +80,25 @@ def _ingest(config: PipelineConfig, facts: ModelFacts, source_digest: str, means
         },
         inputs={},
         make=make,
-        accept=ingest.tolerates(settings.max_error_fraction),
+        accept=_acceptable(config),
     )
+
+
+def _acceptable(config: PipelineConfig) -> Callable[[dict[str, Any]], None]:
+    """A check of the ingest result, before any model runs: few enough errors, and images for all parts of a search."""
+    tolerated, settings = ingest.tolerates(config.ingest.max_error_fraction), config.search
+
+    def check(result: dict[str, Any]) -> None:
+        tolerated(result)
+        require_images(
+            result["images"],
+            learn=settings.learn_images,
+            validation=settings.validation_images,
+            calibration=settings.calibration_images,
+            fewest=images_needed(settings.epsilon, settings.confidence),
+        )
+
+    return check
 
 
 @dataclass(frozen=True)

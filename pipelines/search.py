@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from nullspace.artifact import NullNoise
+from nullspace.sample_size import images_needed
 from pipelines.config import SearchSettings
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
@@ -114,7 +115,8 @@ def _split(context: Context, plan: Search) -> Split:
         "calibration": settings.calibration_images,
     }
     places = lowest_places(ingested.folder, plan.seed, sum(parts.values()) + 1)
-    return make_split(places, plan.seed, **parts, total=ingested.result["images"])
+    fewest = images_needed(settings.epsilon, settings.confidence)
+    return make_split(places, plan.seed, **parts, total=ingested.result["images"], fewest=fewest)
 
 
 def _trial_data(context: Context, plan: Search, images: Path) -> TrialData:

@@ -37,15 +37,38 @@ class Split:
         return "calibration" if at < self.calibration_below else "test"
 
 
-def make_split(places: list[int], seed: int, *, learn: int, validation: int, calibration: int, total: int) -> Split:
-    """Split from the lowest places, one more than are used. Raises ConfigError when none is left to test."""
-    used = learn + validation + calibration
-    if total < used + 1:
-        raise ConfigError(
-            f"the source has {total} readable images, but search.learn_images + search.validation_images + "
-            f"search.calibration_images = {learn} + {validation} + {calibration} leave none to test on; lower them "
-            f"(e.g. --set search.learn_images={max(total // 4, 1)} --set search.validation_images={max(total // 8, 1)} "
-            f"--set search.calibration_images={max(total // 3, 1)}, and search.epsilon where calibration needs more) "
-            "or give more images"
-        )
-    return Split(seed, places[learn], places[learn + validation], places[used])
+def make_split(
+    places: list[int], seed: int, *, learn: int, validation: int, calibration: int, total: int, fewest: int = 1
+) -> Split:
+    """Split from the lowest places, one more than are used; `fewest` images can calibrate at all.
+
+    Raises ConfigError, with numbers that fit, when none is left to test.
+    """
+    require_images(total, learn=learn, validation=validation, calibration=calibration, fewest=fewest)
+    return Split(seed, places[learn], places[learn + validation], places[learn + validation + calibration])
+
+
+def require_images(total: int, *, learn: int, validation: int, calibration: int, fewest: int) -> None:
+    """Raises ConfigError unless `total` images are enough for all parts and one to test on."""
+    if total > learn + validation + calibration:
+        return
+    fitting = _fitting(total, fewest)
+    remedy = (
+        "give more images, or raise search.epsilon so that fewer can calibrate"
+        if fitting is None
+        else "lower them (e.g. " + " ".join(f"--set search.{part}_images={n}" for part, n in fitting.items()) + ")"
+        " or give more images"
+    )
+    raise ConfigError(
+        f"the source has {total} readable images, but search.learn_images + search.validation_images + "
+        f"search.calibration_images = {learn} + {validation} + {calibration} leave none to test on; {remedy}"
+    )
+
+
+def _fitting(total: int, fewest: int) -> dict[str, int] | None:
+    """Sizes of the parts that fit, a quarter left to test on; None when too few are left beside the calibration."""
+    calibration = max(fewest, total // 3)
+    rest = total - calibration
+    if rest < 4:
+        return None
+    return {"learn": rest // 2, "validation": max(rest // 4, 1), "calibration": calibration}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -206,7 +207,7 @@ def _visible_line(row: dict[str, Any]) -> str:
 def _model_words(row: dict[str, Any]) -> str:
     same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
     moved = f"tokens moved {100 * row['token_change']:.2g} %, the worst {100 * row['largest_token_change']:.2g} %"
-    return f"{same}, max |Δp| {row['probability_change']:.1g}, {moved}"
+    return f"{same}, max |Δp| {_at_most(row['probability_change'])}, {moved}"
 
 
 def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path, Path]], list[Path]]:
@@ -283,14 +284,27 @@ def _embedded_line(row: dict[str, Any]) -> str:
 
 def _detected_line(row: dict[str, Any]) -> str:
     if not row["found"]:
-        return f"{row['file']}  no mark  p = {row['p_value']:.2g}"
+        return f"{row['file']}  no mark  {_chance(row['p_value'])}"
     if row["message_hex"] is None:
-        return f"{row['file']}  a mark of this key, too damaged to be read  p = {row['p_value']:.2g}"
+        return f"{row['file']}  a mark of this key, too damaged to be read  {_chance(row['p_value'])}"
     sure = f"{100 * row['confidence']:.1f} % of its bits as sent"
-    return f"{row['file']}  {_words(row)}  p = {row['p_value']:.2g}  {sure}"
+    return f"{row['file']}  {_words(row)}  {_chance(row['p_value'])}  {sure}"
 
 
 def _words(row: dict[str, Any]) -> str:
     """A message as text where it is text, else as a UUID, else in hexadecimal digits."""
     text = row["message_text"]
     return repr(text) if text is not None else row["message_uuid"] or row["message_hex"]
+
+
+def _at_most(value: float) -> str:
+    """One significant digit, never less than the value: a maximum is not rounded down."""
+    if value == 0:
+        return "0"
+    unit = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(value / unit - 1e-9) * unit:.1g}"
+
+
+def _chance(p_value: float) -> str:
+    """A p-value; below 1e-300 floats lose their digits."""
+    return f"p = {p_value:.2g}" if p_value >= 1e-300 else "p < 1e-300"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigError
-from pipelines.split import Split, make_split, place
+from pipelines.split import Split, make_split, place, require_images
 
 
 def split_of(ids: list[str], seed: int, learn: int, validation: int, calibration: int = 1) -> Split:
@@ -54,6 +55,19 @@ def test_places_are_numbers_json_and_parquet_can_hold() -> None:
 
 
 def test_nothing_left_to_test_is_refused_with_numbers_that_fit() -> None:
-    with pytest.raises(ConfigError, match=r"has 30 readable images, .*15 \+ 10 \+ 5 leave none .*learn_images=7 "):
+    with pytest.raises(ConfigError, match=r"has 30 readable images, .*15 \+ 10 \+ 5 leave none .*learn_images=10 "):
         split_of([str(number) for number in range(30)], 0, 15, 10, 5)
     assert split_of([str(number) for number in range(31)], 0, 15, 10, 5)
+
+
+@given(st.integers(1, 2000), st.integers(1, 400))
+def test_the_numbers_offered_fit(total: int, fewest: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        require_images(total, learn=total, validation=1, calibration=1, fewest=fewest)
+    offered = dict(re.findall(r"--set search\.(\w+)_images=(\d+)", str(caught.value)))
+    if offered:
+        sizes = {part: int(n) for part, n in offered.items()}
+        require_images(total, **sizes, fewest=fewest)
+        assert sizes["calibration"] >= fewest and min(sizes.values()) >= 1
+    else:
+        assert "raise search.epsilon" in str(caught.value) and total < max(fewest, total // 3) + 4

@@ -55,7 +55,6 @@ def test_blurred_messages_are_read(mark: HiddenMark, attack: str) -> None:
     assert [each.message for each in found] == [MESSAGE] * 4
     if attack == "blur_1":
         assert {each.blur for each in found} & set(BLURS)
-        assert any(each.message is None for each in mark.detect(blurred, length=len(MESSAGE), psnr=38, blurs=()))
 
 
 def test_every_blur_tried_is_paid_for(mark: HiddenMark) -> None:
