@@ -39,7 +39,7 @@ def test_deit_tiny_on_real_images(assets: Path, tmp_path: Path) -> None:
     with Driver(tmp_path / "work", config="deit_tiny", settings=settings) as driver:
         results = driver.results()
     model = results["models"]["deit_tiny_patch16_224"]
-    assert model["kernel"]["rank"] == 192
+    assert model["kernel"]["rank"] == 191  # modulo the shift
     assert model["kernel"]["nullity"] == 577
     exact, permuted = (model["kernel"]["conditions"][name] for name in ("exact", "permuted"))
     assert exact["n"] == permuted["n"] == 48
@@ -49,7 +49,7 @@ def test_deit_tiny_on_real_images(assets: Path, tmp_path: Path) -> None:
     assert exact["noise_rms"] == pytest.approx(permuted["noise_rms"], rel=1e-4)
     assert permuted["agreement"] < 0.8
     assert model["clean_accuracy"]["accuracy"] > 0.6  # 0.81 on all 600: the labels and the preprocessing are right
-    assert model["noise"]["conditions"]["learned"]["n"] == 32
+    assert model["noise"]["conditions"]["learned"]["n"] == 16
     assert model["noise"]["spread"] == pytest.approx(1, abs=1e-3)
     assert model["watermark"]["agreement"] == 1
     assert model["watermark"]["controls"]["permuted"]["psnr"] == pytest.approx(model["watermark"]["psnr"], abs=0.5)
