@@ -85,7 +85,7 @@ def test_a_folder_is_marked_and_read_back(call: Any, photos: Path, tmp_path: Pat
     assert found.code == 0 and {row["message_text"] for row in found.rows} == {MESSAGE}
     assert all(row["p_value"] < 1e-9 and row["confidence"] > 0.9 for row in found.rows)
     lines = call("detect", "marked/*.png", *MODEL).out.splitlines()
-    assert len(lines) == 2 and all(f"'{MESSAGE}'  p = " in line and "bits as sent" in line for line in lines)
+    assert len(lines) == 2 and all(f"'{MESSAGE}'  p " in line and "bits as sent" in line for line in lines)
 
 
 def test_transparency_stays_as_it_was(call: Any, photos: Path) -> None:
