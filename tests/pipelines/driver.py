@@ -29,7 +29,7 @@ SMALL = {
     "search.max_concurrent": "1",
     "search.steps": "[20,40]",
     "search.report_every": "20",
-    "search.grace_steps": "20",
+    "search.grace_steps": "40",  # none is stopped early: what a kill interrupts decides no figure
     "search.learn_images": "40",
     "search.validation_images": "20",
     "search.calibration_images": "30",
