@@ -35,9 +35,9 @@ from nullspace.shift import exact_kernel
 from nullspace.stability import largest_probability_change, wilson_interval
 from nullspace.vit import SplitViT
 from nullspace.watermark.attacks import attack_named, attacked
-from nullspace.watermark.carrier import LUMA
 from nullspace.watermark.certify import token_changes
 from nullspace.watermark.jpeg import jpeg_kernel
+from nullspace.watermark.luma import LUMA
 from nullspace.watermark.visible import embed
 from pipelines.config import WatermarkSettings
 from pipelines.digits import MODEL_NAME, data

@@ -106,10 +106,17 @@ class FileKernel:
         )
 
     def project_to_box(
-        self, images: Tensor, delta: Tensor, *, iterations: int = 500, tolerance: float = 1e-3
+        self,
+        images: Tensor,
+        delta: Tensor,
+        *,
+        room: Tensor | None = None,
+        iterations: int = 500,
+        tolerance: float = 1e-3,
     ) -> FileChange:
         """The nearest change in ker B with images + change in [0,1], as `pixels.project_to_box` is for one patch.
 
+        `room` (H,W) in [0,1] is the share of the way to black and to white that each pixel may go, by default all.
         Accelerated gradient ascent on the dual with restarts per image, from the multipliers of the plain projection;
         every answer is inside the box, the best residual is kept. Raises ImageRangeError when images leave [0,1].
         """
@@ -120,7 +127,11 @@ class FileKernel:
             )
         check_unit_range(images)
         x = images.to(wanted)
-        return self._ascend(wanted, -x, 1 - x, iterations, tolerance)
+        low, high = -x, 1 - x
+        if room is not None:
+            check_unit_range(room)
+            low, high = room.to(x) * low, room.to(x) * high
+        return self._ascend(wanted, low, high, iterations, tolerance)
 
     def noised(self, images: Tensor, delta: Tensor, *, iterations: int = 500, tolerance: float = 1e-3) -> NoisedFile:
         """8-bit files (B,3,H,W) uint8 with the nearest invisible change to `delta` inside the pixel range, rounded."""

@@ -30,9 +30,17 @@ class Projection:
 
 
 def project_to_box(
-    patches: Tensor, delta: Tensor, kernel: PatchKernel, *, iterations: int = 500, tolerance: float = 1e-5
+    patches: Tensor,
+    delta: Tensor,
+    kernel: PatchKernel,
+    *,
+    room: Tensor | None = None,
+    iterations: int = 500,
+    tolerance: float = 1e-5,
 ) -> Projection:
     """Closest change to `delta` (...,3p^2) in ker A with patches + change in [0,1]; one problem per patch, batched.
+
+    `room` (...,3p^2) in [0,1] is the share of the way to black and to white that each pixel may go, by default all.
 
     Dykstra's algorithm. For a subspace and a box it is gradient ascent with step 1 on the dual: with Q the row space,
     z = clip(delta - Q m) and m += Q^T z, whose gradient Q^T z is just the residual. That view allows Nesterov's
@@ -44,7 +52,12 @@ def project_to_box(
     _check(patches, delta, kernel, iterations, tolerance)
     flat, wanted = patches.reshape(-1, patches.shape[-1]).to(delta), delta.reshape(-1, delta.shape[-1])
     rows = kernel.row_space.to(device=delta.device, dtype=delta.dtype)
-    answer, residual, used = _ascend(wanted, -flat, 1 - flat, rows, iterations, tolerance)
+    low, high = -flat, 1 - flat
+    if room is not None:
+        share = room.reshape(flat.shape).to(delta)
+        check_unit_range(share)
+        low, high = share * low, share * high
+    answer, residual, used = _ascend(wanted, low, high, rows, iterations, tolerance)
     return Projection(answer.reshape(delta.shape), residual.reshape(delta.shape[:-1]), used, tolerance)
 
 

@@ -183,16 +183,15 @@ Position = Literal[
 class WatermarkSettings(Settings):
     """Marks in the kernel: a visible one, and hidden messages."""
 
-    text: str = Field(
-        default="NULL\nSPACE", min_length=1, max_length=64, description="text of the mark; \\n breaks lines"
-    )
+    text: str = Field(default="NULL", min_length=1, max_length=64, description="text of the mark; \\n breaks lines")
     logo: LocalLogo = Field(default=None, description="PNG with transparency used instead of the text")
     scale: float = Field(default=0.9, gt=0, le=1, description="width of the mark over the width of the image")
     position: Position = Field(default="center", description="where the mark lies; `tile` repeats it all over")
-    opacity: float = Field(default=1.0, gt=0, le=1, description="of the mark, times its own transparency")
-    strength: float = Field(default=1.0, gt=0, le=4, description="how strong the mark is laid on")
+    opacity: float = Field(
+        default=1.0, gt=0, le=1, description="share of the way to black and white that a pixel of the mark may go"
+    )
     jpeg: bool = Field(default=True, description="keep the mark in the kernel after JPEG has thinned out its colours")
-    iterations: int = Field(default=2000, ge=1, description="projections onto kernel ∩ pixel box, at most")
+    iterations: int = Field(default=1000, ge=1, description="projections onto kernel ∩ pixel box, at most")
     batch_images: int = Field(default=32, ge=1)
     examples: int = Field(default=4, ge=0, le=64)
     hidden: HiddenSettings = HiddenSettings()

@@ -19,6 +19,7 @@ from nullspace.shift import exact_kernel
 from nullspace.vit import SplitViT
 from nullspace.watermark.certify import certify
 from nullspace.watermark.detection import Detection
+from nullspace.watermark.legibility import texture_contrast
 from nullspace.watermark.on_file import embed_on_file
 from nullspace.watermark.payload import HiddenMark
 from nullspace.watermark.realign import realign, scales_within
@@ -169,7 +170,6 @@ def mark_visibly(
         picture.pixels,
         colour,
         alpha,
-        strength=settings.strength,
         iterations=min(settings.iterations, _FILE_ITERATIONS),
         kernel=kernel_on_file(model, size, kernel=marker.kernel),
         save=save,
@@ -184,10 +184,9 @@ def mark_visibly(
         "output": str(written),
         "psnr": float(psnr(images[1], images[0])),
         "ssim": float(ssim(images[1], images[0])),
-        "ssim_to_plain": float(ssim(images[1], made.plain[None])),
-        "luma_contrast": made.luma_contrast,
-        "colour_contrast": made.colour_contrast,
-        "hue": made.hue,
+        "texture_contrast": float(texture_contrast(images[1], alpha)),
+        "texture_contrast_half": float(texture_contrast(images[1], alpha, shrink=2)),
+        "clean_texture_contrast": float(texture_contrast(images[0], alpha)),
         "notes": picture.told(target.suffix.lower()),
         **certify(model, before, after, modulo_shift=shift).to_dict(0),
         "after_jpeg": {str(each): _after_jpeg(model, picture, saved, each, shift) for each in JPEG_QUALITIES},

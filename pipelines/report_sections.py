@@ -225,10 +225,7 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
     facts = [
         ("PSNR to the original", f"{wording.decibel(mark.get('psnr'))} {number_interval(mark.get('psnr_ci'))}"),
         ("SSIM to the original", f"{number(mark.get('ssim'))} {number_interval(mark.get('ssim_ci'))}"),
-        (
-            "SSIM to the plain mark",
-            f"{number(mark.get('ssim_to_plain'))} {number_interval(mark.get('ssim_to_plain_ci'))}",
-        ),
+        *contrast_facts(mark),
     ]
     if "max_probability_change" in mark:
         facts.append(("Largest change of a probability", number(mark["max_probability_change"])))
@@ -236,6 +233,18 @@ def watermark_section(label: str, model: Mapping[str, Any], stages: StageFolders
     if mark.get("unmarked"):
         facts.append(("Left as they were", f"{number(mark['unmarked'])} images leave no room for the mark"))
     return Section(title, facts=facts, tables=tables, pictures=examples(stages.of(label, "watermark")))
+
+
+def contrast_facts(mark: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How well the mark is told from its ground: by its texture, 1 on plain ground, and what is there without it."""
+    said = {
+        "Texture contrast": "texture_contrast",
+        "Texture contrast at half size": "texture_contrast_half",
+        "Texture contrast without the mark": "clean_texture_contrast",
+    }
+    return [
+        (title, f"{number(mark.get(name))} {number_interval(mark.get(f'{name}_ci'))}") for title, name in said.items()
+    ]
 
 
 def moved_fact(mark: Mapping[str, Any]) -> list[tuple[str, str]]:

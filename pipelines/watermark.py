@@ -19,6 +19,7 @@ from nullspace.vit import Outputs
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import mean_and_worst, token_changes
 from nullspace.watermark.jpeg import jpeg_kernel
+from nullspace.watermark.legibility import texture_contrast
 from nullspace.watermark.visible import embed
 from pipelines import hidden
 from pipelines.config import WatermarkSettings
@@ -34,14 +35,16 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 8
+VERSION = 9
 SKIPPED = (
     "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that "
     "the model does not see"
 )
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")
-_QUALITY = ("psnr", "ssim", "ssim_to_plain", "token_change")
+# How far the mark is from its ground by its texture, at full and half size, and as a control the clean picture there.
+_CONTRAST = ("texture_contrast", "texture_contrast_half", "clean_texture_contrast")
+_QUALITY = ("psnr", "ssim", *_CONTRAST, "token_change")
 
 
 class WatermarkShards(ModelShards):
@@ -81,18 +84,18 @@ class WatermarkShards(ModelShards):
     def _batch(self, shard: Shard, clean: Outputs, batch: slice, keep: int) -> Iterator[pa.Table]:
         images = self.pixels(shard, batch)
         mark, alpha = (part.to(self.device) for part in self.mark)
-        said = {"strength": self.settings.strength, "iterations": self.settings.iterations, "within": self.within}
-        made = embed(self.model, self.kernel, images, mark, alpha, **said)
+        iterations = self.settings.iterations
+        made = embed(self.model, self.kernel, images, mark, alpha, within=self.within, iterations=iterations)
         saved = from_uint8(self.eight_bits.save(images, made.marked))
         plain = from_uint8(round_to_uint8(made.plain))
         self._keep_examples(batch.start, keep, images, plain, saved)
         before = Outputs(features=clean.features[batch], logits=clean.logits[batch])
         shuffled = images + _permuted(saved - images, shard.ids[batch], self.seed)
         for condition, changed in zip(CONDITIONS, (saved, plain, shuffled), strict=True):
-            yield self._table(shard, batch, condition, images, changed, plain, before)
+            yield self._table(shard, batch, condition, images, changed, before)
         for quality in JPEG_QUALITIES:
             clean_jpeg, marked_jpeg = (_as_jpeg(each, quality) for each in (images, saved))
-            yield self._table(shard, batch, _jpeg(quality), clean_jpeg, marked_jpeg, plain, self._outputs(clean_jpeg))
+            yield self._table(shard, batch, _jpeg(quality), clean_jpeg, marked_jpeg, self._outputs(clean_jpeg))
 
     def _table(
         self,
@@ -101,10 +104,9 @@ class WatermarkShards(ModelShards):
         condition: str,
         images: Tensor,
         changed: Tensor,
-        plain: Tensor,
         before: Outputs,
     ) -> pa.Table:
-        """Rows of one condition: how `changed` looks beside `images` and the plain mark, and what the model says."""
+        """Rows of one condition: how `changed` looks beside `images`, and what the model says."""
         after = self._outputs(changed)
         moved, worst = mean_and_worst(token_changes(self.model, self.eight_bits.plan.mapping, images, changed))
         columns: dict[str, Any] = {
@@ -113,12 +115,18 @@ class WatermarkShards(ModelShards):
             "condition": [condition] * len(changed),
             "psnr": psnr(changed, images).cpu().numpy(),
             "ssim": ssim(changed, images).cpu().numpy(),
-            "ssim_to_plain": ssim(changed, plain).cpu().numpy(),
+            **self._contrasts(images, changed),
             "token_change": moved.cpu().numpy(),
             "largest_token_change": worst.cpu().numpy(),
             "probability_change": largest_probability_change(before.logits, after.logits).numpy(),
         }
         return pa.table(columns | {key: value.numpy() for key, value in outcomes(before, after).items()})
+
+    def _contrasts(self, images: Tensor, changed: Tensor) -> dict[str, Any]:
+        alpha = self.mark[1]
+        looks = (changed, 1), (changed, 2), (images, 1)
+        found = [texture_contrast(look, alpha, shrink=shrink).cpu().numpy() for look, shrink in looks]
+        return dict(zip(_CONTRAST, found, strict=True))
 
     def _outputs(self, images: Tensor) -> Outputs:
         found = self.model.outputs_from_tokens(self.model.tokens(images, check_range=False))

@@ -151,8 +151,7 @@ def visible(
     ] = None,
     position: Annotated[str, typer.Option(help="center, top, bottom-right …, or tile.")] = "center",
     scale: Annotated[float, typer.Option(help="Width of the mark over the width of the picture, to 1.")] = 0.9,
-    opacity: Annotated[float, typer.Option(help="Of the mark, to 1.")] = 1.0,
-    strength: Annotated[float, typer.Option(help="How strong the mark is laid on, to 4.")] = 1.0,
+    opacity: Annotated[float, typer.Option(help="How far its pixels may go to black and white, to 1.")] = 1.0,
     model: Model = _MODEL,
     weights: Weights = "pretrained",
     model_args: ModelArgs = None,
@@ -164,7 +163,7 @@ def visible(
 ) -> None:
     """Put a logo or a text on pictures that people see and the model does not.
 
-    It is shown in the colours and stripes that the model has no eye for. Every file is opened again after it was
+    It is shown as texture, light and dark, that the model has no eye for. Every file is opened again after it was
     written, and what the model notices is measured on it, through the model's own resizing.
 
     Example: `nullspace watermark visible photos/ marked/ --text DRAFT --weights FILE`
@@ -173,7 +172,7 @@ def visible(
 
     if (text is None) == (logo is None):
         raise ConfigError("expected one of --text and --logo, got " + ("neither" if text is None else "both"))
-    settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, opacity=opacity, strength=strength)
+    settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, opacity=opacity)
     pictures, targets = _pairs(paths, suffix, force)
     marker = VisibleMarker.of(_load(model, weights, model_args, ema))
 
@@ -200,8 +199,9 @@ def _mark_settings(**said: Any):
 
 
 def _visible_line(row: dict[str, Any]) -> str:
-    seen = f"{row['psnr']:.1f} dB, SSIM {row['ssim']:.2f}, contrast {100 * row['luma_contrast']:.1f} % of brightness"
-    return f"{row['output']}  {seen}, {100 * row['colour_contrast']:.1f} % of colour  {_model_words(row)}"
+    full, half, clean = (row[name] for name in ("texture_contrast", "texture_contrast_half", "clean_texture_contrast"))
+    seen = f"texture contrast {full:.2f}, at half size {half:.2f} (without the mark {clean:.2f})"
+    return f"{row['output']}  {row['psnr']:.1f} dB, {seen}  {_model_words(row)}"
 
 
 def _model_words(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
 """Watermarks in the kernel of the patch embedding: people (or a decoder) see them, the model cannot.
 
-`visible` puts a logo or text on images; `carrier` finds the look that the kernel lets through.
+`visible` puts a logo or text on images; `texture` finds what of it the kernel lets through.
 """

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel import PatchKernel
-from nullspace.watermark.carrier import LUMA
 from nullspace.watermark.likelihood import information
+from nullspace.watermark.luma import LUMA
 
 BLOCK = 8  # JPEG's
 # Luminance steps at quality 50 (ITU-T T.81, table K.1), row k for k half waves downwards.

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nullspace.errors import NullspaceError
-from nullspace.watermark.carrier import LUMA
+from nullspace.watermark.luma import LUMA
 
 
 @dataclass(frozen=True)

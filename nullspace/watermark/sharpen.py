@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from nullspace.watermark.carrier import LUMA
+from nullspace.watermark.luma import LUMA
 
 _DAMPING = 3e-3  # of the squared gain; less lets noise grow, more leaves a blur of 1 pixel half undone
 _REACH = 4  # standard deviations

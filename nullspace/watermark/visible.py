@@ -1,7 +1,6 @@
 """Visible marks: a logo or text that people see and the model cannot, because it lies in the kernel of its patches.
 
-The plainly marked image is the yardstick. The change towards it is projected onto kernel ∩ pixel box, patch by patch;
-as that leaves little of smooth light marks, the mark is also carried by hues and stripes that do pass (`carrier`).
+A mark is shown as texture (`texture`): inside it as strong as kernel ∩ pixel box allows, beside it nearly nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +12,17 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.pixels import check_unit_range, project_to_box
-from nullspace.watermark.carrier import choose_carrier, kept_less
+from nullspace.pixels import Projection, check_unit_range, project_to_box
 from nullspace.watermark.jpeg import jpeg_kernel
+from nullspace.watermark.luma import luma
+from nullspace.watermark.texture import allowed_room, grow_texture
 
 if TYPE_CHECKING:
     from nullspace.kernel import PatchKernel
     from nullspace.vit import SplitViT
+
+_STEPS = (80, 80, 80, 80, 150)  # twice as many gain 3 %
+_DARKEST = 1 / 8  # of the texture of a mark's lightest part
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,6 @@ class VisibleMark:
     plain: Tensor  # (B,3,H,W) the ordinary mark, which the model does see
     residual: Tensor  # (B,) |change of the tokens| / |tokens| as the model computes them; float32 alone leaves 1e-7
     converged: bool  # whether every patch came within the tolerance of the kernel
-    hue: str
-    period: int
-    gain: float  # share of the carrier's energy in the kernel: how much of it could be kept
 
 
 def blend(images: Tensor, mark: Tensor, alpha: Tensor) -> Tensor:
@@ -50,36 +50,73 @@ def embed(
     mark: Tensor,
     alpha: Tensor,
     *,
-    strength: float = 1.0,
     within: PatchKernel | None = None,
-    iterations: int = 2000,
+    iterations: int = 1000,
     tolerance: float = 1e-5,
 ) -> VisibleMark:
     """Put `mark` (3,H,W), opacity `alpha` (H,W), on images (B,3,H,W) in [0,1] by a change that the model cannot see.
 
-    Wanted is (plain - images) + strength * carrier; what comes out is the closest change to that in kernel ∩ pixel box.
-    `strength` 0 is the nearest to the plain mark in square error, but faint to the eye. Where a pixel is saturated
-    there is no room: a mark on pure white or black stays faint whatever the strength.
+    The mark is texture, as strong as fits; with opacity 1/2 pixels go half of the way to black and white at most. Where
+    a picture is saturated there is no room: a mark on pure white or black stays faint.
 
     The change stays `within` a part of the kernel, by default `jpeg_kernel(model, kernel)`: it is then still in the
-    kernel when JPEG has thinned out its colours. The carrier is laid on so much stronger that as much of it is left.
+    kernel when JPEG has thinned out its colours.
 
     Raises NullspaceError when the kernel is trivial or belongs to another patch size, on shapes that differ, or an
     empty mark; ImageRangeError outside [0,1].
     """
     _check_kernel(model, kernel)
     plain = blend(images, mark, alpha)
-    if not 0 <= strength < float("inf"):
-        raise NullspaceError(f"expected a finite strength >= 0 (1 is normal), got {strength}")
     within = within or jpeg_kernel(model, kernel)
-    carrier = choose_carrier(model, within, mark.to(images), alpha.to(images))
-    strength *= kept_less(model, kernel, carrier)
-    patches = model.patchify(images)
-    wanted = model.patchify(plain - images + strength * carrier.pattern)
-    projection = project_to_box(patches, wanted, within, iterations=iterations, tolerance=tolerance)
-    marked = model.unpatchify(patches + projection.delta).clamp(0, 1)
-    residual = token_residual(model, images, marked)
-    return VisibleMark(marked, plain, residual, projection.converged, carrier.hue, carrier.period, carrier.gain)
+    exact = _texture(model, within, images, shown(mark, alpha).to(images), iterations, tolerance)
+    marked = (images + exact[0]).clamp(0, 1)
+    return VisibleMark(marked, plain, token_residual(model, images, marked), exact[1])
+
+
+def _texture(
+    model: SplitViT, kernel: PatchKernel, images: Tensor, mask: Tensor, iterations: int, tolerance: float
+) -> tuple[Tensor, bool]:
+    """The change (B,3,H,W) under `mask` (H,W), and whether it came within the tolerance of the kernel."""
+    touched = _patches(model, mask).amax(dim=-1) > 0
+    near = model.unpatchify(touched[None, :, None].expand(1, -1, kernel.patch_dim).float())[0, 0]
+    patches = model.patchify(images)[:, touched]
+    room = _patches(model, allowed_room(mask, near))[touched].expand_as(patches)
+
+    def projected(wanted: Tensor, count: int, tolerance: float = 1e-3) -> Projection:
+        return project_to_box(
+            patches.to(wanted), wanted, kernel, room=room.to(wanted), iterations=count, tolerance=tolerance
+        )
+
+    def spread(change: Tensor) -> Tensor:
+        whole = images.new_zeros(len(images), len(touched), kernel.patch_dim)
+        whole[:, touched] = change.to(whole)
+        return model.unpatchify(whole)
+
+    def project(wanted: Tensor, count: int) -> Tensor:
+        return spread(projected(model.patchify(wanted.expand_as(images))[:, touched], count).delta)
+
+    change = grow_texture(images, mask, project, steps=_STEPS, window=model.patch_size[0])
+    exact = projected(model.patchify(change)[:, touched].double(), iterations, tolerance)
+    return spread(exact.delta), exact.converged
+
+
+def _patches(model: SplitViT, mask: Tensor) -> Tensor:
+    """A mask (H,W) patch by patch, (N,3p²)."""
+    return model.patchify(mask.expand(1, 3, -1, -1))[0]
+
+
+def shown(mark: Tensor, alpha: Tensor) -> Tensor:
+    """(H,W) in [0,1]: how much texture shows each part of a mark (3,H,W) of opacity `alpha` (H,W).
+
+    Light parts take all, dark ones an eighth, so that a drawing of several tones is not a silhouette; a mark of one
+    tone takes all.
+    """
+    bright = luma(mark)
+    there = bright[alpha > 0.1 * alpha.max()]
+    low, high = there.min(), there.max()
+    if float(high - low) < 0.1:
+        return alpha
+    return alpha * ((bright - low) / (high - low)).clamp(_DARKEST, 1)
 
 
 @torch.no_grad()

@@ -67,7 +67,9 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
             },
         },
         "watermark": {"skipped": reason} if trivial else {
-            "psnr": 17.46, "psnr_ci": [17.2, 17.7], "ssim": 0.713, "ssim_ci": [0.706, 0.72], "ssim_to_plain": 0.884,
+            "psnr": 17.46, "psnr_ci": [17.2, 17.7], "ssim": 0.713, "ssim_ci": [0.706, 0.72], "texture_contrast": 0.62,
+            "texture_contrast_ci": [0.6, 0.64], "texture_contrast_half": 0.41, "texture_contrast_half_ci": [0.38, 0.44],
+            "clean_texture_contrast": -0.08, "clean_texture_contrast_ci": [-0.1, -0.06],
             **outcome(0.9997, 0.0005, 0.011),
         },
     }  # fmt: skip

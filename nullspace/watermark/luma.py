@@ -1,0 +1,13 @@
+"""Brightness as the eye weighs red, green and blue."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def luma(images: Tensor) -> Tensor:
+    """Brightness (…,H,W) of images or changes (…,3,H,W)."""
+    return torch.einsum("c,...chw->...hw", images.new_tensor(LUMA), images)
