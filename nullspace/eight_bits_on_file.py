@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -55,20 +56,17 @@ def save_on_file(
     if free is None and resize.only_crops:
         return _cropped(eight_bits, resize, clean, changed)
     may = torch.ones_like(changed[:1], dtype=torch.bool) if free is None else free[None].bool()
-    settled = _settled(eight_bits, resize, from_uint8(clean), changed.float(), may)
-    nearest = round_to_uint8(settled)
-    starts = [round_to_uint8(changed), nearest]
-    if free is None and min(_ratios(resize)) > _MUCH_LARGER:
+    reading = next((each for each in _Reading.both(eight_bits, resize) if each.reads(file, clean)), None)
+    settled = changed if reading is None else reading.settled(from_uint8(clean), changed.float(), may)
+    starts = [round_to_uint8(changed), round_to_uint8(settled)]
+    if free is None and (reading is None or min(_ratios(resize)) > _MUCH_LARGER):
         starts.append(_towards(eight_bits, resize, clean, settled, seen))
     start = min(starts, key=lambda pixels: _moved(eight_bits, clean, seen(pixels)))
-    whole = WholeResize(resize, start)
-    if not torch.equal(whole.seen, seen(start).int()):  # resized by something else than PIL
+    if reading is None:
         return start
     low, high = (255 * settled - MAX_MOVE).ceil().clamp_min(0), (255 * settled + MAX_MOVE).floor().clamp_max(255)
-    low, high = (torch.where(may, each, start) for each in (low, high))
-    mapping = eight_bits.plan.mapping
-    FileFlips(whole, eight_bits.model.patch_size, mapping.right * mapping.sigma, clean, low, high).run()
-    return min((start, whole.file), key=lambda pixels: _moved(eight_bits, clean, seen(pixels)))
+    flipped = reading.flipped(clean, start, *(torch.where(may, each, start) for each in (low, high)))
+    return min((start, flipped), key=lambda pixels: _moved(eight_bits, clean, seen(pixels)))
 
 
 def _ratios(resize: Resize) -> tuple[float, float]:
@@ -91,40 +89,83 @@ def _moved(eight_bits: EightBits, clean: Tensor, got: Tensor) -> float:
     return float(eight_bits.plan.mapping.tokens(patches).norm())
 
 
-def _settled(eight_bits: EightBits, resize: Resize, clean: Tensor, changed: Tensor, may: Tensor) -> Tensor:
-    """`changed`, moved by little so that its tokens are those of `clean` (3,h,w) through a resize that clips.
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """The model's reading of files: resize, then patches; where `turned`, of pictures mirrored at their diagonal.
 
-    A Gauss-Newton method: the smallest move that does it where what is clipped stays clipped, pixels that would leave
-    the range being held from then on.
+    PIL takes the rows first, and some of its versions the columns where the file is tall: the rows of the turned one.
     """
-    model, mapping = eight_bits.model, eight_bits.plan.mapping
-    rows = mapping.right.float()
-    read = resize.read.any(dim=1).nonzero().squeeze(1), resize.read.any(dim=0).nonzero().squeeze(1)
-    box = [slice(int(each[0]), int(each[-1]) + 1) for each in read]
-    area = (slice(None), *box)
-    inner = Resize(resize.rows[:, box[0]].float(), resize.columns[:, box[1]].float())
-    answer, free = changed.clone(), may.expand_as(changed)[area].float()
-    enough = _SETTLED * math.sqrt(model.num_patches * mapping.rank / 12) / 255
-    for _ in range(_SETTLING):
-        between = answer[area] @ inner.columns.T
-        down = inner.rows @ between.clamp(0, 1)
-        missing = patchify((clean - down.clamp(0, 1))[None], model.patch_size)[0] @ rows
-        if float(missing.norm()) <= enough:
-            break
-        unclipped = [((each >= 0) & (each <= 1)).float() for each in (between, down)]
 
-        def forward(change: Tensor, unclipped: list[Tensor] = unclipped) -> Tensor:
-            image = (inner.rows @ (change @ inner.columns.T * unclipped[0])) * unclipped[1]
-            return patchify(image[None], model.patch_size)[0] @ rows
+    resize: Resize
+    patch_size: tuple[int, int]
+    right: Tensor  # (3p²,r) orthonormal: what the model sees of a patch
+    factor: Tensor  # (3p²,r): the same, as much as tokens move by it
+    turned: bool
 
-        def adjoint(tokens: Tensor, unclipped: list[Tensor] = unclipped) -> Tensor:
-            image = unpatchify((tokens @ rows.T)[None], model.patch_size, model.grid)[0] * unclipped[1]
-            return (inner.rows.T @ image * unclipped[0]) @ inner.columns * free
+    @classmethod
+    def both(cls, eight_bits: EightBits, resize: Resize) -> tuple[_Reading, _Reading]:
+        """Rows first, and columns first."""
+        mapping, (ph, pw) = eight_bits.plan.mapping, eight_bits.model.patch_size
+        right = mapping.right.float()
+        other = right.unflatten(0, (3, ph, pw)).transpose(1, 2).flatten(0, 2)
+        sigma = mapping.sigma.float()
+        return (
+            cls(resize, (ph, pw), right, right * sigma, False),
+            cls(Resize(resize.columns, resize.rows), (pw, ph), other, other * sigma, True),
+        )
 
-        moved = answer[area] + _smallest(forward, adjoint, missing)
-        free = free * ((moved >= 0) & (moved <= 1))
-        answer[area] = moved.clamp(0, 1)
-    return answer
+    def turn(self, image: Tensor) -> Tensor:
+        """Of a picture the one that is read, and back."""
+        return image.mT.contiguous() if self.turned else image
+
+    def reads(self, file: Tensor, seen: Tensor) -> bool:
+        """Whether this is how `seen` (3,h,w) was made of a file."""
+        return torch.equal(self.turn(WholeResize(self.resize, self.turn(file)).seen), seen.int())
+
+    def flipped(self, clean: Tensor, start: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """`start` (3,H,W) uint8 with single levels changed."""
+        clean, start, low, high = (self.turn(each) for each in (clean, start, low, high))
+        whole = WholeResize(self.resize, start)
+        FileFlips(whole, self.patch_size, self.factor, clean, low, high).run()
+        return self.turn(whole.file)
+
+    def settled(self, clean: Tensor, changed: Tensor, may: Tensor) -> Tensor:
+        """`changed`, moved by little so that its tokens are those of `clean` (3,h,w) through a resize that clips.
+
+        A Gauss-Newton method: the smallest move that does it where what is clipped stays clipped, pixels that would
+        leave the range being held from then on.
+        """
+        clean, answer, may = self.turn(clean), self.turn(changed).clone(), self.turn(may)
+        box = [slice(int(used[0]), int(used[-1]) + 1) for used in map(_used, (self.resize.rows, self.resize.columns))]
+        area = (slice(None), *box)
+        rows, columns = self.resize.rows[:, box[0]].float(), self.resize.columns[:, box[1]].float()
+        free = may.expand_as(answer)[area].float()
+        grid = (clean.shape[1] // self.patch_size[0], clean.shape[2] // self.patch_size[1])
+        enough = _SETTLED * math.sqrt(math.prod(grid) * self.right.shape[1] / 12) / 255
+        for _ in range(_SETTLING):
+            between = answer[area] @ columns.T
+            down = rows @ between.clamp(0, 1)
+            missing = patchify((clean - down.clamp(0, 1))[None], self.patch_size)[0] @ self.right
+            if float(missing.norm()) <= enough:
+                break
+            unclipped = [((each >= 0) & (each <= 1)).float() for each in (between, down)]
+
+            def forward(change: Tensor, unclipped: list[Tensor] = unclipped) -> Tensor:
+                image = (rows @ (change @ columns.T * unclipped[0])) * unclipped[1]
+                return patchify(image[None], self.patch_size)[0] @ self.right
+
+            def adjoint(tokens: Tensor, unclipped: list[Tensor] = unclipped, free: Tensor = free) -> Tensor:
+                image = unpatchify((tokens @ self.right.T)[None], self.patch_size, grid)[0] * unclipped[1]
+                return (rows.T @ image * unclipped[0]) @ columns * free
+
+            moved = answer[area] + _smallest(forward, adjoint, missing)
+            free = free * ((moved >= 0) & (moved <= 1))
+            answer[area] = moved.clamp(0, 1)
+        return self.turn(answer)
+
+
+def _used(matrix: Tensor) -> Tensor:
+    return matrix.ne(0).any(dim=0).nonzero().squeeze(1)
 
 
 def _smallest(forward: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor], wanted: Tensor) -> Tensor:
