@@ -44,8 +44,9 @@ def save_on_file(
 ) -> Tensor:
     """8-bit pixels (3,H,W) of `changed` (3,H,W) in [0,1], whose tokens are those of `file` (3,H,W) uint8.
 
-    `seen` takes 8-bit pixels of a file to what the model is given of them, (3,h,w) uint8, with all rounding. Pixels that
-    are not `free` (H,W), by default all are, stay as they are in `changed`. Raises NullspaceError when the shapes differ.
+    `seen` takes 8-bit pixels of a file to what the model is given of them, (3,h,w) uint8, with all rounding. Pixels
+    that are not `free` (H,W), by default all are, stay as they are in `changed`. Where `seen` is not PIL's resize, the
+    best of plain rounding and rounding towards a picture is returned. Raises NullspaceError when the shapes differ.
     """
     if file.shape != changed.shape or file.dtype != torch.uint8:
         raise NullspaceError(

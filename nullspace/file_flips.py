@@ -1,9 +1,9 @@
 """Single levels of a file's pixels, changed where that brings the model's tokens nearer to where they are to be.
 
 The resize rounds twice, so that the tokens of a file are off by what no better choice of its pixels as real numbers
-could take away. But for every pixel of the file it is known which of the model's pixels change by a level when it does,
-few as they are (`WholeResize`). So |A (seen - wanted)|² is brought down patch by patch, all at once: every patch looks at
-some pixels, drawn anew in every step, and takes the best of those whose change no other patch would notice.
+could take away. But for every pixel of the file it is known which of the model's pixels change by a level when it
+does, few as they are (`WholeResize`). So |A (seen - wanted)|² is brought down patch by patch, all at once: every patch
+looks at some pixels, drawn anew in every step, and takes the best of those whose change no other patch would notice.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ class _Looked:
 
     def near(self, chosen: Tensor, apart: tuple[int, int]) -> Tensor:
         """Which (P,k) may change the same outputs as the chosen one (P,)."""
-        distances = (
-            (each - each.gather(1, chosen[:, None])).abs() for each in (self.colour, self.row, self.column)
-        )
+        distances = ((each - each.gather(1, chosen[:, None])).abs() for each in (self.colour, self.row, self.column))
         colour, row, column = distances
         return (colour == 0) & (row < apart[0]) & (column < apart[1])
 
@@ -44,10 +42,16 @@ class _Looked:
 class FileFlips:
     """A search over whole levels `low` to `high` (3,H,W) for what `resize` is to give the model: `wanted` (3,h,w).
 
-    `factor` (3p²,r) takes a change of a patch of `patch_size`, in levels, to that of its token, up to a rotation.    """
+    `factor` (3p²,r) takes a change of a patch of `patch_size`, in levels, to that of its token, up to a rotation."""
 
     def __init__(
-        self, resize: WholeResize, patch_size: tuple[int, int], factor: Tensor, wanted: Tensor, low: Tensor, high: Tensor
+        self,
+        resize: WholeResize,
+        patch_size: tuple[int, int],
+        factor: Tensor,
+        wanted: Tensor,
+        low: Tensor,
+        high: Tensor,
     ) -> None:
         self.resize, self.size = resize, patch_size
         sides = (resize.rows.outputs, resize.columns.outputs)
@@ -83,8 +87,9 @@ class FileFlips:
             best, chosen = gain.min(dim=1)
             helps = best < 0
             taken.append(
-                torch.stack([each[patches, chosen] for each in (looked.colour, looked.row, looked.column, looked.sign)])
-                [:, helps]
+                torch.stack(
+                    [each[patches, chosen] for each in (looked.colour, looked.row, looked.column, looked.sign)]
+                )[:, helps]
             )
             gain += 2 * torch.einsum("pkr,pr->pk", vectors, vectors[patches, chosen])
             gain[looked.near(chosen, self.apart) | ~helps[:, None]] = torch.inf

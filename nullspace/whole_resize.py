@@ -1,7 +1,8 @@
 """PIL's resize in its own whole numbers, kept up to date while single pixels of the file change.
 
-Source: Pillow, Resample.c. Along the rows, then along the columns, each in fixed point of 22 bits, rounded and clipped to
-8 bits. That is exact where `Resize` is exact up to rounding.
+Source: Pillow, Resample.c. Along the rows, then along the columns, each in fixed point of 22 bits, rounded and clipped
+to 8 bits. That is exact where `Resize` is exact up to rounding. Newer versions take the columns of tall files first:
+that is the same of files mirrored at their diagonal.
 """
 
 from __future__ import annotations

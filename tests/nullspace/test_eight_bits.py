@@ -148,7 +148,9 @@ def token_change(model: SplitViT, file: Tensor, pixels: Tensor) -> tuple[float, 
 
 
 @pytest.mark.parametrize(
-    ("size", "times"), [((90, 120), 6), ((150, 50), 4), ((46, 44), 4), ((35, 50), 2), ((40, 37), 4), ((24, 24), 1.7)], ids=str
+    ("size", "times"),
+    [((90, 120), 6), ((150, 50), 4), ((46, 44), 4), ((35, 50), 2), ((40, 37), 4), ((24, 24), 1.7)],
+    ids=str,
 )
 def test_a_file_is_rounded_so_that_what_the_model_gets_is_in_the_kernel(
     model: SplitViT, eight: EightBits, size: tuple[int, int], times: float

@@ -25,10 +25,15 @@ def by_pil(preprocessing: Preprocessing, pixels: Tensor) -> Tensor:
     return preprocessing.transform()(Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0))))
 
 
+def preparing(interpolation: str) -> Preprocessing:
+    grey = (0.5, 0.5, 0.5)
+    return Preprocessing((32, 32), interpolation, 0.9, "center", grey, grey)
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
 def test_it_is_what_pil_makes_of_the_file(size: tuple[int, int], interpolation: str) -> None:
-    preprocessing = Preprocessing((32, 32), interpolation, 0.9, "center", (0.5,) * 3, (0.5,) * 3)
+    preprocessing = preparing(interpolation)
     pixels = extreme(size)
     whole = WholeResize(resize_of(preprocessing, size), pixels)
     assert torch.equal(whole.seen, by_pil(preprocessing, pixels).int())
@@ -44,7 +49,7 @@ def test_it_is_what_pil_makes_of_the_file(size: tuple[int, int], interpolation: 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_pixels_that_are_apart_have_no_output_in_common(size: tuple[int, int]) -> None:
-    preprocessing = Preprocessing((32, 32), "bicubic", 0.9, "center", (0.5,) * 3, (0.5,) * 3)
+    preprocessing = preparing("bicubic")
     bands = WholeResize(resize_of(preprocessing, size), extreme(size)).rows
     apart = bands.apart
     for first, later in zip(bands.taps, bands.taps[apart:], strict=False):
