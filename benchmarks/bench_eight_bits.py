@@ -20,17 +20,22 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import asset_images, deit_tiny, environment
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from nullspace.eight_bits import EightBits
+from nullspace.eight_bits_on_file import save_on_file
+from nullspace.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel import PatchKernel
 from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
+from nullspace.resize import Resize
 from nullspace.shift import exact_kernel
 from nullspace.stability import largest_probability_change, wilson_interval
 from nullspace.vit import SplitViT
@@ -38,14 +43,20 @@ from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import token_changes
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.luma import LUMA
+from nullspace.watermark.on_file import embed_on_file
+from nullspace.watermark.payload import HiddenMark
 from nullspace.watermark.visible import embed
+from nullspace.watermark.visible_on_file import embed_visible_on_file
 from pipelines.config import WatermarkSettings
 from pipelines.digits import MODEL_NAME, data
 from pipelines.marks import JPEG_QUALITIES, make_mark
 from pipelines.models import load_model
+from pipelines.picture_files import Picture
 
 MODELS = ("deit_tiny", "digits", "vit_tiny_patch16_224:1", "vit_small_patch32_224:0")
 RMS, TOGETHER = 0.5, 4
+FILES = ((500, 375), (256, 256), (256, 248), (224, 224), (150, 150))  # width and height
+Way = Callable[[EightBits, Resize, Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 
 class Row:
@@ -128,6 +139,64 @@ def measured(model: SplitViT, batches: Iterator[Tensor], jpeg: int) -> Iterator[
         yield saved, compressed
 
 
+@torch.no_grad()
+def on_files(
+    model: SplitViT, pictures: Iterator[Tensor], ways: dict[str, Way] | None = None
+) -> Iterator[tuple[str, dict[str, Row]]]:
+    """Name and rows of a table, so far, after every file (3,H,W) uint8 of the sizes in `FILES`."""
+    kernel, mark = exact_kernel(model), HiddenMark(model, "a key of the benchmark")
+    tables = {"visible": EightBits.of(model, kernel), "hidden": EightBits.of(model, mark.kernel)}
+    rows = defaultdict[str, dict[str, Row]](lambda: defaultdict(Row))
+    for count, file in enumerate(pictures):
+        size = (file.shape[1], file.shape[2])
+        picture, name = Picture(file, None, file, None), f"{size[1]}x{size[0]}"
+
+        def seen(pixels: Tensor, picture: Picture = picture) -> Tensor:
+            return picture.with_pixels(pixels).seen(model.preprocessing)
+
+        before = from_uint8(seen(file))[None]
+        through, (colour, alpha) = kernel_on_file(model, size, kernel=kernel), make_mark(WatermarkSettings(), size)
+        floats: dict[str, Tensor] = {}
+
+        def visible(_: FileKernel, changed: Tensor, floats: dict[str, Tensor] = floats) -> Tensor:
+            floats["visible"] = changed
+            return round_to_uint8(changed)
+
+        def hidden(_: Resize, changed: Tensor, floats: dict[str, Tensor] = floats) -> Tensor:
+            floats.setdefault("hidden", changed)
+            return round_to_uint8(changed)
+
+        embed_visible_on_file(model, file, colour, alpha, iterations=50, kernel=through, save=visible)
+        embed_on_file(mark, file, seen(file), f"{count:08d}".encode(), save=hidden)
+        for kind, changed in floats.items():
+            for way, save in (ways or WAYS).items():
+                began = time.process_time()
+                pixels = save(tables[kind], through.resize, file, changed, seen)
+                seconds = time.process_time() - began
+                after = from_uint8(seen(pixels))[None]
+                rows[kind][f"{name}, {way}"].add(model, tables[kind], (before, model(before)), after, seconds)
+        yield from rows.items()
+
+
+def nearest(_: EightBits, __: Resize, ___: Tensor, changed: Tensor, ____: Callable[[Tensor], Tensor]) -> Tensor:
+    return round_to_uint8(changed)
+
+
+WAYS: dict[str, Way] = {"nearest": nearest, "on the file": save_on_file}
+
+
+def asset_files(assets: Path, count: int) -> Iterator[Tensor]:
+    """`count` photos of the folder, each in the sizes of `FILES`, scaled and cropped to them."""
+    files = sorted((assets / "imagenet_val_600" / "images").glob("*.JPEG"))
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
+    for index in order[:count]:
+        with Image.open(files[index]) as image:
+            photo = image.convert("RGB")
+        for size in FILES:
+            pixels = np.array(ImageOps.fit(photo, size, Image.Resampling.LANCZOS))
+            yield torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
 def noised(model: SplitViT, kernel: PatchKernel, images: Tensor, generator: torch.Generator) -> Tensor:
     patches = model.patchify(images)
     drawn = kernel.sample(len(images) * model.num_patches, rms=RMS, generator=generator).view(patches.shape)
@@ -178,6 +247,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=600, help="for each model")
     parser.add_argument("--start", type=int, default=0, help="first picture")
     parser.add_argument("--jpeg", type=int, default=120, help="pictures that are saved as JPEG too")
+    parser.add_argument("--files", type=int, default=12, help="photos that are made files of several sizes")
     parser.add_argument("--models", nargs="*", default=MODELS, help="deit_tiny, digits, or NAME:SEED of random weights")
     parser.add_argument("--merge", nargs="*", type=Path, help="files of rows to add up, instead of measuring")
     parser.add_argument("--out", type=Path, help="file without ending: tables as .md, rows and environment as .json")
@@ -218,6 +288,12 @@ def measure(given: argparse.Namespace, rows: dict[str, dict[str, Row]]) -> None:
         for saved, compressed in measured(model, batches, given.jpeg):
             rows[f"{name}: saved in 8 bits"] = saved
             rows[f"{name}: marked against clean, both as JPEG"] = compressed
+            if given.out:
+                write(given.out, rows)
+        if assets is None or name == "digits":
+            continue
+        for kind, found in on_files(model, asset_files(assets, given.files)):
+            rows[f"{name}: {kind} marks on files"] = dict(found)
             if given.out:
                 write(given.out, rows)
 

@@ -44,6 +44,11 @@ class Resize:
         """Which pixels of the file (H,W) have any weight in what the model is given; the others are free."""
         return self.rows.ne(0).any(dim=0)[:, None] & self.columns.ne(0).any(dim=0)
 
+    @property
+    def only_crops(self) -> bool:
+        """Whether every pixel of the model's is one of the file's as it is."""
+        return all(bool(((each == 0) | (each == 1)).all()) for each in (self.rows, self.columns))
+
     def apply(self, images: Tensor) -> Tensor:
         """Images or changes (...,H,W) to (...,h,w), in their dtype."""
         rows, columns = self.rows.to(images), self.columns.to(images)

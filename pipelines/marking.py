@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nullspace.eight_bits_on_file import save_on_file
 from nullspace.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel import PatchKernel
 from nullspace.pixels import from_uint8
+from nullspace.resize import Resize
 from nullspace.shift import exact_kernel
 from nullspace.vit import SplitViT
 from nullspace.watermark.certify import certify
@@ -90,11 +92,24 @@ class Marker:
     model: SplitViT
     mark: HiddenMark
 
+    @cached_property
+    def eight_bits(self) -> EightBits:
+        """Rounds what is marked; reading needs none."""
+        return EightBits.of(self.model, self.mark.kernel)
+
     def embed(self, source: Path, target: Path, message: bytes, *, psnr: float, quality: int) -> dict[str, Any]:
         """Mark one file; what is reported was measured on the bytes that were written."""
         picture = read_picture(source)
         before = picture.seen(self.model.preprocessing)
-        made = embed_on_file(self.mark, picture.pixels, before, message, psnr=psnr, free=picture.free)
+        made = embed_on_file(
+            self.mark,
+            picture.pixels,
+            before,
+            message,
+            psnr=psnr,
+            free=picture.free,
+            save=partial(_saved, self.model, self.eight_bits, picture),
+        )
         written = write_picture(target, picture.with_pixels(made.pixels), quality=quality)
         after = read_picture(written).seen(self.model.preprocessing)
         found = self.mark.detect(after[None], length=len(message), psnr=psnr)[0]
@@ -160,10 +175,7 @@ def mark_visibly(
     colour, alpha = make_mark(settings, size)
 
     def save(through: FileKernel, marked: Tensor) -> Tensor:
-        def seen(pixels: Tensor) -> Tensor:
-            return picture.with_pixels(pixels).seen(model.preprocessing)
-
-        return save_on_file(marker.eight_bits, through.resize, picture.pixels, marked, seen)
+        return _saved(model, marker.eight_bits, picture, through.resize, marked)
 
     made = embed_visible_on_file(
         model,
@@ -191,6 +203,15 @@ def mark_visibly(
         **certify(model, before, after, modulo_shift=shift).to_dict(0),
         "after_jpeg": {str(each): _after_jpeg(model, picture, saved, each, shift) for each in JPEG_QUALITIES},
     }
+
+
+def _saved(model: SplitViT, eight_bits: EightBits, picture: Picture, resize: Resize, marked: Tensor) -> Tensor:
+    """8-bit pixels (3,H,W) of a picture's marked ones in [0,1], of which the model is given the same tokens."""
+
+    def seen(pixels: Tensor) -> Tensor:
+        return picture.with_pixels(pixels).seen(model.preprocessing)
+
+    return save_on_file(eight_bits, resize, picture.pixels, marked, seen, free=picture.free)
 
 
 def _after_jpeg(model: SplitViT, before: Picture, after: Picture, quality: int, shift: bool) -> dict[str, Any]:

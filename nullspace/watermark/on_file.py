@@ -9,6 +9,7 @@ would leave the range, are taken out of C and the rest makes up for them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ from nullspace.watermark.payload import HiddenMark
 _ROUNDS = 3  # times that pixels at the end of their range are taken out
 _OPEN = 0.8  # share of a patch that must be free: moving the slots of others would cost what all the rest needs
 _DAMPING = 1e-3  # of the mean curvature: keeps directions that hardly can be moved from being moved far
+_SLACK = 1.01  # 0.04 dB
 _ITERATIONS, _TOLERANCE = 150, 1e-5  # the tolerance is relative to what is wanted
 
 
@@ -41,12 +43,20 @@ class MarkedFile:
 
 @torch.no_grad()
 def embed_on_file(
-    mark: HiddenMark, file: Tensor, seen: Tensor, message: bytes, *, psnr: float = 42, free: Tensor | None = None
+    mark: HiddenMark,
+    file: Tensor,
+    seen: Tensor,
+    message: bytes,
+    *,
+    psnr: float = 42,
+    free: Tensor | None = None,
+    save: Callable[[Resize, Tensor], Tensor] | None = None,
 ) -> MarkedFile:
     """Write a message into a file (3,H,W) uint8 of which the preprocessing makes `seen` (3,h,w) uint8.
 
     `free` (H,W) tells which pixels may change, by default all. `psnr` holds for the model's pixels and for the whole
-    file. Raises NullspaceError for preprocessing that is not linear.
+    file. `save` rounds the changed pixels (3,H,W) in [0,1] to 8 bits, to the nearest levels by default; see
+    `eight_bits_on_file`. Raises NullspaceError for preprocessing that is not linear.
     """
     resize = resize_of(mark.model.preprocessing, (file.shape[1], file.shape[2]))
     if tuple(seen.shape[1:]) != resize.input_size:
@@ -65,12 +75,27 @@ def embed_on_file(
         if not bool(outside.any()):
             break
         view = view.without(outside)
-    pixels = round_to_uint8(clean + change)
+    pixels = _saved(resize, clean, change, psnr, save)
     made = view.seen(from_uint8(pixels) - clean, masked=False)
     mse = float((from_uint8(pixels) - clean).square().mean())
     size = float(target.square().sum())
     reached = float((made * target).sum()) / size if size else 1.0
     return MarkedFile(pixels, -10 * math.log10(mse) if mse else math.inf, reached)
+
+
+def _saved(
+    resize: Resize, clean: Tensor, change: Tensor, psnr: float, save: Callable[[Resize, Tensor], Tensor] | None
+) -> Tensor:
+    """8-bit pixels with the change; once more with less of it where rounding took more than it was allowed."""
+    if save is None:
+        return round_to_uint8((clean + change).clamp(0, 1))
+    pixels = save(resize, (clean + change).clamp(0, 1))
+    allowed, size = 10 ** (-psnr / 10), float(change.square().mean())
+    mse = float((from_uint8(pixels) - clean).square().mean())
+    if mse <= allowed * _SLACK or not size:
+        return pixels
+    smaller = math.sqrt(max(size + allowed - mse, 0.0) / size)
+    return save(resize, (clean + smaller * change).clamp(0, 1))
 
 
 def _largest(psnr: float, change: Tensor) -> float:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from nullspace.eight_bits import MAX_MOVE, EightBits
 from nullspace.eight_bits_on_file import save_on_file
 from nullspace.errors import ImageRangeError, NullspaceError
-from nullspace.file_kernel import FileKernel
+from nullspace.file_kernel import kernel_on_file
 from nullspace.kernel import patch_kernel
 from nullspace.lift import patch_map
 from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
-from nullspace.resize import Resize, resize_matrix
+from nullspace.resize import Resize, resize_of
 from nullspace.shift import exact_kernel
 from nullspace.vit import SplitViT
 from nullspace.watermark.certify import certify, token_changes
+from nullspace.watermark.on_file import embed_on_file
+from nullspace.watermark.payload import HiddenMark
 
 TINY: dict[str, Any] = {
     "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10,
@@ -116,29 +121,89 @@ def test_a_square_embedding_is_rounded_modulo_the_shift() -> None:
     assert float(plain.max()) > 10 * float(token_changes(square, eight.plan.mapping, images, wanted).max())
 
 
-@pytest.mark.parametrize("scale", [1, 3])
+def photo(size: tuple[int, int]) -> Tensor:
+    """A file (3,H,W) uint8 with contours that reach black and white."""
+    coarse = 1.6 * torch.rand(1, 3, 7, 7, generator=torch.Generator().manual_seed(4)) - 0.3
+    return round_to_uint8(torch.nn.functional.interpolate(coarse, size=size, mode="nearest").clamp(0, 1))[0]
+
+
+def noised_file(model: SplitViT, file: Tensor) -> Tensor:
+    """Kernel noise on the file through the resize, strong enough that PIL clips."""
+    kernel = kernel_on_file(model, (file.shape[1], file.shape[2]))
+    clean = from_uint8(file).double()
+    noise = torch.randn(1, *file.shape, generator=torch.Generator().manual_seed(3)).double() / 4
+    return (clean + kernel.project_to_box(clean[None], noise, iterations=300).delta[0]).clamp(0, 1)
+
+
+def seen_by(model: SplitViT) -> Callable[[Tensor], Tensor]:
+    transform = model.preprocessing.transform()
+    return lambda pixels: transform(Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0))))
+
+
+def token_change(model: SplitViT, file: Tensor, pixels: Tensor) -> tuple[float, float]:
+    """Root mean square and largest change of tokens through the model's own resizing."""
+    before, after = (from_uint8(seen_by(model)(each))[None] for each in (file, pixels))
+    moved = token_changes(model, patch_map(model), before, after)
+    return float(moved.square().mean().sqrt()), float(moved.max())
+
+
+@pytest.mark.parametrize(
+    ("size", "times"),
+    [((90, 120), 6), ((150, 50), 4), ((46, 44), 4), ((35, 50), 2), ((40, 37), 4), ((24, 24), 1.7)],
+    ids=str,
+)
 def test_a_file_is_rounded_so_that_what_the_model_gets_is_in_the_kernel(
-    model: SplitViT, eight: EightBits, scale: int
+    model: SplitViT, eight: EightBits, size: tuple[int, int], times: float
 ) -> None:
-    """Against a resize that rounds as PIL does: after each direction."""
-    matrix = resize_matrix(32 * scale, 32, "bicubic")
-    resize = Resize(matrix, matrix)
-    file = round_to_uint8(torch.nn.functional.interpolate(pictures(1), scale_factor=scale))[0]
+    """Much larger than the input, tall (there PIL may take the columns first), a little larger, cropped, smaller."""
+    file = photo(size)
+    changed, resize = noised_file(model, file), resize_of(model.preprocessing, size)
+    saved = save_on_file(eight, resize, file, changed, seen_by(model))
+    assert saved.dtype == torch.uint8 and saved.shape == file.shape
+    (ours, worst), (nearest, nearest_worst) = (
+        token_change(model, file, each) for each in (saved, round_to_uint8(changed))
+    )
+    assert ours < nearest / times and worst < nearest_worst / times
+    moved = saved.double() - 255 * changed
+    assert float(moved.square().mean().sqrt()) < 5
+    again = save_on_file(eight, resize, file, changed, seen_by(model))
+    assert torch.equal(saved, again), "the same file, the same answer"
+
+
+def test_pixels_that_are_not_free_stay(model: SplitViT, eight: EightBits) -> None:
+    size = (46, 44)
+    file = photo(size)
+    free = torch.ones(size, dtype=torch.bool)
+    free[:20, :30] = False
+    changed = torch.where(free, noised_file(model, file), from_uint8(file).double())
+    saved = save_on_file(eight, resize_of(model.preprocessing, size), file, changed, seen_by(model), free=free)
+    assert torch.equal(saved[:, ~free], file[:, ~free])
+    assert token_change(model, file, saved)[0] < token_change(model, file, round_to_uint8(changed))[0] / 2
+
+
+def test_what_is_no_resize_of_pil_is_left_to_plain_rounding(model: SplitViT, eight: EightBits) -> None:
+    file = photo((46, 44))
 
     def seen(pixels: Tensor) -> Tensor:
-        across = (pixels.double() @ matrix.T).round().clamp(0, 255)
-        return (matrix @ across).round().clamp(0, 255).to(torch.uint8)
+        return seen_by(model)(pixels) // 2
 
-    clean, float_file = from_uint8(seen(file))[None], from_uint8(file).double()
-    kernel = FileKernel(patch_kernel(model), resize, model.patch_size)
-    noise = torch.randn(1, *file.shape, generator=torch.Generator().manual_seed(3)).double() / 10
-    change = kernel.project_to_box(float_file[None], noise, iterations=100).delta[0]
-    changed = (float_file + change).clamp(0, 1)
-    ours, nearest = (
-        token_changes(model, eight.plan.mapping, clean, from_uint8(seen(each))[None]).square().mean().sqrt()
-        for each in (save_on_file(eight, resize, file, changed, seen), round_to_uint8(changed))
+    resize = resize_of(model.preprocessing, (46, 44))
+    saved = save_on_file(eight, resize, file, from_uint8(file).double(), seen)
+    assert torch.equal(saved, file)
+
+
+def test_a_message_on_a_file_is_still_read_and_as_strong_as_asked_for() -> None:
+    model = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**TINY, "img_size": 64})
+    mark = HiddenMark(model, "a key for tests only")
+    eight, seen, file = EightBits.of(model, mark.kernel), seen_by(model), photo((90, 100))
+    made, plain = (
+        embed_on_file(mark, file, seen(file), b"A", psnr=44, save=save)
+        for save in (lambda resize, changed: save_on_file(eight, resize, file, changed, seen), None)
     )
-    assert float(ours) < float(nearest) / 2
+    assert made.psnr > 43.8
+    for each in (made, plain):
+        assert mark.detect(seen(each.pixels)[None], length=1, psnr=44)[0].message == b"A"
+    assert token_change(model, file, made.pixels)[0] < token_change(model, file, plain.pixels)[0] / 3
 
 
 def test_errors(eight: EightBits) -> None:
