@@ -52,11 +52,15 @@ class NoisedFile:
 
 @dataclass(frozen=True, eq=False)
 class FileKernel:
-    """ker B for files of one size; changes are (B,3,H,W) in pixel units."""
+    """ker B for files of one size; changes are (B,3,H,W) in pixel units.
+
+    `grey` keeps changes equal in all three channels: what JPEG does to colours does nothing to them.
+    """
 
     kernel: PatchKernel
     resize: Resize
     patch_size: tuple[int, int]
+    grey: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -66,18 +70,24 @@ class FileKernel:
 
     @property
     def least_nullity(self) -> int:
-        """3HW less the number of equations: a lower bound, reached when B has full row rank."""
+        """The number of unknowns less that of equations: a lower bound, reached when B has full row rank."""
         height, width = self.resize.file_size
-        return max(3 * height * width - math.prod(self.grid) * self.kernel.rank, 0)
+        return max((1 if self.grey else 3) * height * width - math.prod(self.grid) * self.kernel.rank, 0)
 
     def seen(self, delta: Tensor) -> Tensor:
-        """B delta: changes (B,3,H,W) to row-space coordinates (B,N,rank) of every patch."""
-        return patchify(self.resize.apply(delta), self.patch_size) @ self.kernel.row_space.to(delta)
+        """B delta: changes (B,3,H,W), or their grey part if grey, to row-space coordinates (B,N,rank) of every patch."""
+        view = self.resize.apply(delta.mean(dim=1, keepdim=True) if self.grey else delta)
+        return patchify(view.expand(-1, 3, -1, -1), self.patch_size) @ self.kernel.row_space.to(delta)
 
     def adjoint(self, coordinates: Tensor) -> Tensor:
         """Bᵀ: coordinates (B,N,rank) to changes of the file (B,3,H,W)."""
         patches = coordinates @ self.kernel.row_space.to(coordinates).T
-        return self.resize.adjoint(unpatchify(patches, self.patch_size, self.grid))
+        view = unpatchify(patches, self.patch_size, self.grid)
+        return self.resize.adjoint(view.mean(dim=1, keepdim=True) if self.grey else view).expand(-1, 3, -1, -1)
+
+    def _allowed(self, delta: Tensor) -> Tensor:
+        """The nearest change (B,3,H,W) that is grey, if it has to be."""
+        return delta.mean(dim=1, keepdim=True).expand_as(delta) if self.grey else delta
 
     def project(self, delta: Tensor, *, iterations: int = 1000, tolerance: float = 1e-8) -> FileChange:
         """The nearest element of ker B: delta - Bᵀ(BBᵀ)⁻¹B delta, until |B answer| <= tolerance or the iterations end.
@@ -131,6 +141,8 @@ class FileKernel:
         if room is not None:
             check_unit_range(room)
             low, high = room.to(x) * low, room.to(x) * high
+        if self.grey:
+            low, high = low.amax(1, keepdim=True).expand_as(low), high.amin(1, keepdim=True).expand_as(high)
         return self._ascend(wanted, low, high, iterations, tolerance)
 
     def noised(self, images: Tensor, delta: Tensor, *, iterations: int = 500, tolerance: float = 1e-3) -> NoisedFile:
@@ -192,17 +204,20 @@ class FileKernel:
             raise NullspaceError("expected a finite delta, got NaN or infinity")
         if iterations < 1 or tolerance < 0:
             raise NullspaceError(f"expected iterations >= 1 and tolerance >= 0, got {iterations} and {tolerance}")
-        return delta.detach().double()
+        return self._allowed(delta.detach().double())
 
 
-def kernel_on_file(model: SplitViT, file_size: tuple[int, int], *, kernel: PatchKernel | None = None) -> FileKernel:
+def kernel_on_file(
+    model: SplitViT, file_size: tuple[int, int], *, kernel: PatchKernel | None = None, grey: bool = False
+) -> FileKernel:
     """The kernel of a model on files of `file_size` (H,W), through its own resize and centre crop.
 
-    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. Raises
+    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. `grey` is for changes
+    equal in all channels. Raises
     NullspaceError for preprocessing that is not linear, CannotCutError for stems that are not one convolution.
     """
     resize = resize_of(model.preprocessing, file_size)
-    return FileKernel(kernel or patch_kernel(model), resize, model.patch_size)
+    return FileKernel(kernel or patch_kernel(model), resize, model.patch_size, grey)
 
 
 def _squares(values: Tensor) -> Tensor:

@@ -57,6 +57,22 @@ def test_projection_is_that_of_scipys_null_space(size: tuple[int, int], dim: int
     torch.testing.assert_close(found.residual, by_hand, atol=1e-12, rtol=0)
 
 
+def test_grey_changes_are_equal_in_all_channels_and_the_nearest_such() -> None:
+    grey = replace(tiny((9, 11)), grey=True)
+    wanted = noise((9, 11))
+    found = grey.project(wanted)
+    assert torch.equal(found.delta[:, 0], found.delta[:, 1]) and bool(found.converged.all())
+    matrix = explicit(tiny((9, 11))).reshape(-1, 3, 9 * 11).sum(1)  # of one grey value per pixel
+    torch.testing.assert_close(explicit(grey), (matrix / 3).repeat(1, 3))
+    null = torch.from_numpy(scipy.linalg.null_space(matrix.numpy()))
+    plain = wanted.mean(1).flatten(1)
+    torch.testing.assert_close(found.delta[:, 0].flatten(1), plain @ null @ null.T, atol=1e-7, rtol=0)
+    images = torch.rand(3, 3, 9, 11, generator=torch.Generator().manual_seed(5))
+    boxed = grey.project_to_box(images, wanted, iterations=5000, tolerance=1e-6)
+    assert torch.equal(boxed.delta[:, 0], boxed.delta[:, 2]) and bool(boxed.converged.all())
+    assert float((images + boxed.delta).min()) >= -1e-9 and float((images + boxed.delta).max()) <= 1 + 1e-9
+
+
 def test_adjoint() -> None:
     kernel = tiny((13, 11))
     x, y = noise((13, 11)), torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -103,6 +103,34 @@ def test_batch_axes_and_patches_are_independent() -> None:
     torch.testing.assert_close(together.delta[1, 1], alone.delta, atol=1e-8, rtol=0.0)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pixel_with_less_room_goes_only_so_far(seed: int) -> None:
+    patches, wanted = problem(3, 12, seed, 1.0)
+    room = torch.rand(3, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    room[:, :2] = 0.0
+    found = project_to_box(patches, wanted, kernel(), room=room, iterations=5000, tolerance=1e-9)
+    assert found.converged and not found.delta[:, :2].any()
+    assert bool((found.delta >= -room * patches - 1e-12).all() & (found.delta <= room * (1 - patches) + 1e-12).all())
+    rows = kernel().row_space.double().numpy()
+    for patch, target, share, got in zip(patches, wanted, room, found.delta, strict=True):
+        best = scipy.optimize.minimize(
+            lambda d, target=target: 0.5 * ((d - target.numpy()) ** 2).sum(),
+            np.zeros(12),
+            jac=lambda d, target=target: d - target.numpy(),
+            bounds=list(zip((-share * patch).tolist(), (share * (1 - patch)).tolist(), strict=True)),
+            constraints={"type": "eq", "fun": lambda d: rows.T @ d, "jac": lambda _: rows.T},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        assert float((got - target).norm()) <= np.linalg.norm(best.x - target.numpy()) + 1e-5
+
+
+def test_room_is_a_share() -> None:
+    patches, wanted = problem(1, 12, 0, 1.0)
+    with pytest.raises(ImageRangeError):
+        project_to_box(patches, wanted, kernel(), room=2 * torch.ones(1, 12))
+
+
 def test_a_trivial_kernel_allows_no_change() -> None:
     ker = kernel(embed_dim=12, patch=2)
     assert ker.is_trivial

@@ -162,7 +162,7 @@ def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None
     for row in said.rows:
         assert row["same_prediction"] and row["token_change"] < 0.1 and row["probability_change"] < 0.02
         assert set(row["after_jpeg"]) == {"95", "90", "75"} and row["after_jpeg"]["95"]["same_prediction"]
-        assert row["luma_contrast"] + row["colour_contrast"] > 0.05 and 10 < row["psnr"] < 40
+        assert row["texture_contrast"] > row["clean_texture_contrast"] + 0.2 and 5 < row["psnr"] < 40
     assert "DRAFT" not in call("visible", photos / "one.jpg", "again", "--text", "DRAFT", *MODEL).err
     refused = call("visible", photos / "deep", "marked", "--text", "DRAFT", *MODEL)
     assert refused.code == 4 and "transparent parts" in refused.out
