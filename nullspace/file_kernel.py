@@ -75,7 +75,7 @@ class FileKernel:
         return max((1 if self.grey else 3) * height * width - math.prod(self.grid) * self.kernel.rank, 0)
 
     def seen(self, delta: Tensor) -> Tensor:
-        """B delta: changes (B,3,H,W), or their grey part if grey, to row-space coordinates (B,N,rank) of every patch."""
+        """B delta: changes (B,3,H,W), if grey their grey part, to row-space coordinates (B,N,rank) of every patch."""
         view = self.resize.apply(delta.mean(dim=1, keepdim=True) if self.grey else delta)
         return patchify(view.expand(-1, 3, -1, -1), self.patch_size) @ self.kernel.row_space.to(delta)
 
@@ -212,9 +212,9 @@ def kernel_on_file(
 ) -> FileKernel:
     """The kernel of a model on files of `file_size` (H,W), through its own resize and centre crop.
 
-    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. `grey` is for changes
-    equal in all channels. Raises
-    NullspaceError for preprocessing that is not linear, CannotCutError for stems that are not one convolution.
+    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. `grey`
+    keeps changes equal in all channels. Raises NullspaceError for preprocessing that is not linear, CannotCutError for stems
+    that are not one convolution.
     """
     resize = resize_of(model.preprocessing, file_size)
     return FileKernel(kernel or patch_kernel(model), resize, model.patch_size, grey)
