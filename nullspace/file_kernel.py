@@ -212,8 +212,8 @@ def kernel_on_file(
 ) -> FileKernel:
     """The kernel of a model on files of `file_size` (H,W), through its own resize and centre crop.
 
-    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. `grey`
-    keeps changes equal in all channels. Raises NullspaceError for preprocessing that is not linear, CannotCutError for stems
+    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. `grey` keeps
+    changes equal in all channels. Raises NullspaceError for preprocessing that is not linear, CannotCutError for stems
     that are not one convolution.
     """
     resize = resize_of(model.preprocessing, file_size)
