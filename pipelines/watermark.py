@@ -34,7 +34,7 @@ from pipelines.shardwork import Spread, run_shards
 from pipelines.stages import Context
 from pipelines.tallies import take_in
 
-VERSION = 8
+VERSION = 9
 SKIPPED = (
     "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that "
     "the model does not see"

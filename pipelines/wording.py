@@ -119,7 +119,7 @@ def separated(better: Mapping[str, Any], worse: Mapping[str, Any]) -> bool | Non
 
 
 def kernel_size(kernel: Mapping[str, Any]) -> str:
-    """'97 of 192 directions of a patch, modulo the shift'."""
+    """'673 of 768 directions of a patch, modulo the shift'."""
     size = f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions of a patch"
     return f"{size}, modulo the shift" if kernel.get("modulo_shift") else size
 
@@ -136,6 +136,22 @@ def eight_bits(model: Mapping[str, Any]) -> str | None:
     if not moved or not change:
         return None
     return f"tokens moved by {percent(max(moved))} of their norm at most, probabilities by {number(max(change))}"
+
+
+def messages(mark: Mapping[str, Any]) -> str | None:
+    """How strongly hidden messages were written, and how many were read as PNG and as JPEG; None when unmeasured."""
+    hidden = mark.get("hidden") or {}
+    if why_missing(mark) or why_missing(hidden):
+        return None
+    after = {row["attack"]: row for row in hidden["attacks"] if row["attack"] == "none" or row["attack"][:5] == "jpeg_"}
+    if not after:
+        return None
+    names = {name: "PNG" if name == "none" else name.replace("jpeg_", "JPEG ") for name in after if "+" not in name}
+    read = ", ".join(f"{title} {percent(after[name].get('word_accuracy'))}" for name, title in names.items())
+    worst = min((after[name] for name in names), key=lambda row: row["word_accuracy"])
+    ends = percent_interval(worst.get("word_accuracy_ci"))
+    size = f"{hidden['message_bytes']} bytes each, PSNR {decibel(hidden.get('psnr'))}"
+    return f"{size}; read: {read}; the least {ends}, n = {number(worst.get('n'))}"
 
 
 def kernel_sentence(kernel: Mapping[str, Any]) -> str:
