@@ -139,19 +139,25 @@ def eight_bits(model: Mapping[str, Any]) -> str | None:
 
 
 def messages(mark: Mapping[str, Any]) -> str | None:
-    """How strongly hidden messages were written, and how many were read as PNG and as JPEG; None when unmeasured."""
+    """How many hidden messages were read after PNG and JPEG, with interval and n of the least; None when unmeasured."""
     hidden = mark.get("hidden") or {}
     if why_missing(mark) or why_missing(hidden):
         return None
-    after = {row["attack"]: row for row in hidden["attacks"] if row["attack"] == "none" or row["attack"][:5] == "jpeg_"}
-    if not after:
+    after = {_saved_as(row["attack"]): row for row in hidden["attacks"]}
+    shares = {name: row for name, row in after.items() if name is not None}
+    if not shares:
         return None
-    names = {name: "PNG" if name == "none" else name.replace("jpeg_", "JPEG ") for name in after if "+" not in name}
-    read = ", ".join(f"{title} {percent(after[name].get('word_accuracy'))}" for name, title in names.items())
-    worst = min((after[name] for name in names), key=lambda row: row["word_accuracy"])
-    ends = percent_interval(worst.get("word_accuracy_ci"))
+    read = ", ".join(f"{name} {percent(row['word_accuracy'])}" for name, row in shares.items())
+    least = min(shares.values(), key=lambda row: row["word_accuracy"])
+    ends = percent_interval(least.get("word_accuracy_ci"))
     size = f"{hidden['message_bytes']} bytes each, PSNR {decibel(hidden.get('psnr'))}"
-    return f"{size}; read: {read}; the least {ends}, n = {number(worst.get('n'))}"
+    return f"{size}; read after {read}; the least {ends}, n = {number(least.get('n'))}"
+
+
+def _saved_as(attack: str) -> str | None:
+    """'PNG' or 'JPEG 75' of a picture that was saved and no more."""
+    kind, _, quality = attack.partition("_")
+    return {"none": "PNG", "jpeg": f"JPEG {quality}"}.get(kind) if "+" not in attack else None
 
 
 def kernel_sentence(kernel: Mapping[str, Any]) -> str:
