@@ -150,8 +150,8 @@ def messages(mark: Mapping[str, Any]) -> str | None:
     read = ", ".join(f"{name} {percent(row['word_accuracy'])}" for name, row in shares.items())
     least = min(shares.values(), key=lambda row: row["word_accuracy"])
     ends = percent_interval(least.get("word_accuracy_ci"))
-    size = f"{hidden['message_bytes']} bytes each, PSNR {decibel(hidden.get('psnr'))}"
-    return f"{size}; read after {read}; the least {ends}, n = {number(least.get('n'))}"
+    size = f"{hidden['message_bytes']} bytes, {decibel(hidden.get('psnr'))}"
+    return f"{size}; read after {read}, least {ends}, n = {number(least.get('n'))}"
 
 
 def _saved_as(attack: str) -> str | None:

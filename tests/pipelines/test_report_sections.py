@@ -64,7 +64,7 @@ def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
         for name, (share, ends) in shares.items()
     ]
     mark = {"psnr": 20.0, "hidden": {"message_bytes": 8, "psnr": 40.31, "attacks": attacks}}
-    said = "8 bytes each, PSNR 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %; the least [96.0, 99.0], n = 600"
+    said = "8 bytes, 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %, least [96.0, 99.0], n = 600"
     assert wording.messages(mark) == said
     assert f"  messages   {said}" in list(summary.facts({"watermark": mark}))
     none = [{"psnr": 20.0}, {"skipped": "no kernel"}, {"psnr": 20.0, "hidden": {"skipped": "too few"}}, {}]
