@@ -21,7 +21,7 @@ from pipelines.config import PipelineConfig
 from pipelines.datasets import CONTEXTS, WHOLE_RUN, dataset_of
 from pipelines.environment import environment, run_tags
 from pipelines.failure import branches_failed, tell
-from pipelines.lanes import WHOLE, Job, Share, side_by_side
+from pipelines.lanes import WHOLE, Job, Share, beside, side_by_side
 from pipelines.ledger import redact
 from pipelines.local_options import WORKDIR
 from pipelines.model_runs import model_run
@@ -215,17 +215,16 @@ def _finish_stages(run: Run, branch: Mapping[str, Stage], share: Callable[[], Sh
     Where this process itself works on the images, it makes the marks while the trials of the search, which are
     processes of their own, are under way.
     """
-    together = [name for name in ("search", "watermark") if run.compute.here and run.unfinished([branch[name]])]
-    if len(together) == 2:
-        for name in ("reference", "kernel"):
-            run.finish(branch[name], share, row)
-        errors = side_by_side({name: lambda _, name=name: run.finish(branch[name], share, row) for name in together}, 2)
-        if errors:
-            raise next(iter(errors.values()))
-    done = {}
-    for name, stage in branch.items():
-        made = run.done.get(stage.fingerprint)
-        done[name] = made or run.finish(stage, share, row)
+    done = {name: run.finish(branch[name], share, row) for name in ("reference", "kernel")}
+
+    def finish(name: str) -> None:
+        done[name] = run.finish(branch[name], share, row)
+
+    if run.compute.here and all(run.unfinished([branch[name]]) for name in ("search", "watermark")):
+        beside(lambda: finish("search"), lambda: finish("watermark"))
+    for name in branch:
+        if name not in done:
+            finish(name)
     return done
 
 
