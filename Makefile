@@ -3,6 +3,7 @@
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input install --constraint constraints.txt --editable '.[dev]'
 SCRIPTS := .ci/run $(wildcard mlflow/*.sh cluster/*.sh)
 # Candidates are run, not only looked up: version managers leave launchers for versions that are not active.
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -63,6 +64,6 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$found" -m venv .venv || { rm -rf .venv; \
 			echo 'error: could not make .venv; on Debian and Ubuntu install the package python3-venv' >&2; exit 1; }; fi
 	@echo 'Installing the packages into .venv: some minutes and about 7 GB, once'
-	@$(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --constraint constraints.txt --editable '.[dev]' || { \
-		echo 'error: the installation failed (see above); run make again when the cause is gone' >&2; exit 1; }
-	@touch $@
+	@if [ -t 1 ]; then { $(INSTALL) && touch $@; } | $(BIN)/python .ci/progress.py; else $(INSTALL) -qq && touch $@; fi; \
+	if [ ! -e $@ ]; then \
+		echo 'error: the installation failed (see above); run make again when the cause is gone' >&2; exit 1; fi

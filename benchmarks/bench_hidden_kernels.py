@@ -46,7 +46,8 @@ class Before(HiddenMark):
     def __init__(self, model: SplitViT, key: str) -> None:
         super().__init__(model, key)
         with patch.object(atoms, "FINEST", 7):
-            chosen = atoms.choose_atoms(self.kernel, model.patch_size, count=per_patch(model.patch_size))
+            count = per_patch(model.patch_size, model.num_patches)
+            chosen = atoms.choose_atoms(self.kernel, model.patch_size, count=count)
         self.lattice = replace(self.lattice, atoms=chosen)
 
     def detect(self, images: Tensor, **known: Any) -> list[Detection]:

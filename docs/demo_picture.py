@@ -23,7 +23,7 @@ BLUE, GREY, RED = "#1f5fbf", "#8a8f98", "#c0392b"
 
 
 def noises(model: SplitViT, kernel: PatchKernel, count: int, rms: float) -> tuple[Tensor, Tensor]:
-    """Kernel noise for `count` images (count,3,32,32), and the same numbers in random order."""
+    """Kernel noise for `count` images (count,3,64,64), and the same numbers in random order."""
     source = torch.Generator().manual_seed(0)
     drawn = torch.stack([kernel.sample(model.num_patches, rms=rms, generator=source) for _ in range(count)])
     order = torch.argsort(torch.rand(drawn.flatten(1).shape, generator=source), dim=1)

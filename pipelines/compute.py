@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from pipelines.ray_folder import choose_folder
 from pipelines.ray_start import patient_start
 from pipelines.shardwork import Spread
 
+_ANNOUNCED = b"Set ray log level"
+_GRACE_SECONDS = 20  # for Ray to be there before it can be stopped
 _LOCAL_OBJECT_STORE = 512 * 1024**2  # shard names and counts pass through it, never images
 
 
@@ -35,18 +38,28 @@ class Compute:
         if not self.address:
             choose_device(device)  # an impossible device is refused before any work
         self._started = False
+        self._starter: _Starter | None = None
         self._folder: Path | None = None
 
     def __enter__(self) -> Compute:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._starter is not None:
+            self._starter.ready.wait(_GRACE_SECONDS)
         if self._started:
             import ray
 
             ray.shutdown()
+        if self._starter is not None:
+            self._starter.over.set()
         if self._folder is not None:
             shutil.rmtree(self._folder.parent, ignore_errors=True)
+
+    @property
+    def here(self) -> bool:
+        """Whether the run itself works on the images: only on its own machine, a cluster's head may have no GPU."""
+        return self.resources.workers == 0 and not self.address
 
     @property
     def device(self) -> str:
@@ -60,14 +73,18 @@ class Compute:
 
     def lanes(self, models: int) -> int:
         """How many of so many models can be worked on side by side, each with as many workers as are configured."""
+        if self.here:
+            return 1
         fits = self.room() // (self.resources.workers or 1)
         return max(1, min(models, fits, self.resources.models_at_once or models))
 
     def spread(self, share: Share = WHOLE) -> Spread:
         """Actors for one stage of one model: as configured, else what its share of the cluster holds."""
+        if self.here:
+            return Spread(1, self.resources.cpus_per_worker, self._gpus(), here=True)
         fits = max(1, share.part(self.room()))
-        wanted = self.resources.workers
-        return Spread(min(wanted, fits) if wanted else fits, self.resources.cpus_per_worker, self._gpus())
+        wanted = fits if self.resources.workers is None else max(1, self.resources.workers)
+        return Spread(min(wanted, fits), self.resources.cpus_per_worker, self._gpus())
 
     def check(self, trials: int | None) -> None:
         """Refuse, before any work, what the cluster will never hold: a worker, or so many trials at once."""
@@ -105,10 +122,30 @@ class Compute:
 
     def _nodes(self) -> list[dict[str, float]]:
         """What each living node has in all."""
-        self._start()
+        if self.here:  # known without Ray, which then may start later
+            return [{"CPU": float(_cpus()), "GPU": float(torch.cuda.device_count())}]
+        self.start()
         import ray
 
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+    def start_soon(self) -> None:
+        """Start Ray in a thread, beside what needs none of it yet; `start` waits for it."""
+        if self._starter is None and not self._started:
+            self._starter = _Starter(self._start)
+            self._starter.start()
+
+    def start(self) -> None:
+        """Start Ray unless it is. Raises ClusterError where that fails."""
+        if self.here:
+            self.start_soon()
+        if self._starter is None:
+            self._start()
+            return
+        while not self._starter.ready.wait(0.1):  # short waits, which Ctrl-C ends also in a thread
+            pass
+        if self._starter.failure is not None:
+            raise self._starter.failure
 
     def _start(self) -> None:
         import ray
@@ -143,12 +180,34 @@ class Compute:
         if self.address and self.address != "local":
             ray.init(address=self.address, **quiet)
             return
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         quiet["include_dashboard"] = False
         self._folder = self._folder or choose_folder(os.environ)
         if self._folder is not None:
             quiet["_temp_dir"] = str(self._folder)
-        ray.init(address="local", num_cpus=cpus, object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
+        ray.init(address="local", num_cpus=_cpus(), object_store_memory=_LOCAL_OBJECT_STORE, **quiet)
+
+
+class _Starter(threading.Thread):
+    """Starts Ray, and lives as long as Ray is to: its processes die with the very thread that made them (Linux)."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.begin, self.failure = begin, None
+        self.ready, self.over = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        try:
+            self.begin()
+        except BaseException as error:  # noqa: BLE001  raised where Ray is needed
+            self.failure = error
+        finally:
+            self.ready.set()
+        self.over.wait()
+
+
+def _cpus() -> int:
+    """Cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
@@ -170,16 +229,24 @@ def _sigterm_kept() -> Iterator[None]:
 
 @contextmanager
 def _native_stderr_away() -> Iterator[None]:
-    """Ray's C++ part announces its log level on file descriptor 2 while it starts; failures come as exceptions."""
+    """Ray's C++ part announces its log level on file descriptor 2 while it starts; failures come as exceptions.
+
+    What this process says meanwhile in another thread comes afterwards.
+    """
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            aside.seek(0)
+            for line in aside:
+                if _ANNOUNCED not in line:
+                    os.write(2, line)
 
 
 def _silence_ray_data() -> None:

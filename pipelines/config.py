@@ -207,7 +207,12 @@ class WatermarkSettings(Settings):
 class ResourceSettings(Settings):
     """How a stage is spread; `None` asks the cluster."""
 
-    workers: int | None = Field(default=None, ge=1, description="actors per stage; default: what the cluster can hold")
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="actors per stage; default: what the cluster can hold; 0: none, the run itself works on images, "
+        "which for a few hundred costs less than starting actors (on a cluster 0 means 1)",
+    )
     models_at_once: int | None = Field(
         default=None, ge=1, description="models worked on side by side; default: as many as there are workers for"
     )

@@ -5,22 +5,42 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_SSIM = (0.01**2, 0.03**2)  # its two constants, for a peak of 1
 LEAST_SIDE = 41  # pixels; below, visual information fidelity has no scales left to compare
 
 
 def psnr(images: Tensor, originals: Tensor) -> Tensor:
     """PSNR in dB of each image (n,) against its original, peak 1."""
-    from torchmetrics.functional.image import peak_signal_noise_ratio
-
-    return peak_signal_noise_ratio(images, originals, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return -10 * (images - originals).square().mean(dim=(1, 2, 3)).log10()
 
 
 def ssim(images: Tensor, originals: Tensor) -> Tensor:
-    """SSIM of each image (n,) against its original (Wang et al. 2004, Gaussian window)."""
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    """SSIM of each image (n,) against its original (Wang et al. 2004, Gaussian window), for a peak of 1.
 
-    found = structural_similarity_index_measure(images, originals, data_range=1.0, reduction="none")
-    return torch.as_tensor(found).reshape(-1)
+    As torchmetrics has it, but the window is applied as a product of a row and a column, many times as fast.
+    """
+    rows, columns = (_windows(side, images) for side in images.shape[2:])
+
+    def local(values: Tensor) -> Tensor:
+        return rows @ values @ columns.T
+
+    ours, theirs = local(images), local(originals)
+    mixed = local(images * originals) - ours * theirs
+    spread = sum(
+        (local(each.square()) - mean.square()).clamp(min=0) for each, mean in ((images, ours), (originals, theirs))
+    )
+    alike = (2 * ours * theirs + _SSIM[0]) / (ours.square() + theirs.square() + _SSIM[0])
+    return (alike * (2 * mixed + _SSIM[1]) / (spread + _SSIM[1])).mean(dim=(1, 2, 3))
+
+
+def _windows(side: int, like: Tensor) -> Tensor:
+    """(side, side): Gaussian windows of 11 pixels and sigma 1.5 around every place, pixels mirrored at the edges."""
+    apart = torch.arange(-5, 6)
+    window = torch.exp(-apart.double().square() / (2 * 1.5**2))
+    seen = (torch.arange(side)[:, None] + apart).abs()
+    seen = torch.where(seen < side, seen, 2 * (side - 1) - seen)
+    found = torch.zeros(side, side, dtype=torch.float64)
+    return found.scatter_add_(1, seen, (window / window.sum()).expand(side, -1)).to(like)
 
 
 def fidelity(images: Tensor, originals: Tensor) -> Tensor:

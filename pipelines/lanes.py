@@ -74,6 +74,33 @@ def side_by_side(jobs: Mapping[str, Job], lanes: int) -> dict[str, Exception]:
     return errors
 
 
+def beside(work: Callable[[], object], aside: Callable[[], object]) -> None:
+    """Do `aside` in a thread while `work` is done in this one, where Ctrl-C arrives at once; returns after both.
+
+    An error of `work` ends both, one of `aside` is raised when `work` is done.
+    """
+    errors: list[Exception] = []
+
+    def run() -> None:
+        with suppress(KeyboardInterrupt):
+            try:
+                aside()
+            except Exception as error:  # noqa: BLE001  raised below
+                errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        work()
+        while thread.is_alive():
+            thread.join(0.1)
+    except BaseException:
+        interrupt([thread])
+        raise
+    if errors:
+        raise errors[0]
+
+
 def _in_threads(work: Callable[[int], None], lanes: int, waiting: deque[tuple[str, Job]]) -> None:
     threads = [threading.Thread(target=_quietly, args=(work, lane), daemon=True) for lane in range(lanes)]
     for thread in threads:

@@ -60,6 +60,9 @@ def _list(source: Source, groups: dict[Path, Sequence[Piece]], spread: Spread) -
     """Let tasks write the files, a few tasks at a time."""
     if not groups:
         return
+    if spread.here:
+        _refuse(write_listing(source, group, str(file)) for file, group in groups.items())
+        return
     import ray
 
     task = ray.remote(write_listing).options(

@@ -191,6 +191,7 @@ class Branch:
 
 def _searched(context: Context, branch: Branch, study: str) -> dict[str, Any]:
     means = branch.means
+    means.compute.start()
     writer = [TrialCallback(means.tracker, context.run_id, searched=SEARCHED, steps="steps")]
 
     def restored(tuner: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,31 @@ class ReportFigure:
     draw: Callable[[figures.Theme], bytes]
 
 
+Figures = Callable[[str, Mapping[str, Any], StageFolders], Iterator[ReportFigure]]
+
+
+def _drawn_once(figures_of: Figures) -> Figures:
+    """Once for a theme, though page and folder of figures both show it: drawing is most of what a report costs."""
+
+    @wraps(figures_of)
+    def found(label: str, section: Mapping[str, Any], stages: StageFolders) -> Iterator[ReportFigure]:
+        for figure in figures_of(label, section, stages):
+            kept = stages.drawn.setdefault((label, figure.name, figure.alt), {})
+            yield replace(figure, draw=_once(figure.draw, kept))
+
+    return found
+
+
+def _once(draw: Callable[[figures.Theme], bytes], kept: dict[Any, bytes]) -> Callable[[figures.Theme], bytes]:
+    def drawn(theme: figures.Theme) -> bytes:
+        if theme not in kept:
+            kept[theme] = draw(theme)
+        return kept[theme]
+
+    return drawn
+
+
+@_drawn_once
 def kernel_figures(label: str, kernel: Mapping[str, Any], stages: StageFolders) -> Iterator[ReportFigure]:
     """Spectrum of the patch embedding; agreement under kernel noise and its controls."""
     table = stages.table(label, "kernel", "spectrum.parquet")
@@ -44,6 +70,7 @@ def kernel_figures(label: str, kernel: Mapping[str, Any], stages: StageFolders) 
     yield from _bars("kernel-agreement", "Noise in the kernel", kernel.get("conditions"), KERNEL_CONDITIONS)
 
 
+@_drawn_once
 def noise_figures(label: str, noise: Mapping[str, Any], stages: StageFolders) -> Iterator[ReportFigure]:
     """Agreement under learned noise and its controls; the search that found it."""
     yield from _bars("noise-agreement", "Noise on the tokens", noise.get("conditions"), NOISE_CONDITIONS)

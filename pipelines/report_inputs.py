@@ -25,6 +25,8 @@ class StageFolders:
 
     shared: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    drawn: dict[tuple[str, str, str], dict[Any, bytes]] = field(default_factory=dict, compare=False, repr=False)
+    """Figures drawn so far, by model, name and what they show, and then by theme."""
 
     def of(self, label: str, stage: str) -> Path | None:
         """Folder of one model's stage, or None when it was not run."""

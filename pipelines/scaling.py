@@ -21,7 +21,9 @@ _RETRIES = 3  # of the task: its node may die under it
 def calibrated_on_a_worker(
     noise: np.ndarray, data: TrialData, expected: float, confidence: float, spread: Spread
 ) -> dict[str, Any]:
-    """`calibrated` as one task with the resources of a trial; errors keep their type."""
+    """`calibrated` as one task with the resources of a trial, or `here`; errors keep their type."""
+    if spread.here:
+        return calibrated(noise, data, expected, confidence)
     import ray
     from ray.exceptions import RayTaskError
 

@@ -97,10 +97,12 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
 
 def _chosen(context: Context, spread: Spread, split: Split) -> Chosen:
     """The images of the search, looked for where the workers are: the driver sees no others."""
-    import ray
-
     ingested, reference = (str(context.inputs[name].folder) for name in ("ingest", "reference"))
     shards = list(shard_sizes(Path(ingested)))
+    if spread.here:
+        return join([part for part in [choose(ingested, reference, shards, split)] if part is not None])
+    import ray
+
     count = min(len(shards), _CHUNKS * spread.workers)
     look = ray.remote(choose).options(num_cpus=spread.cpus, max_retries=_RETRIES)
     parts = ray.get([look.remote(ingested, reference, shards[i::count], split) for i in range(count)])

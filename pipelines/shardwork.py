@@ -1,7 +1,8 @@
 """Work spread over shards by Ray Data: actors load a model once, write their own rows, and skip what is written.
 
-The driver hands out shard names and gets back counts: images and rows never pass through it. A shard's rows appear
-whole or not at all, so a stage killed anywhere goes on at the first shard that has none.
+The driver hands out shard names and gets back counts: images and rows never pass through it, unless it is told to do
+the work itself. A shard's rows appear whole or not at all, so a stage killed anywhere goes on at the first shard that
+has none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from pipelines.errors import StageError
 from pipelines.failure import user_error
@@ -27,11 +29,12 @@ _BEGUN = "begun-"
 
 @dataclass(frozen=True)
 class Spread:
-    """How many actors a stage gets, and what each of them holds."""
+    """How many actors a stage gets, and what each of them holds; `here` there are none: this process does the work."""
 
     workers: int
     cpus: float
     gpus: float
+    here: bool = False
 
 
 class ShardWorker(ABC):
@@ -95,8 +98,9 @@ def run_shards(
 ) -> None:
     """Let `worker(out=…, **arguments)` actors work through the shards (images by name) that have no rows yet.
 
-    A worker that dies, or whose node does, is started again elsewhere. Raises StageError when a shard outlives its
-    workers, and whatever a worker raised.
+    A worker that dies, or whose node does, is started again elsewhere. Where the spread is `here` a worker in this
+    process takes one shard after the other. Raises StageError when a shard outlives its workers, and whatever a worker
+    raised.
     """
     for file in out.glob(f"{_BEGUN}*"):
         file.unlink()  # of an earlier run: what killed it was not the shard
@@ -104,13 +108,17 @@ def run_shards(
     with progress.counting(sum(shards.values()), "images") as counter:
         counter.skip(counter.total - sum(left.values()))
         if left:
-            for name in _worked_through(worker, {"out": str(out), **arguments}, list(left), spread):
-                counter.add(left[name])
+            rows = (_rows_here if spread.here else _rows)(worker, {"out": str(out), **arguments}, list(left), spread)
+            for row in rows:
+                if row["error"]:
+                    raise StageError(row["error"])
+                counter.add(left[str(row["shard"])])
 
 
-def _worked_through(
+def _rows(
     worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], spread: Spread
-) -> Iterator[str]:
+) -> Iterator[Mapping[str, Any]]:
+    """What `ShardActor`s say of each shard, as they finish them."""
     import ray
     from ray.data import ActorPoolStrategy
 
@@ -122,10 +130,21 @@ def _worked_through(
         num_cpus=spread.cpus,
         num_gpus=spread.gpus,
     )
-    for row in work.iter_rows():
-        if row["error"]:
-            raise StageError(row["error"])
-        yield str(row["shard"])
+    yield from work.iter_rows()
+
+
+def _rows_here(
+    worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], spread: Spread
+) -> Iterator[Mapping[str, Any]]:
+    """The same without Ray, with as many threads as an actor has: sums in another order would be other numbers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(spread.cpus)))
+    try:
+        actor = ShardActor(worker, arguments)
+        for name in shards:
+            yield {key: values[0] for key, values in actor({"shard": np.array([name])}).items()}
+    finally:
+        torch.set_num_threads(threads)
 
 
 class ShardActor:

@@ -45,7 +45,7 @@ class Context:
     run_id: str
     """The stage's run in MLflow."""
     spread: Callable[[], Spread]
-    """Asks the cluster what it holds for this stage; starts Ray when nothing has yet."""
+    """Asks the cluster what it holds for this stage; starts Ray when nothing has yet, unless the work is done here."""
 
 
 @dataclass(frozen=True)

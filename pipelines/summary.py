@@ -53,12 +53,14 @@ def _cell(text: str, control: bool) -> str:
 
 
 def facts(model: Mapping[str, Any]) -> Iterator[str]:
-    """A line each about kernel, noise and watermark: size, or why there is none."""
+    """A line each about kernel, noise and marks: size, or why there is none."""
     kernel, noise, mark = (model.get(name) or {} for name in ("kernel", "noise", "watermark"))
     yield f"  kernel     {wording.why_missing(kernel) or wording.kernel_size(kernel)}"
     yield f"  noise      {wording.why_missing(noise) or noise_size(noise)}"
     look = f"PSNR {wording.decibel(mark.get('psnr'))}, SSIM {number(mark.get('ssim'))}"
     yield f"  watermark  {wording.why_missing(mark) or look}"
+    if read := wording.messages(mark):
+        yield f"  messages   {read}"
     if saved := wording.eight_bits(model):
         yield f"  8 bits     {saved}"
 

@@ -119,7 +119,7 @@ def separated(better: Mapping[str, Any], worse: Mapping[str, Any]) -> bool | Non
 
 
 def kernel_size(kernel: Mapping[str, Any]) -> str:
-    """'97 of 192 directions of a patch, modulo the shift'."""
+    """'673 of 768 directions of a patch, modulo the shift'."""
     size = f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions of a patch"
     return f"{size}, modulo the shift" if kernel.get("modulo_shift") else size
 
@@ -136,6 +136,28 @@ def eight_bits(model: Mapping[str, Any]) -> str | None:
     if not moved or not change:
         return None
     return f"tokens moved by {percent(max(moved))} of their norm at most, probabilities by {number(max(change))}"
+
+
+def messages(mark: Mapping[str, Any]) -> str | None:
+    """How many hidden messages were read after PNG and JPEG, with interval and n of the least; None when unmeasured."""
+    hidden = mark.get("hidden") or {}
+    if why_missing(mark) or why_missing(hidden):
+        return None
+    after = {_saved_as(row["attack"]): row for row in hidden["attacks"]}
+    shares = {name: row for name, row in after.items() if name is not None}
+    if not shares:
+        return None
+    read = ", ".join(f"{name} {percent(row['word_accuracy'])}" for name, row in shares.items())
+    least = min(shares.values(), key=lambda row: row["word_accuracy"])
+    ends = percent_interval(least.get("word_accuracy_ci"))
+    size = f"{hidden['message_bytes']} bytes, {decibel(hidden.get('psnr'))}"
+    return f"{size}; read after {read}, least {ends}, n = {number(least.get('n'))}"
+
+
+def _saved_as(attack: str) -> str | None:
+    """'PNG' or 'JPEG 75' of a picture that was saved and no more."""
+    kind, _, quality = attack.partition("_")
+    return {"none": "PNG", "jpeg": f"JPEG {quality}"}.get(kind) if "+" not in attack else None
 
 
 def kernel_sentence(kernel: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from pipelines.config import PipelineConfig
 from pipelines.datasets import CONTEXTS, WHOLE_RUN, dataset_of
 from pipelines.environment import environment, run_tags
 from pipelines.failure import branches_failed, tell
-from pipelines.lanes import WHOLE, Job, Share, side_by_side
+from pipelines.lanes import WHOLE, Job, Share, beside, side_by_side
 from pipelines.ledger import redact
 from pipelines.local_options import WORKDIR
 from pipelines.model_runs import model_run
@@ -156,6 +156,8 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     run.tracker.artifact(run.run_id, run.work / "config.yaml")
     if run.unfinished(plan.in_order()):
         compute.check(run.config.search.max_concurrent)
+    if compute.here and run.unfinished(branch["search"] for branch in plan.branches.values()):
+        compute.start_soon()  # the search alone needs it: what comes before is done meanwhile
     for stage in plan.ingests.values():
         run.show_data(run.run_id, run.finish(stage), WHOLE_RUN)
     registered, errors = _finish_branches(run, plan, models)
@@ -190,7 +192,7 @@ def _finish_branches(
                 with model_run(run.tracker, run.run_id, facts, alone=alone) as row:
                     run.rows[label] = row
                     run.show_data(row, run.of(branch["reference"].inputs["ingest"]), WHOLE_RUN)
-                    done = {name: run.finish(stage, share, row) for name, stage in branch.items()}
+                    done = _finish_stages(run, branch, share, row)
                     with one_at_a_time:
                         registered[label] = publish(run.tracker, row, run.config, facts, done)
             except Exception as error:
@@ -205,6 +207,25 @@ def _finish_branches(
     lanes = run.compute.lanes(left) if left > 1 else 1  # asking starts Ray: not where one model is all there is to do
     errors = side_by_side(jobs, lanes)
     return {label: registered[label] for label in jobs if label in registered}, errors
+
+
+def _finish_stages(run: Run, branch: Mapping[str, Stage], share: Callable[[], Share], row: str) -> dict[str, Done]:
+    """All stages of one model, one after the other.
+
+    Where this process itself works on the images, it makes the marks while the trials of the search, which are
+    processes of their own, are under way.
+    """
+    done = {name: run.finish(branch[name], share, row) for name in ("reference", "kernel")}
+
+    def finish(name: str) -> None:
+        done[name] = run.finish(branch[name], share, row)
+
+    if run.compute.here and all(run.unfinished([branch[name]]) for name in ("search", "watermark")):
+        beside(lambda: finish("search"), lambda: finish("watermark"))
+    for name in branch:
+        if name not in done:
+            finish(name)
+    return done
 
 
 def _show(run: Run, results: Mapping[str, Any]) -> None:

@@ -97,6 +97,7 @@ def check_message(message: bytes) -> None:
         )
 
 
+@lru_cache  # making one fills tables of the whole package anew
 def _reed_solomon(parity: int):
     try:
         from reedsolo import RSCodec

@@ -29,7 +29,9 @@ from nullspace.watermark.lattice import ROUNDING, STRENGTHS, Lattice, planned_en
 from nullspace.watermark.reading import Search, read
 from nullspace.watermark.secret import Secret
 
-SLOTS = 4  # per patch of 16×16 at most: twice what the longest message needs
+SLOTS = 4  # per patch of 16×16 at most: twice what the longest message needs in images of 224×224
+FEWEST = 320  # slots of an image: small ones have more to a patch, so that 8 bytes fit with two slots for every bit
+CROWDED = 20  # per patch of 16×16 even there: from here on each is moved too little to outlive JPEG 50 at 40 dB
 PLANNED = 42  # dB of PSNR for which the number of slots is chosen
 ENOUGH = 2.5  # bits that slots carry, over those of message and tag, from which on messages are read after JPEG 50
 _TOGETHER = 12  # images worked on at once: more would leave the processor's cache
@@ -64,7 +66,7 @@ class HiddenMark:
         atoms = fitting_atoms(
             self.kernel,
             model.patch_size,
-            most=per_patch(model.patch_size),
+            most=per_patch(model.patch_size, model.num_patches),
             energy=planned_energy(self.kernel.patch_dim, PLANNED),
         )
         secret = Secret.of(key, b"nullspace hidden mark 2 " + _fingerprint(model))
@@ -226,9 +228,10 @@ class HiddenMark:
             )
 
 
-def per_patch(patch_size: tuple[int, int]) -> int:
-    """Slots of a patch at most."""
-    return max(1, round(SLOTS * patch_size[0] * patch_size[1] / 256))
+def per_patch(patch_size: tuple[int, int], patches: int) -> int:
+    """Slots of a patch at most, in images of so many patches."""
+    area = patch_size[0] * patch_size[1] / 256
+    return max(1, round(max(SLOTS * area, min(FEWEST / patches, CROWDED * area))))
 
 
 def _float(images: Tensor) -> Tensor:

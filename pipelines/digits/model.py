@@ -1,4 +1,4 @@
-"""A small ViT for 32x32 RGB digits whose patch embedding has a non-trivial kernel: 192 pixel values to 96 numbers."""
+"""A small ViT for 64x64 RGB digits whose patch embedding has a large kernel: 768 pixel values to 96 numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, r
 from timm.models.vision_transformer import VisionTransformer
 
 ARCHITECTURE: dict[str, Any] = dict(
-    img_size=32, patch_size=8, embed_dim=96, depth=4, num_heads=3, mlp_ratio=2.0, num_classes=10
+    img_size=64, patch_size=16, embed_dim=96, depth=4, num_heads=3, mlp_ratio=2.0, num_classes=10
 )
 
 
@@ -24,7 +24,7 @@ default_cfgs = generate_default_cfgs(
         "nullspace_digits_vit": dict(
             file=str(weights_path()),
             num_classes=10,
-            input_size=(3, 32, 32),
+            input_size=(3, 64, 64),
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
             interpolation="bilinear",
@@ -39,7 +39,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def nullspace_digits_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
-    """ViT of depth 4 and width 96 with 8x8 patches: (B,3,32,32) to (B,10) logits; patch-embedding nullity 96."""
+    """ViT of depth 4 and width 96 with 16x16 patches: (B,3,64,64) to (B,10) logits; patch-embedding nullity 672."""
     return build_model_with_cfg(VisionTransformer, "nullspace_digits_vit", pretrained, **{**ARCHITECTURE, **kwargs})
 
 

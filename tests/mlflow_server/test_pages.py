@@ -108,7 +108,7 @@ def test_the_page_of_a_run_says_what_came_out(pages: Pages, parent: Run) -> None
         "search digits",
         "watermark digits",
         "demo-digits",
-        "97 of 192",
+        "673 of 768",
         "PSNR",
         "max logit change",
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.driver import Driver
+from tests.pipelines.driver import SMALL, Driver
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     work = tmp_path_factory.mktemp("demo_run") / "work"
     temporary = work.parent / ("temporary-" + "x" * max(1, 110 - len(str(work.parent))))  # 120 characters and more
     temporary.mkdir()
-    with Driver(work, variables={"TMPDIR": str(temporary)}) as driver:
+    settings = {**SMALL, "resources.workers": "0"}  # as the demo is shipped
+    with Driver(work, settings=settings, variables={"TMPDIR": str(temporary)}) as driver:
         results = driver.results()
         return DemoRun(work, results, driver.said)

@@ -24,6 +24,7 @@ NULLSPACE = Path(sys.executable).with_name("nullspace")  # the installed command
 # The demo, made small; one trial at a time, so that two runs give the very same numbers.
 SMALL = {
     "source.limit": "120",
+    "resources.workers": "1",  # Ray's, as where there are many images; `demo_run` itself does the work
     "ingest.shard_images": "40",
     "search.trials": "2",
     "search.max_concurrent": "1",

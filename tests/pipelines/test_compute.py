@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from typing import Any
 
 import pytest
@@ -191,3 +193,47 @@ def test_more_trials_at_once_than_the_cluster_holds_are_refused(monkeypatch: pyt
     small.check(None)
     with pytest.raises(ClusterError, match=r"max_concurrent = 3, but the cluster holds 2 at once"):
         small.check(3)
+
+
+def test_without_workers_the_run_does_the_work_itself_but_not_on_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(module, "_cpus", lambda: 4)
+    monkeypatch.setattr(Compute, "_start", lambda self: pytest.fail("nothing needs Ray yet"))
+    with Compute(ResourceSettings(workers=0, cpus_per_worker=2), address=None, device="cpu") as alone:
+        assert alone.spread() == Spread(1, 2, 0, here=True)
+        assert alone.lanes(5) == 1 and alone.room() == 2
+    assert compute(monkeypatch, {"CPU": 8}, workers=0).spread() == Spread(1, 1, 0)
+
+
+def test_ray_started_aside_lives_as_long_as_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux ends the processes of a thread that ends."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    began: list[threading.Thread] = []
+    monkeypatch.setattr(Compute, "_start", lambda self: began.append(threading.current_thread()))
+    with Compute(ResourceSettings(workers=0), address=None, device="cpu") as alone:
+        alone.start_soon()
+        alone.start()
+        alone.start()
+        assert len(began) == 1 and began[0] is not threading.main_thread() and began[0].is_alive()
+    began[0].join(10)
+    assert not began[0].is_alive()
+
+
+def test_what_ends_the_start_aside_is_told_where_ray_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Compute) -> None:
+        raise ClusterError("cannot start Ray on this machine")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(Compute, "_start", fail)
+    with Compute(ResourceSettings(workers=0), address=None, device="cpu") as alone:
+        alone.start_soon()
+        with pytest.raises(ClusterError, match="cannot start Ray"):
+            alone.start()
+
+
+def test_what_others_say_while_ray_starts_comes_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+    with module._native_stderr_away():
+        os.write(2, b"[I] logging.cc:303: Set ray log level from environment variable\n")
+        os.write(2, b"running  ingest\n")
+        assert not capfd.readouterr().err
+    assert capfd.readouterr().err == "running  ingest\n"

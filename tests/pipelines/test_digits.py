@@ -29,10 +29,11 @@ def test_the_split_is_fixed_stratified_and_whole() -> None:
 
 def test_images_are_scaled_to_8_bit_grey_in_three_channels() -> None:
     digits = data.load("held_out")
-    assert digits.images.shape == (600, 32, 32, 3) and digits.images.dtype == np.uint8
+    assert digits.images.shape == (600, 64, 64, 3) and digits.images.dtype == np.uint8
     assert (digits.images == digits.images[..., :1]).all()
-    assert (digits.images.min(), digits.images.max()) == (0, 255)
-    assert (data.upscale(np.full((8, 8), 8.0)) == 128).all()
+    # Room on both sides for noise and marks; bicubic overshoots paper and ink a little.
+    assert 48 <= digits.images.min() <= data.PAPER and data.INK <= digits.images.max() <= 240
+    assert [int(data.upscale(np.full((8, 8), ink))[0, 0, 0]) for ink in (0, 8, 16)] == [data.PAPER, 144, data.INK]
 
 
 def test_an_unknown_split_is_refused() -> None:
@@ -59,8 +60,8 @@ def test_the_weights_file_is_small_and_says_how_it_was_made() -> None:
 def test_the_patch_embedding_has_a_kernel() -> None:
     register()
     weight = timm.create_model(MODEL_NAME, pretrained=True).get_parameter("patch_embed.proj.weight")
-    assert tuple(weight.shape) == (96, 3, 8, 8)
-    assert int(torch.linalg.matrix_rank(weight.detach().double().reshape(96, 192))) == 96  # nullity 192 - 96
+    assert tuple(weight.shape) == (96, 3, 16, 16)
+    assert int(torch.linalg.matrix_rank(weight.detach().double().reshape(96, 768))) == 96  # nullity 768 - 96
 
 
 def test_the_model_is_built_at_random_and_with_another_head() -> None:
@@ -70,13 +71,13 @@ def test_the_model_is_built_at_random_and_with_another_head() -> None:
         torch.manual_seed(3)
         seeded.append(timm.create_model(MODEL_NAME, pretrained=False).state_dict())
     assert all(torch.equal(seeded[0][key], seeded[1][key]) for key in seeded[0])
-    assert timm.create_model(MODEL_NAME, pretrained=True, num_classes=3)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    assert timm.create_model(MODEL_NAME, pretrained=True, num_classes=3)(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
 
 
 def test_timm_knows_the_preprocessing() -> None:
     register()
     config = resolve_model_data_config(timm.create_model(MODEL_NAME))
-    assert config["input_size"] == (3, 32, 32) and config["interpolation"] == "bilinear"
+    assert config["input_size"] == (3, 64, 64) and config["interpolation"] == "bilinear"
     assert config["mean"] == config["std"] == (0.5, 0.5, 0.5) and config["crop_pct"] == 1.0
 
 
@@ -120,11 +121,13 @@ def test_saved_weights_load_again(tmp_path) -> None:
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_augmentation_moves_by_at_most_two_pixels() -> None:
-    images = torch.full((64, 1, 32, 32), -1.0)
-    images[:, :, 16, 16] = 1.0
+def test_augmentation_moves_by_a_few_pixels_and_shows_paper_beyond() -> None:
+    paper = data.PAPER / 127.5 - 1
+    images = torch.full((64, 1, 64, 64), paper)
+    images[:, :, 32, 32] = 1.0
     moved = train._shifted(images, torch.Generator().manual_seed(0))
     places = (moved == 1).nonzero()
     assert len(places) == 64 and moved.shape == images.shape
-    offsets = places[:, 2:] - 16
-    assert offsets.abs().max() == train.MAX_SHIFT and len(offsets.unique(dim=0)) > 15
+    assert float((moved - paper).clamp(max=0).abs().max()) < 1e-6
+    offsets = places[:, 2:] - 32
+    assert offsets.abs().max() == train.MAX_SHIFT and len(offsets.unique(dim=0)) > 30

@@ -91,7 +91,7 @@ def test_why_messages_cannot_be_hidden(model: SplitViT) -> None:
         weights="random",
         model_args={"img_size": 32, "patch_size": 8, "embed_dim": 96, "num_heads": 3},
     )
-    assert "16 places for bits, too few for messages of 4 bytes" in str(hidden.why_not(small, SETTINGS, kernel))
+    assert "64 places for bits, too few for messages of 8 bytes" in str(hidden.why_not(small, HiddenSettings(), kernel))
 
 
 def test_messages_that_jpeg_will_destroy_are_warned_of(model: SplitViT) -> None:

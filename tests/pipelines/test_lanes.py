@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import lanes as module
-from pipelines.lanes import WHOLE, Share, Shares, interrupt, side_by_side
+from pipelines.lanes import WHOLE, Share, Shares, beside, interrupt, side_by_side
 from tests.waiting import LIMIT
 
 
@@ -103,3 +103,41 @@ def test_an_interrupt_starts_no_further_job(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(KeyboardInterrupt):
         side_by_side({str(number): job for number in range(5)}, lanes=2)
     assert begun == ["one", "one"]
+
+
+def test_two_things_beside_each_other_are_both_done() -> None:
+    met = threading.Barrier(2, timeout=LIMIT)
+    beside(met.wait, met.wait)
+
+
+def test_an_error_of_what_is_done_aside_is_raised_when_the_work_is_done() -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("aside")
+
+    with pytest.raises(ValueError, match="aside"):
+        beside(lambda: done.append("work"), fail)
+    assert done == ["work"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_ends_the_work_ends_what_is_done_aside(error: type[BaseException]) -> None:
+    at_work, ended = threading.Event(), threading.Event()
+
+    def aside() -> None:
+        at_work.set()
+        try:
+            while True:
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            ended.set()
+            raise
+
+    def work() -> None:
+        at_work.wait(LIMIT)
+        raise error
+
+    with pytest.raises(error):
+        beside(work, aside)
+    assert ended.is_set()

@@ -29,7 +29,7 @@ def test_the_facts_of_the_packaged_model() -> None:
     facts, model = learn_facts(ModelSettings(name=MODEL_NAME, label="digits"), seed=4)
     assert (facts.num_classes, facts.embed_dim, facts.num_patches) == (10, 96, 16)
     assert facts.spec == ModelSpec("digits", MODEL_NAME, "pretrained", 4, model.weights_sha256)
-    assert facts.preprocessing.input_size == (32, 32) and facts.source.startswith("pretrained")
+    assert facts.preprocessing.input_size == (64, 64) and facts.source.startswith("pretrained")
 
 
 def test_weights_from_a_file_are_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,15 +86,15 @@ def test_a_file_without_head_is_refused_with_what_it_lacks(tmp_path: Path) -> No
 
 def test_a_worker_has_the_arguments_and_the_choice_of_weights(tmp_path: Path) -> None:
     register()
-    made = {"num_classes": 7, "global_pool": "avg", "img_size": 64}
+    made = {"num_classes": 7, "global_pool": "avg", "img_size": 48}
     plain, averaged = (timm.create_model(MODEL_NAME, **made).state_dict() for _ in range(2))
     torch.save({"state_dict": plain, "state_dict_ema": averaged}, tmp_path / "w.pth")
     said = {"name": MODEL_NAME, "weights": str(tmp_path / "w.pth"), "args": {"global_pool": "avg"}}
     taken, _ = learn_facts(ModelSettings.model_validate(said), seed=0)
-    assert taken.notes == ("7 classes and 64x64 input from the file's shapes",) and taken.num_classes == 7
+    assert taken.notes == ("7 classes and 48x48 input from the file's shapes",) and taken.num_classes == 7
     assert taken.source == f"file:{tmp_path / 'w.pth'} (EMA)"
     other, model = learn_facts(ModelSettings.model_validate({**said, "ema": False, "args": made}), seed=0)
-    assert other.preprocessing.input_size == (64, 64) and other.source.endswith("(without EMA)") and not other.notes
+    assert other.preprocessing.input_size == (48, 48) and other.source.endswith("(without EMA)") and not other.notes
     # As it reaches a worker: through plain JSON.
     spec = ModelSpec(**json.loads(json.dumps(asdict(other.spec))))
     again = spec.load("cpu")

@@ -199,7 +199,7 @@ def test_the_scale_is_calibrated_on_images_of_no_trial(data: TrialData) -> None:
     change, kept = changes(trial.encoder, images.states, images.clean.logits, noise, scale=found["scale"])
     assert found["n"] == 5 and found["bound"] <= found["epsilon"] == 1.5 and found["confidence"] == 0.9
     assert found["bound"] == pytest.approx(upper_mean_bound(change, target=1.5, confidence=0.9, largest=2.0))
-    assert found["probability_change"] == pytest.approx(float(change.mean()))
+    assert found["probability_change"] == pytest.approx(float(change.mean()), rel=1e-4)
     assert found["agreement"] == pytest.approx(float(kept.double().mean()))
     json.dumps(found)
     with pytest.raises(NullspaceError, match="at least 232 calibration images.* got 5"):

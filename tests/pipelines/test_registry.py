@@ -121,7 +121,7 @@ def test_settings_given_while_loading_are_used(loaded: Any) -> None:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
 
 
 def test_the_vit_is_recorded_once_and_linked_to_the_run(tracker: Tracker, run: str, vit: SplitViT) -> None:
@@ -131,7 +131,7 @@ def test_the_vit_is_recorded_once_and_linked_to_the_run(tracker: Tracker, run: s
     assert model.status == "READY"
     assert model.params["weights_sha256"] == vit.weights_sha256
     assert model.params["embed_dim"] == "96"
-    assert model.params["preprocessing.input_size"] == "[32, 32]"
+    assert model.params["preprocessing.input_size"] == "[64, 64]"
     inputs = tracker.client.get_run(run).inputs
     assert inputs and [item.model_id for item in inputs.model_inputs] == [first]
 
@@ -204,7 +204,7 @@ def test_scale_zero_changes_nothing_and_large_scale_something(loaded: Any, image
 
 @pytest.mark.parametrize(
     "wrong",
-    [np.zeros((2, 32, 32, 3), np.float32), np.zeros((2, 3, 32, 32), np.uint8), np.zeros((2, 16, 16, 3), np.uint8)],
+    [np.zeros((2, 64, 64, 3), np.float32), np.zeros((2, 3, 64, 64), np.uint8), np.zeros((2, 16, 16, 3), np.uint8)],
     ids=["float", "channels first", "other size"],
 )
 def test_wrong_images_are_refused_by_the_signature(loaded: Any, wrong: np.ndarray) -> None:
@@ -215,8 +215,8 @@ def test_wrong_images_are_refused_by_the_signature(loaded: Any, wrong: np.ndarra
 def test_images_are_checked_without_mlflow_too(loaded: Any) -> None:
     model = loaded.unwrap_python_model()
     assert type(model).__name__ == NoiseModel.__name__
-    for wrong in (np.zeros((2, 32, 32, 3), np.float32), np.zeros((0, 32, 32, 3), np.uint8), [[1]]):
-        with pytest.raises(ImageRangeError, match=r"expected a uint8 NumPy array \(B,32,32,3\)"):
+    for wrong in (np.zeros((2, 64, 64, 3), np.float32), np.zeros((0, 64, 64, 3), np.uint8), [[1]]):
+        with pytest.raises(ImageRangeError, match=r"expected a uint8 NumPy array \(B,64,64,3\)"):
             model.predict(None, wrong)
 
 
@@ -230,7 +230,7 @@ def test_new_noise_becomes_the_champion_without_packed_weights(
     files = Path(tracker.client.get_logged_model(target.tags[LOGGED_MODEL]).artifact_location.removeprefix("file://"))
     assert {file.name for file in (files / "artifacts").iterdir()} == {"noise.safetensors"}
     assert not list(files.rglob("*.pkl")), "nothing is pickled"
-    assert mlflow.pyfunc.load_model(str(files)).predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 5)
+    assert mlflow.pyfunc.load_model(str(files)).predict(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 5)
 
 
 def test_a_model_made_with_arguments_is_loaded_with_them(tracker: Tracker, run: str, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_model_known_by_its_folder_is_loaded_without_it(tracker: Tracker, run:
         tracker, run, model, path, weights_path=packed, config_path=folder / "config.json", registered_name="folder"
     )
     shutil.rmtree(folder)
-    assert champion(tracker, "folder").predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 5)
+    assert champion(tracker, "folder").predict(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 5)
 
 
 def champion(tracker: Tracker, name: str) -> Any:
@@ -276,7 +276,7 @@ def test_noise_of_other_weights_is_refused_at_prediction(
     target = tracker.client.get_model_version_by_alias("foreign", "champion")
     folder = tracker.client.get_logged_model(target.tags[LOGGED_MODEL]).artifact_location
     with pytest.raises(ArtifactError, match="was made for"):
-        mlflow.pyfunc.load_model(folder).predict(np.zeros((1, 32, 32, 3), np.uint8))
+        mlflow.pyfunc.load_model(folder).predict(np.zeros((1, 64, 64, 3), np.uint8))
 
 
 def test_requirements_name_installed_versions() -> None:

@@ -57,6 +57,21 @@ def test_hidden_messages_have_a_row_for_every_attack() -> None:
     assert facts["Message"] == "64 bits of its own in every image, n = 600" and facts["SSIM to the original"] == "0.98"
 
 
+def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
+    shares = {"none": (1.0, [0.99, 1.0]), "jpeg_50": (0.98, [0.96, 0.99]), "jpeg_50+blur_1": (0.1, [0, 0.2])}
+    attacks = [
+        {"attack": name, "word_accuracy": share, "word_accuracy_ci": ends, "n": 600}
+        for name, (share, ends) in shares.items()
+    ]
+    mark = {"psnr": 20.0, "hidden": {"message_bytes": 8, "psnr": 40.31, "attacks": attacks}}
+    said = "8 bytes, 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %, least [96.0, 99.0], n = 600"
+    assert wording.messages(mark) == said
+    assert f"  messages   {said}" in list(summary.facts({"watermark": mark}))
+    none = [{"psnr": 20.0}, {"skipped": "no kernel"}, {"psnr": 20.0, "hidden": {"skipped": "too few"}}, {}]
+    assert not any(wording.messages(mark) for mark in none)
+    assert wording.messages({"psnr": 20.0, "hidden": {"message_bytes": 8, "attacks": attacks[2:]}}) is None
+
+
 def test_why_there_are_no_hidden_messages_is_said() -> None:
     assert hidden_section({"watermark": {"hidden": {"skipped": "too few places"}}}).missing == "too few places"
     assert hidden_section({"watermark": {"skipped": "no kernel"}}).missing == "no kernel"

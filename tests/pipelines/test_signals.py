@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.status import status
 from tests.pipelines.conftest import DemoRun
-from tests.pipelines.driver import Driver, children_of, figures, half_written, runs_of
+from tests.pipelines.driver import SMALL, Driver, children_of, figures, half_written, runs_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -35,9 +35,11 @@ def terminate(driver: Driver) -> None:
     driver.process.terminate()  # a job system tells the one it started
 
 
-@pytest.mark.parametrize("stop", [ctrl_c, terminate])
-def test_a_signal_in_the_search_ends_it_cleanly(work: Path, stop) -> None:
-    with Driver(work) as driver:
+@pytest.mark.parametrize(
+    ("stop", "workers"), [(ctrl_c, "0"), (terminate, "1")], ids=["Ctrl-C beside the marks", "SIGTERM"]
+)
+def test_a_signal_in_the_search_ends_it_cleanly(work: Path, stop, workers: str) -> None:
+    with Driver(work, settings={**SMALL, "resources.workers": workers}) as driver:
         driver.until_stage("search")
         stop(driver)
         assert driver.finish() == 130

@@ -27,7 +27,7 @@ digits_model.default_cfgs |= {NAME: digits_model.default_cfgs["nullspace_digits_
 
 def nullspace_square_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """The digits model with as many numbers per token as a patch has."""
-    return digits_model.nullspace_digits_vit(pretrained, **{"embed_dim": 192, "depth": 2, **kwargs})
+    return digits_model.nullspace_digits_vit(pretrained, **{"embed_dim": 768, "depth": 1, **kwargs})
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +72,14 @@ def arguments(folder: Path, kernel: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_kernel_has_one_direction_and_is_said_to_be_modulo_the_shift(kernel: dict[str, Any]) -> None:
     assert (kernel["nullity"], kernel["plain_nullity"], kernel["modulo_shift"]) == (1, 0, True)
-    assert kernel["rank"] == 191
-    assert "The model is blind to 1 of 192 directions of a patch, modulo the shift" in wording.kernel_sentence(kernel)
+    assert kernel["rank"] == 767
+    assert "The model is blind to 1 of 768 directions of a patch, modulo the shift" in wording.kernel_sentence(kernel)
     assert "0 leave the token as it is, one only shifts it" in report_sections.nullity_fact(kernel)
 
 
 def test_noise_along_it_is_invisible(folder: Path, spec: ModelSpec, kernel: dict[str, Any], tmp_path: Path) -> None:
     noise = tiny.noise()
-    wide = type(noise)(**{**vars(noise), "tensor": noise.tensor.repeat(1, 2)})
+    wide = type(noise)(**{**vars(noise), "tensor": noise.tensor.repeat(1, 8)})
     wide.save(tmp_path / "noise.safetensors")
     more = {"noise": str(tmp_path / "noise.safetensors"), "split": tiny.split(), "rms": 0.5}
     (tmp_path / "evaluate").mkdir()

@@ -18,7 +18,7 @@ from nullspace.vit import SplitViT
 from nullspace.watermark.atoms import choose_atoms
 from nullspace.watermark.certify import certify
 from nullspace.watermark.payload import STRENGTHS, HiddenMark
-from tests.nullspace.watermark.marked import KEY, pictures, small_model
+from tests.nullspace.watermark.marked import KEY, SMALL, pictures, small_model
 
 MESSAGE = b"8 bytes!"
 
@@ -155,7 +155,7 @@ def test_bad_input_is_refused_by_name(mark: HiddenMark) -> None:
         mark.embed(images[:0], MESSAGE)
     with pytest.raises(NullspaceError, match="34, 35, … 50 dB, got 41.5"):
         mark.embed(images, MESSAGE, psnr=41.5)
-    with pytest.raises(NullspaceError, match=r"of 1 to \d+ bytes, got 30: vit_tiny_patch16_224 has 256 slots"):
+    with pytest.raises(NullspaceError, match=r"of 1 to \d+ bytes, got 30: vit_tiny_patch16_224 has 320 slots"):
         mark.embed(images, b"x" * 30)
     with pytest.raises(ImageRangeError, match="divide 8-bit images by 255"):
         mark.detect(images.float())
@@ -163,3 +163,14 @@ def test_bad_input_is_refused_by_name(mark: HiddenMark) -> None:
         mark.detect(images, false_positive_rate=0)
     with pytest.raises(NullspaceError, match="one shape"):
         certify(mark.model, images, images[:1])
+
+
+def test_small_images_have_more_slots_to_a_patch_and_hold_a_message_too() -> None:
+    model = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**SMALL, "img_size": 64})
+    mark, images = HiddenMark(model, KEY), pictures(6, size=64)
+    assert mark.slots == 320 and mark.warning(len(MESSAGE), psnr=40) is None
+    marked = mark.embed(images, MESSAGE, psnr=40)
+    for quality in (90, 50):
+        found = mark.detect(jpeg(marked.images, quality), length=len(MESSAGE), psnr=40)
+        assert [each.message for each in found] == [MESSAGE] * 6
+    assert float(certify(model, images, marked.images).token_change.max()) < 0.02
