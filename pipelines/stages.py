@@ -76,8 +76,13 @@ class Stage:
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def place(self) -> str:
+        """Name of its folder; unlike the fingerprint it tells equal models under two labels apart."""
+        return f"{self.key}-{self.fingerprint[:12]}"
+
     def folder(self, work: Path) -> Path:
-        return work / "stages" / f"{self.key}-{self.fingerprint[:12]}"
+        return work / "stages" / self.place
 
 
 def find_done(stage: Stage, work: Path) -> Done | None:

@@ -34,9 +34,9 @@ def status(work: Path) -> dict[str, Any]:
     return {**said, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
 
 
-def planned(stages: Iterable[Stage], work: Path) -> list[dict[str, str]]:
+def planned(stages: Iterable[Stage]) -> list[dict[str, str]]:
     """What run.json says of stages that are to be done, in order."""
-    return [{"stage": stage.key, "folder": stage.folder(work).name} for stage in stages]
+    return [{"stage": stage.key, "folder": stage.place} for stage in stages]
 
 
 def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:

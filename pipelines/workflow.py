@@ -52,7 +52,7 @@ class Run:
     compute: Compute
     source_digest: str
     done: dict[str, Done] = field(default_factory=dict)
-    """Finished stages by fingerprint."""
+    """Finished stages by the names of their folders."""
     rows: dict[str, str] = field(default_factory=dict)
     """The run in MLflow that holds a model's figures, by the model's label."""
 
@@ -71,14 +71,14 @@ class Run:
             found = self._make(stage, share, above)
         for warning in found.warnings:
             self.progress.say(f"warning  {stage.key}: {warning}")
-        self.done[stage.fingerprint] = found
+        self.done[stage.place] = found
         return found
 
     def _make(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
         self.progress.say(f"running  {stage.key}")
         run_id = recording.begin(self.tracker, above, stage)
         self._reads(stage, run_id)
-        inputs = {name: self.done[other.fingerprint] for name, other in stage.inputs.items()}
+        inputs = {name: self.done[other.place] for name, other in stage.inputs.items()}
         try:
             made = do_stage(
                 stage, self.work, inputs, self.progress.of(stage.key), run_id, lambda: self.compute.spread(share())
@@ -105,7 +105,7 @@ class Run:
         self.tracker.dataset(run_id, dataset_of(self.config.source, self.source_digest, ingested.result), context)
 
     def of(self, stage: Stage) -> Done:
-        return self.done[stage.fingerprint]
+        return self.done[stage.place]
 
     def unfinished(self, stages: Iterable[Stage]) -> bool:
         return any(find_done(stage, self.work) is None for stage in stages)
@@ -138,7 +138,7 @@ def run_pipeline(
             run = Run(config, work, tracker, run_id, progress, compute, digest)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
             # The report's folder is known when all it reads is there.
-            workfolder.say_run(work, plan=[*planned(plan.in_order(), work), {"stage": "report", "folder": ""}])
+            workfolder.say_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
             return _finish_all(run, plan, models)
 
 
@@ -164,7 +164,7 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
     plan = plan.only([facts.spec.label for facts in models])
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
-    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage], run.work))
+    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
     results = report_stage.hand_over(run.finish(stage), run.work)
     _show(run, results)
     if errors:
