@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from nullspace.errors import NullspaceError
 from pipelines import watermark_cli
@@ -211,6 +210,7 @@ def status(
 
     Example: `nullspace status runs/demo`
     """
+    from pipelines.status import how_far
     from pipelines.status import status as look
 
     said = look(workdir)
@@ -221,13 +221,13 @@ def status(
     console.print(
         f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True
     )
+    if "error" in said and not any(stage["state"] == "failed" for stage in said["stages"]):
+        console.print(f"error: {said['error']}", highlight=False, markup=False, soft_wrap=True)
     for position, stage in enumerate(said["stages"]):
         if stage.get("earlier") and not said["stages"][position - 1].get("earlier"):
             console.print("of earlier settings:", highlight=False)
-        # A search has trials, not shards, and a stage that has not begun does not know how many there will be.
-        shards = f"{stage['shards']}/{stage.get('of') or '?'} shards" if stage.get("shards") else ""
-        how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards
-        console.print(f"  {stage['state']:10} {escape(stage['stage'])}  {how}", highlight=False, soft_wrap=True)
+        line = f"  {stage['state']:10} {stage['stage']}  {how_far(stage)}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @config_app.command("show")

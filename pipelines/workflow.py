@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
 from pipelines.datasets import CONTEXTS, WHOLE_RUN, dataset_of
 from pipelines.environment import environment, run_tags
-from pipelines.failure import branches_failed, tell
+from pipelines.failure import branches_failed, in_a_line, tell
+from pipelines.files import write_text
 from pipelines.lanes import WHOLE, Job, Share, side_by_side
 from pipelines.ledger import redact
 from pipelines.local_options import WORKDIR
@@ -58,7 +59,15 @@ class Run:
 
     def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE, above: str | None = None) -> Done:
         """The stage, reused or made, accepted, and recorded in MLflow below a run: the pipeline's, or its model's."""
-        above = above or self.run_id
+        stage.failure(self.work).unlink(missing_ok=True)
+        try:
+            return self._finish(stage, share, above or self.run_id)
+        except Exception as error:
+            with suppress(OSError):
+                write_text(stage.failure(self.work), in_a_line(error))
+            raise
+
+    def _finish(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
         found = find_done(stage, self.work)
         if found is not None:
             self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
@@ -227,7 +236,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     name = f"{work.parent.name}/{work.name} {config.fingerprint()[:8]}"
     tags = {"nullspace.workdir": str(work), "nullspace.config": config.fingerprint()}
     run_id = tracker.begin_run(key, name=name, tags=tags, params=params)
-    status, watchdog = "FINISHED", None
+    status, watchdog, why = "FINISHED", None, None
     try:
         workfolder.say_run(
             work,
@@ -237,6 +246,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
             run_id=run_id,
             tracking_uri=redact(tracker.uri),
             state="running",
+            error=None,
         )
         watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=work / "watchdog.log")
         yield run_id
@@ -244,12 +254,12 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
         status = "KILLED"
         raise
     except BaseException as error:
-        status = "FAILED"
+        status, why = "FAILED", in_a_line(error)
         tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
         raise
     finally:
         tracker.close_children(run_id, "KILLED" if status == "KILLED" else "FAILED")
         tracker.end(run_id, status)
-        workfolder.say_run(work, state=status.lower())
+        workfolder.say_run(work, state=status.lower(), error=why)
         if watchdog is not None:
             watchdog.done()
