@@ -17,7 +17,7 @@ from pipelines.results import all_warnings, data_results, model_results
 from pipelines.stages import Context, Done, Stage
 from pipelines.tracking import Tracker
 
-VERSION = 3
+VERSION = 4
 RESULTS, REPORT = "results.json", "report.html"
 
 

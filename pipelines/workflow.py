@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +113,15 @@ class Run:
         """Put the data set on a run of MLflow."""
         self.tracker.dataset(run_id, dataset_of(self.config.source, self.source_digest, ingested.result), context)
 
+    def say_seconds(self, stages: Sequence[Stage]) -> None:
+        """A line for each stage: how long it took, now or when it was made."""
+        widest = max(len(stage.key) for stage in stages)
+        for stage in stages:
+            done = self.of(stage)
+            self.progress.say(
+                f"stage    {stage.key:{widest}} {done.seconds:9.1f} s  {'reused' if done.reused else 'done'}"
+            )
+
     def of(self, stage: Stage) -> Done:
         return self.done[stage.place]
 
@@ -176,6 +185,7 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
     results = report_stage.hand_over(run.finish(stage), run.work)
     _show(run, results)
+    run.say_seconds([*plan.in_order(), stage])
     if errors:
         raise branches_failed(errors, len(errors) + len(models))
     return results
