@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from nullspace.errors import NullspaceError
 from pipelines import watermark_cli
@@ -18,11 +18,15 @@ from pipelines.local_options import OUTPUT, WORKDIR, here
 from pipelines.model_options import Ema, ModelArgs, read_model_args
 from pipelines.quiet import quiet
 
+if TYPE_CHECKING:  # loaded when a command runs
+    from pipelines.config import PipelineConfig
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # typer has no public name for it
+
 app = typer.Typer(
     help="Find, measure and use what can be added to an image, or to the tokens inside a Vision Transformer, "
     "without the model noticing.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -87,6 +91,9 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, HOST:6379 or `auto`; default RAY_ADDRESS, else this machine.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List every stage, reused or to do, and its folder; nothing runs.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
 ) -> None:
     """Run the whole pipeline: ingest, reference, kernel, search, evaluate, watermark, report.
@@ -102,6 +109,9 @@ def run(
 
     settings = load_config(config, [*(set_ or []), *([f"device={device}"] if device else [])])
     work = workdir or Path("runs") / settings.name
+    if dry_run:
+        _show_plan(settings, work, as_json)
+        return
     console = Console(stderr=as_json)
     progress = Progress(console)  # its `say` takes a path as it is: no markup, no line breaks
     try:
@@ -120,6 +130,20 @@ def run(
     for name in ("report.html", "results.json"):
         progress.say(f"{name:13} {(work / name).absolute()}")
     progress.say(f"browse it     nullspace ui {work}")
+
+
+def _show_plan(settings: PipelineConfig, work: Path, as_json: bool) -> None:
+    from pipelines.dry_run import dry_run
+
+    stages = dry_run(settings, work)
+    if as_json:
+        _print_json(stages)
+        return
+    console, widest = Console(), max(len(stage["stage"]) for stage in stages)
+    for stage in stages:
+        folder = stage["folder"] or "(named when all it reads is there)"
+        line = f"{stage['state']:8} {stage['stage']:{widest}}  {folder}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -192,14 +216,16 @@ def kernel(
     loaded = load_model(str(model), source, seed=seed, device="cpu", model_args=arguments, ema=ema)
     found: dict[str, Any] = {"model": model, "weights": loaded.weights_source}
     found |= {"notes": list(loaded.notes)} if loaded.notes else {}
-    found |= exact_kernel(loaded, rtol=rtol).to_dict()
+    exact = exact_kernel(loaded, rtol=rtol)
     if as_json:
-        _print_json(found)
+        _print_json(found | exact.to_dict())
         return
+    from pipelines.wording import kernel_lines
+
     console = Console()
-    for name, value in found.items():
-        text = "; ".join(value) if name == "notes" else value
-        console.print(f"{name:12} {'-' if text is None else text}", highlight=False, markup=False, soft_wrap=True)
+    said = {name: "; ".join(value) if name == "notes" else value for name, value in found.items()}
+    for name, text in (said | dict(kernel_lines(exact))).items():
+        console.print(f"{name:12} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -211,6 +237,7 @@ def status(
 
     Example: `nullspace status runs/demo`
     """
+    from pipelines.status import how_far
     from pipelines.status import status as look
 
     said = look(workdir)
@@ -221,13 +248,13 @@ def status(
     console.print(
         f"{said['experiment']}: {said['state']} (MLflow run {said['run_id']})", highlight=False, soft_wrap=True
     )
+    if "error" in said and not any(stage["state"] == "failed" for stage in said["stages"]):
+        console.print(f"error: {said['error']}", highlight=False, markup=False, soft_wrap=True)
     for position, stage in enumerate(said["stages"]):
         if stage.get("earlier") and not said["stages"][position - 1].get("earlier"):
             console.print("of earlier settings:", highlight=False)
-        # A search has trials, not shards, and a stage that has not begun does not know how many there will be.
-        shards = f"{stage['shards']}/{stage.get('of') or '?'} shards" if stage.get("shards") else ""
-        how = f"{stage['seconds']:.1f} s" if stage["state"] == "done" else shards
-        console.print(f"  {stage['state']:10} {escape(stage['stage'])}  {how}", highlight=False, soft_wrap=True)
+        line = f"  {stage['state']:10} {stage['stage']}  {how_far(stage)}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @config_app.command("show")
@@ -274,12 +301,32 @@ def run_command_line(commands: typer.Typer) -> None:
     """Run the command line: an error that better input cures is one message and exit code 1, no traceback."""
     quiet()
     try:
-        commands()
+        # In its standalone mode typer shows what is wrong with the words in boxes of its own.
+        code = commands(standalone_mode=False, prog_name="nullspace")
+    except typer.Abort:
+        sys.exit(1)
     except Exception as error:
+        if isinstance(error, _USAGE_ERROR):
+            _refuse_usage(error)
         from pipelines.failure import user_error
 
         cause = user_error(error)
         if cause is None:
             raise
-        Console(stderr=True).print(f"error: {cause}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(getattr(cause, "exit_code", 1))
+        _refuse(str(cause), getattr(cause, "exit_code", 1))
+    sys.exit(code)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """End with what is wrong with the words of a command, and where its help is; without any words, with the help."""
+    if "NoArgs" in type(error).__name__:
+        error.show()
+        sys.exit(error.exit_code)
+    said = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", error.format_message()).rstrip(".")
+    path = error.ctx.command_path if error.ctx is not None else "nullspace"
+    _refuse(f"{said[:1].lower()}{said[1:]}; see {path} --help")
+
+
+def _refuse(said: str, code: int = 1) -> NoReturn:
+    Console(stderr=True).print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

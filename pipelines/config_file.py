@@ -63,7 +63,8 @@ def load_config(config: str | Path, overrides: list[str] | None = None) -> Pipel
     try:
         return PipelineConfig.model_validate(_expand(raw, str(path)))
     except ValidationError as error:
-        raise ConfigError(_explain(error, str(path))) from error
+        keys = [override.partition("=")[0] for override in overrides or []]
+        raise ConfigError(_explain(error, str(path), keys)) from error
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -100,22 +101,37 @@ def _expand(value: Any, where: str) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
-def _explain(error: ValidationError, where: str) -> str:
-    lines = []
+def _explain(error: ValidationError, where: str, overridden: list[str]) -> str:
+    """What is wrong with a config: of values that were set on the command line their options, else the file."""
+    ours, lines = [], []
     for problem in error.errors(include_url=False):
-        key = ".".join(map(str, problem["loc"])) or "(whole file)"
+        place = ".".join(map(str, problem["loc"]))
+        options = [f"--set {key}" for key in overridden if _within(key, place) or _within(place, key)]
+        key = place or "(whole file)"
         if problem["type"] == "extra_forbidden":
             right = _keys_at(problem["loc"][:-1])
             near = difflib.get_close_matches(str(problem["loc"][-1]), right, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(right)}"
-            lines.append(f"  {key}: unknown key; {hint}")
+            said = f"unknown key; {hint}"
         elif problem["type"] == "missing":
-            lines.append(f"  {key}: required, but missing")
+            said = "required, but missing"
         else:
             # A whole section as it was given says nothing beside its key.
             got = "" if isinstance(problem["input"], dict) else f" (got {redact(repr(problem['input']))})"
-            lines.append(f"  {key}: {problem['msg'].removeprefix('Value error, ')}{got}")
-    return f"{where} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:\n" + "\n".join(lines)
+            said = f"{problem['msg'].removeprefix('Value error, ')}{got}"
+        if not options:
+            lines.append(f"  {key}: {said}")
+        elif key in overridden:
+            ours.append(f"--set {key}: {said}")
+        else:
+            ours.append(f"{' '.join(options)}: {key}: {said}")
+    if lines:
+        ours.append(f"{where} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:\n" + "\n".join(lines))
+    return "\n".join(ours)
+
+
+def _within(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
 
 
 def _keys_at(loc: tuple[int | str, ...]) -> list[str]:

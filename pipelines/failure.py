@@ -51,6 +51,12 @@ def tell(error: Exception, file: Path) -> str:
     return f"{type(error).__name__}: {_told(error)}; the traceback is in {file}"
 
 
+def in_a_line(error: BaseException) -> str:
+    """What went wrong, in one line: of an error nobody foresaw its class, too."""
+    known = user_error(error)
+    return " ".join(str(known).split()) if known is not None else f"{type(error).__name__}: {_told(error)}"
+
+
 def branches_failed(errors: Mapping[str, Exception], models: int) -> BranchesFailed:
     """One error for all the models that failed."""
     said = "; ".join(f"{label}: {user_error(error) or type(error).__name__}" for label, error in errors.items())

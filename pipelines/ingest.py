@@ -26,7 +26,7 @@ from pipelines.shardwork import ShardWorker, Spread, run_shards
 from pipelines.sources import Record, Source
 from pipelines.stages import Context
 
-VERSION = 6
+VERSION = 7
 _NAMED = 3
 _FIRST_OF_MANY = b"nullspace.first_of_many"  # in the error file: images of which the first frame or page was read
 _ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
@@ -95,13 +95,18 @@ def _result(folder: Path, manifest: Path) -> dict[str, Any]:
     expected = digest_files([manifest]).get("", IdDigest())
     check_ids("ingest", expected, digest_files([*shards, *errors]))
     reasons: Counter[str] = Counter()
+    unreadable: list[list[str]] = []
     for file in errors:
-        reasons.update(pq.read_table(file, columns=["reason"]).column("reason").to_pylist())
+        rows = pq.read_table(file, columns=["id", "reason"])
+        reasons.update(rows.column("reason").to_pylist())
+        first = rows.slice(0, _NAMED - len(unreadable)).to_pylist()
+        unreadable += [[row["id"], row["reason"]] for row in first]
     readable = digest_files(shards).get("", IdDigest())
     return {
         "images": readable.count,
         "errors": sum(reasons.values()),
         "reasons": dict(reasons.most_common(10)),
+        "unreadable": unreadable,
         "shards": len(shards),
         "ids": readable.to_dict(),
         **_first_of_many(errors, readable.count),
@@ -130,9 +135,11 @@ def tolerates(max_error_fraction: float) -> Callable[[dict[str, Any]], None]:
     def check(result: dict[str, Any]) -> None:
         total = result["images"] + result["errors"]
         if result["errors"] > max_error_fraction * total or not result["images"]:
+            named = [f"{name} ({reason})" for name, reason in result["unreadable"]]
+            named += [f"and {result['errors'] - len(named)} more"] if result["errors"] > len(named) else []
             raise SourceError(
                 f"{result['errors']} of {total} images cannot be read, more than ingest.max_error_fraction = "
-                f"{max_error_fraction:g} allows; the reasons: {json.dumps(result['reasons'])}. "
+                f"{max_error_fraction:g} allows: {', '.join(named)}. "
                 "Repair the images or raise the limit; errors-*.parquet in the ingest folder names each"
             )
 

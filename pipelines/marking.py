@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,62 +25,13 @@ from nullspace.watermark.payload import HiddenMark
 from nullspace.watermark.realign import realign, scales_within
 from nullspace.watermark.visible_on_file import embed_visible_on_file
 from pipelines.config import WatermarkSettings
-from pipelines.errors import ConfigError, DecodeError
+from pipelines.errors import DecodeError
 from pipelines.image_quality import psnr, ssim
 from pipelines.marks import JPEG_QUALITIES, make_mark
+from pipelines.messages import shown
 from pipelines.picture_files import Picture, picture_of, read_picture, write_picture
 
-KEY_VARIABLE = "NULLSPACE_KEY"
 _FILE_ITERATIONS = 200  # each is a resize of the whole file and back
-
-
-def read_key(file: Path | None) -> bytes:
-    """The key from a file, without the newline at its end, else from the environment; never from the command line.
-
-    Raises ConfigError when there is none.
-    """
-    if file is not None:
-        try:
-            return file.expanduser().read_bytes().rstrip(b"\r\n")
-        except OSError as error:
-            raise ConfigError(f"cannot read the key from {file}: {error.strerror or error}") from error
-    key = os.environ.get(KEY_VARIABLE)
-    if not key:
-        raise ConfigError(
-            f"expected a key: --key-file FILE, or the variable {KEY_VARIABLE}. Make one with "
-            "`python -c 'import secrets; print(secrets.token_hex(16))' > key.txt` and keep it secret"
-        )
-    return key.encode()
-
-
-def read_message(text: str | None, hexadecimal: str | None, unique: str | None) -> bytes:
-    """The message's bytes from exactly one of text (UTF-8), hexadecimal digits, and a UUID (`new` draws one)."""
-    given = [value for value in (text, hexadecimal, unique) if value is not None]
-    if len(given) != 1:
-        raise ConfigError(f"expected one of --message, --hex and --uuid, got {len(given) or 'none'}")
-    if text is not None:
-        return text.encode()
-    try:
-        return bytes.fromhex(given[0]) if hexadecimal is not None else _uuid(given[0]).bytes
-    except ValueError as error:
-        kind = "pairs of hexadecimal digits" if hexadecimal is not None else "a UUID, or `new`"
-        raise ConfigError(f"expected {kind}, got {given[0]!r}") from error
-
-
-def _uuid(text: str) -> uuid.UUID:
-    return uuid.uuid4() if text == "new" else uuid.UUID(text)
-
-
-def shown(message: bytes) -> dict[str, Any]:
-    """A message as people read it: hexadecimal always, as text where it is text, as a UUID where it has the length."""
-    said: dict[str, Any] = {"hex": message.hex()}
-    try:
-        text = message.decode()
-        said["text"] = text if text.isprintable() else None
-    except UnicodeDecodeError:
-        said["text"] = None
-    said["uuid"] = str(uuid.UUID(bytes=message)) if len(message) == 16 else None
-    return said
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,18 @@ import copy
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from pipelines.files import write_json
 from pipelines.wording import duration
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_COUNTS = 1.0
 
 
 class Progress:
@@ -22,7 +25,8 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
-        self.stage = ""
+        self.stage, self.counted = "", ""
+        self.kept: Path | None = None
         self._display = _Display(self.console)
 
     def of(self, stage: str) -> Progress:
@@ -31,9 +35,17 @@ class Progress:
         own.stage = stage
         return own
 
+    def kept_in(self, file: Path) -> Progress:
+        """The same, with the count kept in a file, where `nullspace status` reads it."""
+        own = copy.copy(self)
+        own.kept = file
+        return own
+
     def part(self, name: str) -> Progress:
         """The progress of one part of a stage that counts the same images more than once."""
-        return self.of(f"{self.stage}, {name}" if self.stage else name)
+        own = self.of(f"{self.stage}, {name}" if self.stage else name)
+        own.counted = name
+        return own
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -55,19 +67,25 @@ class Counter:
         self.progress, self.total, self.unit = progress, total, unit
         self.done, self.found, self.noted = 0, 0, ""
         self.started = self.last_line = time.monotonic()
+        self.last_kept = self.started - _SECONDS_BETWEEN_COUNTS
+        self._keep()
 
     def skip(self, count: int) -> None:
         """Count what an earlier run did: it says nothing of how fast this one is."""
         self.found += count
         self.done += count
+        self.last_kept -= _SECONDS_BETWEEN_COUNTS  # it comes right after the beginning
+        self._keep()
 
     def add(self, count: int) -> None:
         self.done += count
+        self._keep()
         self._show()
 
     def note(self, text: str) -> None:
         """Say what is being worked on right now."""
         self.noted = text
+        self._keep()
         self._show()
 
     def close(self) -> None:
@@ -81,6 +99,16 @@ class Counter:
             parts.append(_rate(made / seconds, self.unit))
             parts.append(f"{duration((self.total - self.done) * seconds / made)} left")
         return ", ".join([*parts, *([self.noted] if self.noted else [])])
+
+    def _keep(self) -> None:
+        now = time.monotonic()
+        if self.progress.kept is None or now - self.last_kept < _SECONDS_BETWEEN_COUNTS:
+            return
+        self.last_kept = now
+        said = {"done": self.done, "of": self.total, "unit": self.unit}
+        more = {"part": self.progress.counted, "note": self.noted}
+        with suppress(OSError):  # a full disk is told by the work itself
+            write_json(self.progress.kept, said | {name: text for name, text in more.items() if text})
 
     def _show(self) -> None:
         now = time.monotonic()

@@ -252,7 +252,7 @@ def moved_fact(mark: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not wording.is_number(mark.get("largest_token_change")):
         return []
     mean, worst = percent(mark.get("token_change")), percent(mark["largest_token_change"])
-    return [("Tokens moved, ‖A·δ‖ in token norms", f"{mean} on average, {worst} in the worst patch")]
+    return [("Tokens moved, ‖A·δ‖ in token norms", f"{mean} (root mean square), {worst} in the worst patch")]
 
 
 def hidden_section(model: Mapping[str, Any]) -> Section:

@@ -17,7 +17,7 @@ from pipelines.results import all_warnings, data_results, model_results
 from pipelines.stages import Context, Done, Stage
 from pipelines.tracking import Tracker
 
-VERSION = 3
+VERSION = 4
 RESULTS, REPORT = "results.json", "report.html"
 
 
@@ -35,11 +35,11 @@ def report_stage(
     config_said = config.model_dump(mode="json")
 
     def make(context: Context) -> dict[str, Any]:
-        ingested = {key: done[stage.fingerprint] for key, stage in plan.ingests.items()}
+        ingested = {key: done[stage.place] for key, stage in plan.ingests.items()}
         found = {
             facts.spec.label: model_results(
                 facts,
-                {name: done[stage.fingerprint] for name, stage in plan.branches[facts.spec.label].items()},
+                {name: done[stage.place] for name, stage in plan.branches[facts.spec.label].items()},
                 registered[facts.spec.label],
             )
             for facts in models
@@ -71,8 +71,8 @@ def _run(config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: 
         {
             "name": stage.name,
             "branch": stage.branch,
-            "seconds": round(done[stage.fingerprint].seconds, 3),
-            "reused": done[stage.fingerprint].reused,
+            "seconds": round(done[stage.place].seconds, 3),
+            "reused": done[stage.place].reused,
         }
         for stage in plan.in_order()
     ]
@@ -90,9 +90,9 @@ def _run(config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: 
 
 def _folders(plan: Plan, done: Mapping[str, Done]) -> StageFolders:
     return StageFolders(
-        shared={"ingest": [done[stage.fingerprint].folder for stage in plan.ingests.values()]},
+        shared={"ingest": [done[stage.place].folder for stage in plan.ingests.values()]},
         models={
-            label: {name: done[stage.fingerprint].folder for name, stage in branch.items()}
+            label: {name: done[stage.place].folder for name, stage in branch.items()}
             for label, branch in plan.branches.items()
         },
     )

@@ -17,10 +17,20 @@ class SearchProgress(Callback):
 
     def __init__(self, counter: Counter | None) -> None:
         self.counter = counter
-        self.best = 0.0
+        self.best, self.over = 0.0, 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"counter": None, "best": self.best}
+        return {**self.__dict__, "counter": None}
+
+    def get_state(self) -> dict[str, Any]:
+        """What Tune keeps while the search runs."""
+        return {"best": self.best, "over": self.over}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting where a killed search stopped."""
+        self.best, self.over = state["best"], state["over"]
+        if self.counter:
+            self.counter.skip(self.over)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any):
         self.best = max(self.best, result["radius"])
@@ -28,6 +38,7 @@ class SearchProgress(Callback):
             self.counter.note(f"trial {trial.trial_id} step {result['step']}, best radius {self.best:.3g}")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.over += 1
         if self.counter:
             self.counter.add(1)
 

@@ -17,7 +17,7 @@ from pipelines.files import read_json, sweep, write_json
 from pipelines.progress import Progress
 from pipelines.shardwork import Spread
 
-RECORD = "stage.json"
+RECORD, PROGRESS, FAILED = "stage.json", "progress.json", ".failed"
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,17 @@ class Stage:
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def place(self) -> str:
+        """Name of its folder; unlike the fingerprint it tells equal models under two labels apart."""
+        return f"{self.key}-{self.fingerprint[:12]}"
+
     def folder(self, work: Path) -> Path:
-        return work / "stages" / f"{self.key}-{self.fingerprint[:12]}"
+        return work / "stages" / self.place
+
+    def failure(self, work: Path) -> Path:
+        """The file that says, in a line, why it failed; there is none where it did not."""
+        return work / "stages" / f"{self.place}{FAILED}"
 
 
 def find_done(stage: Stage, work: Path) -> Done | None:
@@ -105,7 +114,8 @@ def do_stage(
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    result = stage.make(Context(partial, inputs, progress, run_id, spread))
+    result = stage.make(Context(partial, inputs, progress.kept_in(partial / PROGRESS), run_id, spread))
+    (partial / PROGRESS).unlink(missing_ok=True)
     seconds = time.monotonic() - started
     record = {
         "stage": stage.name,

@@ -12,7 +12,7 @@ from pipelines import workfolder
 from pipelines.errors import WorkdirError
 from pipelines.files import read_json
 from pipelines.manifest import MANIFEST
-from pipelines.stages import RECORD, Stage
+from pipelines.stages import FAILED, PROGRESS, RECORD, Stage
 
 PLAN = "plan"  # key of run.json
 ORDER = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "report")
@@ -31,21 +31,33 @@ def status(work: Path) -> dict[str, Any]:
         state = "killed"  # it never came to say how it ended
     reports = {name: str(work / name) for name in ("report.html", "results.json") if (work / name).is_file()}
     plan = said.pop(PLAN, [])
+    if said.get("error") is None or state != "failed":
+        said.pop("error", None)
     return {**said, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
 
 
-def planned(stages: Iterable[Stage], work: Path) -> list[dict[str, str]]:
+def planned(stages: Iterable[Stage]) -> list[dict[str, str]]:
     """What run.json says of stages that are to be done, in order."""
-    return [{"stage": stage.key, "folder": stage.folder(work).name} for stage in stages]
+    return [{"stage": stage.key, "folder": stage.place} for stage in stages]
 
 
 def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
     left = {found.name.removesuffix(".partial"): found for found in folder.glob("*") if found.is_dir()}
     for each in plan:
         found = left.pop(each["folder"], None)
-        yield {"stage": each["stage"], "state": "not begun"} if found is None else _stage(found)
+        state = {"stage": each["stage"], "state": "not begun"} if found is None else _stage(found)
+        yield state | _failure(folder / f"{each['folder']}{FAILED}")
     for found in sorted(left.values(), key=_place):
-        yield {**_stage(found), **({"earlier": True} if plan else {})}
+        failed = _failure(folder / f"{found.name.removesuffix('.partial')}{FAILED}")
+        yield {**_stage(found), **failed, **({"earlier": True} if plan else {})}
+
+
+def _failure(file: Path) -> dict[str, Any]:
+    """What is different for a stage that failed: images may be made, but too few of them."""
+    try:
+        return {"state": "failed", "error": file.read_text(encoding="utf-8")}
+    except FileNotFoundError:
+        return {}
 
 
 def _place(folder: Path) -> tuple[bool, bool, str, int, str]:
@@ -73,5 +85,27 @@ def _stage(folder: Path) -> dict[str, Any]:
         "state": "unfinished",
         "shards": written,
         "of": planned,
+        **_progress(folder),
         "folder": str(folder),
     }
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    """What the line of progress said last."""
+    try:
+        return {"progress": read_json(folder / PROGRESS)}
+    except FileNotFoundError:
+        return {}
+
+
+def how_far(stage: dict[str, Any]) -> str:
+    """How far a stage is, how long it took, or why it failed, in a line; empty where there is nothing to say."""
+    if stage["state"] == "failed":
+        return stage["error"]
+    if stage["state"] == "done":
+        return f"{stage['seconds']:.1f} s"
+    said = stage.get("progress")
+    if said is None:
+        return f"{stage['shards']} of {stage.get('of') or '?'} shards" if stage.get("shards") else ""
+    counted = f"{said['done']} of {said['of']} {said['unit']}"
+    return ", ".join(filter(None, [said.get("part"), counted, said.get("note")]))

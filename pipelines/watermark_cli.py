@@ -49,7 +49,8 @@ KeyFile = Annotated[
     typer.Option(
         metavar="FILE",
         callback=here("--key-file"),
-        help="File with the secret key; default the variable NULLSPACE_KEY.",
+        help="File with the secret key, as `openssl rand -hex 32 > key.txt` makes one; default the variable "
+        "NULLSPACE_KEY.",
     ),
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP files.")]
@@ -85,17 +86,17 @@ def embed(
 
     Example: `nullspace watermark embed photos/ marked/ --message "(c) me 2026" --weights FILE --key-file key.txt`
     """
-    from pipelines.marking import read_key, read_message
+    from pipelines.messages import read_key, read_message
 
-    pictures, targets = _pairs(paths, suffix, force)
     first, key = read_message(message, hexadecimal, unique), read_key(key_file)
+    pictures, targets = _pairs(paths, suffix, force)
     marker = _marker(_load(model, weights, model_args, ema), key)
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         own = read_message(None, None, "new") if unique == "new" else first
         return marker.embed(source, target, own, psnr=psnr, quality=quality)
 
-    rows = _all(pictures, targets, work, as_json, _embedded_line)
+    rows = _all("embed", pictures, targets, work, as_json, _embedded_line)
     _end(rows, as_json, missing=[row for row in rows if row.get("read_back") is False])
 
 
@@ -126,18 +127,20 @@ def detect(
 
     Example: `nullspace watermark detect marked/ --weights FILE --key-file key.txt`
     """
-    from pipelines.marking import read_key
+    from pipelines.messages import read_key
+
+    key = read_key(key_file)  # first: what follows loads torch, which takes seconds
     from pipelines.picture_files import find_pictures
 
     pictures = find_pictures(inputs)
-    marker = _marker(_load(model, weights, model_args, ema), read_key(key_file))
+    marker = _marker(_load(model, weights, model_args, ema), key)
 
     def work(source: Path, _: Path) -> dict[str, Any]:
         return marker.detect(
             source, false_positive_rate=false_positive_rate, length=length, shift=shift, stretch=stretch / 100
         )
 
-    rows = _all(pictures, [file for file, _ in pictures], work, as_json, _detected_line)
+    rows = _all("detect", pictures, [file for file, _ in pictures], work, as_json, _detected_line)
     _end(rows, as_json, missing=[row for row in rows if row.get("message_hex", "") is None])
 
 
@@ -179,7 +182,7 @@ def visible(
     def work(source: Path, target: Path) -> dict[str, Any]:
         return mark_visibly(marker, source, target, settings, quality=quality)
 
-    _end(_all(pictures, targets, work, as_json, _visible_line), as_json, missing=[])
+    _end(_all("visible", pictures, targets, work, as_json, _visible_line), as_json, missing=[])
 
 
 def _mark_settings(**said: Any):
@@ -206,7 +209,8 @@ def _visible_line(row: dict[str, Any]) -> str:
 
 def _model_words(row: dict[str, Any]) -> str:
     same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
-    moved = f"tokens moved {100 * row['token_change']:.2g} %, the worst {100 * row['largest_token_change']:.2g} %"
+    worst = f"the worst {100 * row['largest_token_change']:.2g} %"
+    moved = f"tokens moved {100 * row['token_change']:.2g} % (root mean square), {worst}"
     return f"{same}, max |Δp| {_at_most(row['probability_change'])}, {moved}"
 
 
@@ -240,6 +244,7 @@ def _marker(loaded: SplitViT, key: bytes):
 
 
 def _all(
+    name: str,
     pictures: list[tuple[Path, Path]],
     targets: Iterable[Path],
     work: Callable[[Path, Path], dict[str, Any]],
@@ -251,7 +256,7 @@ def _all(
 
     console = Console(stderr=as_json)
     rows = []
-    with Progress(console).counting(len(pictures), "pictures") as counter:
+    with Progress(console).of(name).counting(len(pictures), "pictures") as counter:
         for (source, _), target in zip(pictures, targets, strict=True):
             try:
                 row = work(source, target)

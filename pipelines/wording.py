@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nullspace.kernel import PatchKernel
 
 MISSING = "—"
 NOISE_CONDITIONS = {
@@ -122,6 +125,24 @@ def kernel_size(kernel: Mapping[str, Any]) -> str:
     """'673 of 768 directions of a patch, modulo the shift'."""
     size = f"{number(kernel.get('nullity'))} of {number(kernel.get('patch_dim'))} directions of a patch"
     return f"{size}, modulo the shift" if kernel.get("modulo_shift") else size
+
+
+def kernel_lines(kernel: PatchKernel) -> Iterator[tuple[str, str]]:
+    """Name and value of everything a kernel says of itself, with numbers as people read them."""
+    for name, value in kernel.to_dict().items():
+        if name == "gap":
+            yield name, _gap(kernel)
+        elif isinstance(value, bool):
+            yield name, "yes" if value else "no"
+        else:
+            yield name, number(value) if isinstance(value, float) else str(value)
+
+
+def _gap(kernel: PatchKernel) -> str:
+    if kernel.gap is None:
+        which = "every" if kernel.rank == 0 else "no"
+        return f"none: {which} singular value was left out"
+    return number(kernel.gap) if math.isfinite(kernel.gap) else "infinite: the next singular value is 0"
 
 
 def eight_bits(model: Mapping[str, Any]) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from pipelines.compute import Compute
 from pipelines.config import PipelineConfig
 from pipelines.datasets import CONTEXTS, WHOLE_RUN, dataset_of
 from pipelines.environment import environment, run_tags
-from pipelines.failure import branches_failed, tell
+from pipelines.failure import branches_failed, in_a_line, tell
+from pipelines.files import write_text
 from pipelines.lanes import WHOLE, Job, Share, beside, side_by_side
 from pipelines.ledger import redact
 from pipelines.local_options import WORKDIR
@@ -52,13 +53,21 @@ class Run:
     compute: Compute
     source_digest: str
     done: dict[str, Done] = field(default_factory=dict)
-    """Finished stages by fingerprint."""
+    """Finished stages by the names of their folders."""
     rows: dict[str, str] = field(default_factory=dict)
     """The run in MLflow that holds a model's figures, by the model's label."""
 
     def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE, above: str | None = None) -> Done:
         """The stage, reused or made, accepted, and recorded in MLflow below a run: the pipeline's, or its model's."""
-        above = above or self.run_id
+        stage.failure(self.work).unlink(missing_ok=True)
+        try:
+            return self._finish(stage, share, above or self.run_id)
+        except Exception as error:
+            with suppress(OSError):
+                write_text(stage.failure(self.work), in_a_line(error))
+            raise
+
+    def _finish(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
         found = find_done(stage, self.work)
         if found is not None:
             self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
@@ -71,14 +80,14 @@ class Run:
             found = self._make(stage, share, above)
         for warning in found.warnings:
             self.progress.say(f"warning  {stage.key}: {warning}")
-        self.done[stage.fingerprint] = found
+        self.done[stage.place] = found
         return found
 
     def _make(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
         self.progress.say(f"running  {stage.key}")
         run_id = recording.begin(self.tracker, above, stage)
         self._reads(stage, run_id)
-        inputs = {name: self.done[other.fingerprint] for name, other in stage.inputs.items()}
+        inputs = {name: self.done[other.place] for name, other in stage.inputs.items()}
         try:
             made = do_stage(
                 stage, self.work, inputs, self.progress.of(stage.key), run_id, lambda: self.compute.spread(share())
@@ -104,8 +113,17 @@ class Run:
         """Put the data set on a run of MLflow."""
         self.tracker.dataset(run_id, dataset_of(self.config.source, self.source_digest, ingested.result), context)
 
+    def say_seconds(self, stages: Sequence[Stage]) -> None:
+        """A line for each stage: how long it took, now or when it was made."""
+        widest = max(len(stage.key) for stage in stages)
+        for stage in stages:
+            done = self.of(stage)
+            self.progress.say(
+                f"stage    {stage.key:{widest}} {done.seconds:9.1f} s  {'reused' if done.reused else 'done'}"
+            )
+
     def of(self, stage: Stage) -> Done:
-        return self.done[stage.fingerprint]
+        return self.done[stage.place]
 
     def unfinished(self, stages: Iterable[Stage]) -> bool:
         return any(find_done(stage, self.work) is None for stage in stages)
@@ -138,7 +156,7 @@ def run_pipeline(
             run = Run(config, work, tracker, run_id, progress, compute, digest)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
             # The report's folder is known when all it reads is there.
-            workfolder.say_run(work, plan=[*planned(plan.in_order(), work), {"stage": "report", "folder": ""}])
+            workfolder.say_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
             return _finish_all(run, plan, models)
 
 
@@ -166,9 +184,10 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
     plan = plan.only([facts.spec.label for facts in models])
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
-    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage], run.work))
+    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
     results = report_stage.hand_over(run.finish(stage), run.work)
     _show(run, results)
+    run.say_seconds([*plan.in_order(), stage])
     if errors:
         raise branches_failed(errors, len(errors) + len(models))
     return results
@@ -248,7 +267,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     name = f"{work.parent.name}/{work.name} {config.fingerprint()[:8]}"
     tags = {"nullspace.workdir": str(work), "nullspace.config": config.fingerprint()}
     run_id = tracker.begin_run(key, name=name, tags=tags, params=params)
-    status, watchdog = "FINISHED", None
+    status, watchdog, why = "FINISHED", None, None
     try:
         workfolder.say_run(
             work,
@@ -258,6 +277,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
             run_id=run_id,
             tracking_uri=redact(tracker.uri),
             state="running",
+            error=None,
         )
         watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=work / "watchdog.log")
         yield run_id
@@ -265,12 +285,12 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
         status = "KILLED"
         raise
     except BaseException as error:
-        status = "FAILED"
+        status, why = "FAILED", in_a_line(error)
         tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
         raise
     finally:
         tracker.close_children(run_id, "KILLED" if status == "KILLED" else "FAILED")
         tracker.end(run_id, status)
-        workfolder.say_run(work, state=status.lower())
+        workfolder.say_run(work, state=status.lower(), error=why)
         if watchdog is not None:
             watchdog.done()

@@ -31,7 +31,7 @@ def opened(work: Path, config: PipelineConfig) -> Iterator[None]:
         raise WorkdirError(f"cannot write to the work folder {work}: {error}; choose another with --workdir") from error
     with lock:
         _lock(lock, work)
-        _check_owner(work, config.name)
+        check_owner(work, config.name)
         sweep(work.glob(".*"))
         write_text(work / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         yield
@@ -56,7 +56,8 @@ def _lock(lock: Any, work: Path) -> None:
     lock.flush()
 
 
-def _check_owner(work: Path, name: str) -> None:
+def check_owner(work: Path, name: str) -> None:
+    """Raise WorkdirError when the folder is another experiment's."""
     said = read_run(work)
     if said and said["experiment"] != name:
         raise WorkdirError(

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nullspace.errors import NullspaceError
+from nullspace.watermark.key import check_key
 
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MiB and about 50 ms for every guess
-SHORTEST = 8  # bytes of a key; with fewer, guessing is quick whatever the stretching
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,7 @@ class Secret:
     @classmethod
     def of(cls, key: str | bytes, use: bytes) -> Secret:
         """The secret of `key` (text is taken as UTF-8) for one `use`. Raises NullspaceError for a key too short."""
-        data = key.encode() if isinstance(key, str) else bytes(key)
-        if len(data) < SHORTEST:
-            raise NullspaceError(
-                f"expected a key of at least {SHORTEST} bytes, got {len(data)}; "
-                "`python -c 'import secrets; print(secrets.token_hex(16))'` makes a good one"
-            )
+        data = check_key(key.encode() if isinstance(key, str) else bytes(key))
         return cls(hashlib.scrypt(data, salt=hashlib.sha256(use).digest(), dklen=32, **SCRYPT))
 
     def bytes(self, label: str, count: int) -> bytes:

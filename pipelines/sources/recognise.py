@@ -13,7 +13,7 @@ from pipelines.sources.record import Source
 from pipelines.sources.settings import SourceSettings
 from pipelines.sources.storage import Storage
 from pipelines.sources.subset import Subset
-from pipelines.sources.table import TableSource
+from pipelines.sources.table import WITHOUT_TABLE, TableSource
 from pipelines.sources.webdataset import WebDatasetSource, is_tar_name
 
 LABELS = "labels.csv"
@@ -164,6 +164,8 @@ def _images_of(storage: Storage) -> Storage:
 def _table_of(storage: Storage, settings: Any) -> Storage:
     table = storage.at(storage.join(LABELS)) if settings.labels is None else Storage.open(settings.labels)
     if table.kind() != "file":
-        default = "; name the table in source.labels" if settings.labels is None else "; correct source.labels"
-        raise SourceError(f"{table.shown}: expected a table of `file,label`, found no such file{default}")
+        remedy = "name the table in source.labels" if settings.labels is None else "correct source.labels"
+        raise SourceError(
+            f"{table.shown}: expected a table of `file,label`, found no such file; {remedy}, or, {WITHOUT_TABLE}"
+        )
     return table

@@ -29,6 +29,7 @@ _OFTEN = {
     "file_column": ("filename", "file_name", "image", "image_path", "path", "filepath", "file_path", "name", "img"),
     "label_column": ("class", "target", "class_id", "label_id", "category", "class_index", "y", "wnid", "synset"),
 }
+WITHOUT_TABLE = "where class folders or nothing say the labels, set source.kind=auto and source.labels=null"
 NOT_LISTED = -1  # `Record.row` of an image on disk that the table does not name
 
 
@@ -89,10 +90,12 @@ class TableSource(InOnePiece):
                 yield Record(name, label, self.storage.location(self.storage.join(name))), None
 
     def _check(self, labels: Labels) -> None:
-        extra, extra_names = 0, []
+        extra, extra_names, matched = 0, [], False
         for entry in self.storage.files():
             name = self.storage.relative(entry.path)
-            if labels.take(name) is None and self._needs_row(entry):
+            if labels.take(name) is not None:
+                matched = True
+            elif self._needs_row(entry):
                 extra += 1
                 extra_names += [name] if extra <= NAMED else []
         names, missing = labels.first_left(NAMED)
@@ -102,7 +105,7 @@ class TableSource(InOnePiece):
         if problems:
             raise SourceError(
                 f"{self.table.shown} {' and '.join(problems)}; correct the table or the folder, "
-                "or set source.unmatched: skip to have them as error rows"
+                "or set source.unmatched: skip to have them as error rows" + ("" if matched else f"; {WITHOUT_TABLE}")
             )
 
     def _needs_row(self, entry: Entry) -> bool:

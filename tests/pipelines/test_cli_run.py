@@ -18,7 +18,7 @@ from pipelines.config import PipelineConfig
 from pipelines.digits import register
 from pipelines.ray_start import patient_start
 from tests.pipelines.conftest import DemoRun
-from tests.pipelines.driver import STAGES, nullspace
+from tests.pipelines.driver import SMALL, STAGES, nullspace
 
 DIGITS = "nullspace_digits_vit"
 
@@ -58,7 +58,39 @@ def test_help_teaches(command: list[str], teaches: list[str]) -> None:
 
 def test_a_command_that_is_not_there_says_where_help_is() -> None:
     answer = nullspace("rum")
-    assert answer.code == 2 and "nullspace --help" in answer.err and "rum" in answer.err
+    assert (
+        answer.is_one_error
+        and answer.err == "error: no such command 'rum' (did you mean 'run'?); see nullspace --help\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "missing argument 'CONFIG'; see nullspace run --help"),
+        (["run", "demo", "--trials=3"], "no such option: --trials; see nullspace run --help"),
+        (["ui", "runs", "--port", "x"], "invalid value for '--port'"),
+        (["watermark", "embd"], "no such command 'embd' (did you mean 'embed'?); see nullspace watermark --help"),
+        (["submit"], "missing argument 'CONFIG'; see nullspace submit --help"),
+    ],
+)
+def test_wrong_words_are_one_line_like_any_other_error(words: list[str], said: str) -> None:
+    answer = nullspace(*words)
+    assert answer.is_one_error and said in answer.err and answer.err.count("\n") == 1, answer.err
+
+
+def test_no_words_at_all_show_the_help() -> None:
+    answer = nullspace()
+    assert answer.code == 2 and "Usage: nullspace" in answer.out
+
+
+def test_the_shell_can_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = nullspace("--show-completion", "bash")
+    assert script.code == 0 and "_NULLSPACE_COMPLETE=complete_bash" in script.out
+    monkeypatch.setenv("_NULLSPACE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "nullspace st")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert nullspace().out.split() == ["status", "stop"]
 
 
 # ---- commands that only look -------------------------------------------------------------------------------------
@@ -76,7 +108,9 @@ def test_kernel_for_people_says_the_same() -> None:
     lines = dict(line.split(None, 1) for line in nullspace("kernel", DIGITS).out.splitlines())
     said = json.loads(nullspace("kernel", DIGITS, "--json").out)
     assert lines.keys() == said.keys()
-    assert lines["nullity"] == "673" and lines["gap"].strip() == "-"
+    assert lines["nullity"] == "673" and lines["gap"].strip() == "none: no singular value was left out"
+    assert lines["modulo_shift"] == "yes" and lines["sigma_max"].strip() == f"{said['sigma_max']:.3g}"
+    assert said["gap"] is None and len(str(said["sigma_max"])) > 10, "programs get every digit"
 
 
 def test_config_show_fills_in_defaults_and_takes_overrides() -> None:
@@ -98,6 +132,38 @@ def test_status_of_a_finished_run(demo_run: DemoRun) -> None:
     assert all(Path(said[name]).is_file() for name in ("report.html", "results.json"))
     text = nullspace("status", str(demo_run.work)).out
     assert text.startswith("demo: finished") and text.count("  done ") == len(STAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_dry_run_says_what_is_reused_and_what_is_to_do(demo_run: DemoRun, tmp_path: Path) -> None:
+    sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    before = sorted(demo_run.work.rglob("*"))
+    words = ["run", "demo", "--dry-run", "--workdir", str(demo_run.work), *sets]
+    after = json.loads(nullspace(*words, "--json").out)
+    assert [stage["stage"].partition("--")[0] for stage in after] == list(STAGES)
+    assert {stage["state"] for stage in after} == {"reused"} and all(Path(stage["folder"]).is_dir() for stage in after)
+    said = {
+        stage["stage"]: stage["seconds"] for stage in json.loads(nullspace("status", words[4], "--json").out)["stages"]
+    }
+    assert {stage["stage"]: stage["seconds"] for stage in after} == said
+    changed = json.loads(nullspace(*words, "--set", "evaluate.examples=3", "--json").out)
+    to_do = {stage["stage"].partition("--")[0]: stage["folder"] for stage in changed if stage["state"] == "to do"}
+    assert set(to_do) == {"evaluate", "report"} and to_do["report"] is None and not Path(to_do["evaluate"]).exists()
+    assert sorted(demo_run.work.rglob("*")) == before
+
+
+def test_a_dry_run_before_the_first_makes_nothing(tmp_path: Path) -> None:
+    answer = run(tmp_path, arguments=("--dry-run",))
+    lines = [line.split(None, 2) for line in answer.out.splitlines()]
+    assert answer.code == 0 and not answer.err
+    assert [line[:2] for line in lines] == [["to", "do"]] * len(STAGES)
+    assert str(tmp_path / "work" / "stages" / "evaluate--digits-") in answer.out
+    assert not [*tmp_path.iterdir()]
+    other = tmp_path / "other"
+    other.mkdir()
+    workfolder.say_run(other, experiment="mine")
+    assert "choose another --workdir" in nullspace("run", "demo", "--dry-run", "--workdir", str(other)).err
 
 
 # ---- errors ------------------------------------------------------------------------------------------------------
@@ -217,6 +283,8 @@ def test_weights_and_random_exclude_each_other() -> None:
 def test_wrong_configs(tmp_path: Path, override: str, expected: str) -> None:
     for answer in (run(tmp_path, override), nullspace("config", "show", "demo", "--set", override)):
         assert answer.is_one_error and expected in answer.err
+        assert answer.err.replace("'", "").startswith(f"error: --set {override.partition('=')[0]}")
+        assert answer.err.count("\n") == 1 and ".yaml" not in answer.err
     assert not (tmp_path / "work").exists(), "refused before anything is made"
 
 
@@ -238,6 +306,18 @@ def test_no_images(tmp_path: Path, kind: str, there: bool) -> None:
         images.mkdir()
     answer = run(tmp_path, f"source={{kind: {kind}, path: {images}}}")
     assert answer.is_one_error and str(images) in answer.err
+
+
+def test_class_folders_where_a_table_was_expected(tmp_path: Path) -> None:
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / "cat" / "0.png")
+    (tmp_path / "labels.csv").write_text("file,label\nother.png,0\n")
+    for labels in ("away.csv", "labels.csv"):
+        settings = f"source={{kind: csv, path: {tmp_path / 'images'}, labels: {tmp_path / labels}}}"
+        answer = run(tmp_path, settings)
+        assert answer.is_one_error and "set source.kind=auto and source.labels=null" in answer.err, answer.err
+    answer = run(tmp_path, settings, "source.kind=auto", "source.labels=null", arguments=("--dry-run",))
+    assert answer.code == 0, answer.err
 
 
 def test_a_work_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -285,6 +365,7 @@ def test_too_many_broken_images(ray_here: None, tmp_path: Path, good: int) -> No
     assert answer.code == 1 and not answer.out and "Traceback" not in answer.err
     (error,) = [line for line in answer.err.splitlines() if line.startswith("error: ")]
     assert f"2 of {2 + good} images cannot be read" in error and "ingest.max_error_fraction" in error
+    assert "allows: broken-0.png (" in error and "), broken-1.png (" in error
     said = workfolder.read_run(tmp_path / "work")
     assert said is not None and said["state"] == "failed"
 

@@ -86,6 +86,21 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         load(tmp_path, without=key)
 
 
+def test_what_was_set_on_the_command_line_is_named_by_its_option() -> None:
+    wrong = ["search.epsilon=3", "kernel={rms: -1}", "search.confidence=2"]
+    with pytest.raises(ConfigError) as error:
+        load_config("demo", wrong)
+    lines = str(error.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "--set kernel",
+        "--set search.epsilon",
+        "--set search.confidence",
+    ]
+    assert lines[0].startswith("--set kernel: kernel.rms: Input should be greater than 0")
+    with pytest.raises(ConfigError, match=r"^--set search.epsilon: search: calibration_images, epsilon: "):
+        load_config("demo", ["search.epsilon=0.001"])
+
+
 def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)has 2 problems:.*  kernel.rms.*  search.trials"):
         load(tmp_path, kernel={"rms": -1}, search={"trials": 0})

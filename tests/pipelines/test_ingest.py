@@ -149,9 +149,12 @@ def test_a_shard_changed_from_outside_is_noticed(tmp_path: Path, source: Source)
     [(0.1, 90, 10, True), (0.1, 89, 11, False), (0, 5, 0, True), (0, 5, 1, False), (1, 0, 7, False), (1, 1, 99, True)],
 )
 def test_the_tolerated_share_of_errors(limit: float, images: int, errors: int, fine: bool) -> None:
-    result = {"images": images, "errors": errors, "reasons": {"the file is empty": errors}}
+    named = [[f"{number}.png", "the file is empty"] for number in range(min(errors, 3))]
+    result = {"images": images, "errors": errors, "unreadable": named}
     if fine:
         tolerates(limit)(result)
         return
-    with pytest.raises(SourceError, match=rf"{errors} of {images + errors} images cannot be read.*the file is empty"):
+    with pytest.raises(SourceError, match=rf"^{errors} of {images + errors} images cannot be read") as error:
         tolerates(limit)(result)
+    assert "allows: 0.png (the file is empty)" in str(error.value) and "{" not in str(error.value)
+    assert (f", and {errors - 3} more. Repair" in str(error.value)) == (errors > 3)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from pipelines import progress as module
-from pipelines.progress import Progress
+from pipelines.files import read_json
+from pipelines.progress import Counter, Progress
+from pipelines.search_progress import SearchProgress
 
 
 class Clock:
@@ -98,6 +103,33 @@ def test_what_an_earlier_run_did_says_nothing_of_the_pace(clock: Clock) -> None:
         clock.now += 20
         counter.add(100)
     assert out.getvalue() == "  reference--digits: 900/1000 images in 20.0 s, 5 images/s, 20.0 s left\n"
+
+
+def test_the_count_is_kept_for_others_to_read(clock: Clock, tmp_path: Path) -> None:
+    progress, _ = plain()
+    file = tmp_path / "progress.json"
+    with progress.kept_in(file).part("hidden messages").counting(1000, "images") as counter:
+        counter.skip(800)
+        said = {"done": 800, "of": 1000, "unit": "images", "part": "hidden messages"}
+        assert read_json(file) == said
+        counter.add(1)
+        assert read_json(file) == said, "at most once a second"
+        clock.now += 1
+        counter.note("a last one")
+        assert read_json(file) == {**said, "done": 801, "note": "a last one"}
+    with progress.counting(2, "images"):
+        pass  # kept nowhere
+
+
+def test_a_search_that_goes_on_counts_the_trials_it_had_before() -> None:
+    said = SearchProgress(None)
+    trial: Any = SimpleNamespace(trial_id="a")
+    said.on_trial_result(0, [], trial, {"radius": 0.5, "step": 20})
+    said.on_trial_complete(0, [], trial)
+    counter = Counter(plain()[0], 8, "trials")
+    after = SearchProgress(counter)
+    after.set_state(said.get_state())
+    assert (counter.done, after.best) == (1, 0.5)
 
 
 def test_long_times_are_said_in_minutes_and_hours(clock: Clock) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pipelines import report_stage
+from pipelines.config_file import load_config
+from pipelines.plan import Plan
 from pipelines.recording import numbers, recorded
 from pipelines.results import NO_KERNEL, all_warnings, data_results, model_results
 from pipelines.stages import Done, Stage
@@ -40,6 +43,19 @@ def test_a_models_results_have_the_promised_keys() -> None:
     assert set(found["noise"]["conditions"]) == {"learned", "permuted", "gaussian"}
     assert "split" not in found["noise"] and found["watermark"] == RESULTS["watermark"]
     assert found["clean_accuracy"]["n"] == 50
+
+
+def test_equal_models_under_two_labels_keep_their_own_stages(tmp_path: Path) -> None:
+    branches = {label: {"kernel": Stage("kernel", 1, {}, {}, lambda _: {}, branch=label)} for label in ("a", "b")}
+    plan = Plan({}, branches)
+    first, second = plan.in_order()
+    assert first.fingerprint == second.fingerprint and first.place != second.place
+    done = {first.place: Done(tmp_path / "a", {}, 1.0, True), second.place: Done(tmp_path / "b", {}, 2.0, False)}
+    models = {label: {"kernel": tmp_path / label} for label in ("a", "b")}
+    assert report_stage._folders(plan, done).models == models
+    tracker: Any = SimpleNamespace(uri="sqlite:///mlflow.db")
+    said = report_stage._run(load_config("demo"), plan, done, tracker, "7")["stages"]
+    assert [(each["branch"], each["seconds"], each["reused"]) for each in said] == [("a", 1.0, True), ("b", 2.0, False)]
 
 
 def test_a_trivial_kernel_says_why_there_is_nothing() -> None:

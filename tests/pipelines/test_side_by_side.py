@@ -112,6 +112,7 @@ def check_rows(runs: list[Run], parent: Run, results: dict[str, Any]) -> None:
         assert row.info.run_name == label and row.info.status == "FINISHED"
         assert row.data.metrics["agreement"] == said["noise"]["conditions"]["learned"]["agreement"]
         assert row.data.metrics["watermark.psnr"] == said["watermark"]["psnr"]
+        assert f"/stages/search--{label}-" in said["noise"]["artifact"], "equal models, each with stages of its own"
         assert row.data.params["weights"] == said["model"]["weights_source"]
         assert len(data_sets_of(row)) == 1 and row.outputs is not None and len(row.outputs.model_outputs) == 1
         assert f"**{label}**" in row.data.tags["mlflow.note.content"]

@@ -12,11 +12,11 @@ import pytest
 from pipelines import workfolder
 from pipelines.config import PipelineConfig
 from pipelines.errors import WorkdirError
-from pipelines.files import write_text
+from pipelines.files import write_json, write_text
 from pipelines.manifest import MANIFEST
 from pipelines.progress import Progress
 from pipelines.shardwork import Spread
-from pipelines.stages import Stage, do_stage
+from pipelines.stages import FAILED, PROGRESS, Stage, do_stage
 from pipelines.status import planned, status
 from tests.pipelines.driver import nullspace
 
@@ -81,6 +81,32 @@ def test_unfinished_stages_say_how_far_they_are(work: Path) -> None:
     assert (by["reference--deit"]["shards"], by["reference--deit"]["of"]) == (1, None)
 
 
+def test_a_stage_under_way_says_what_its_progress_line_says(work: Path) -> None:
+    for name, said in {
+        "reference--a": {"done": 64, "of": 120, "unit": "images"},
+        "search--a": {"done": 1, "of": 8, "unit": "trials", "note": "trial 5 step 40"},
+        "watermark--a": {"done": 0, "of": 9, "unit": "images", "part": "hidden messages"},
+    }.items():
+        write_json(partial(work, name) / PROGRESS, said)
+    lines = [line.split(None, 2) for line in nullspace("status", str(work)).out.splitlines()[1:]]
+    assert lines == [
+        ["unfinished", "reference--a", "64 of 120 images"],
+        ["unfinished", "search--a", "1 of 8 trials, trial 5 step 40"],
+        ["unfinished", "watermark--a", "hidden messages, 0 of 9 images"],
+    ]
+
+
+def test_a_stage_that_failed_says_why_in_one_line(work: Path) -> None:
+    workfolder.say_run(work, state="failed", error="the run's own reason")
+    partial(work, "reference--a")
+    assert nullspace("status", str(work)).out.splitlines()[1] == "error: the run's own reason"
+    write_text(work / "stages" / f"reference--a-0123456789ab{FAILED}", "out of [memory]")
+    assert nullspace("status", str(work)).out.splitlines()[1:] == ["  failed     reference--a  out of [memory]"]
+    assert status(work)["error"] == "the run's own reason"
+    with workfolder.opened(work, CONFIG):
+        assert "error" not in status(work), "it runs again"
+
+
 def test_a_record_in_a_partial_folder_does_not_count_as_done(work: Path) -> None:
     write_text(partial(work, "kernel--deit") / "stage.json", "{}")  # killed between the record and the renaming
     assert [found["state"] for found in status(work)["stages"]] == ["unfinished"]
@@ -108,7 +134,7 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -
         do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
     stages[3].folder(work).with_suffix(".partial").mkdir()
     old = partial(work, "watermark--gone").name.removesuffix(".partial").rpartition("-")[0]
-    workfolder.say_run(work, plan=[*planned(stages, work), {"stage": "report", "folder": ""}])
+    workfolder.say_run(work, plan=[*planned(stages), {"stage": "report", "folder": ""}])
     found = status(work)
     assert [each["stage"] for each in found["stages"]] == [*(stage.key for stage in stages), "report", old]
     states = {each["stage"]: each["state"] for each in found["stages"]}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from cluster import cli
 from nullspace.watermark.payload import STRENGTHS
 from pipelines import watermark_cli
 from pipelines.digits import MODEL_NAME, register
-from pipelines.marking import KEY_VARIABLE
+from pipelines.messages import KEY_VARIABLE
 from tests.nullspace.watermark.marked import pictures
 from tests.pipelines import icc
 
@@ -84,7 +86,7 @@ def test_a_folder_is_marked_and_read_back(call: Any, photos: Path, tmp_path: Pat
     found = call("detect", "marked", *MODEL, "--json")
     assert found.code == 0 and {row["message_text"] for row in found.rows} == {MESSAGE}
     assert all(row["p_value"] < 1e-9 and row["confidence"] > 0.9 for row in found.rows)
-    lines = call("detect", "marked/*.png", *MODEL).out.splitlines()
+    lines = [line for line in call("detect", "marked/*.png", *MODEL).out.splitlines() if line[0] != " "]  # no progress
     assert len(lines) == 2 and all(f"'{MESSAGE}'  p " in line and "bits as sent" in line for line in lines)
 
 
@@ -193,9 +195,26 @@ def test_bad_input_is_one_line(call: Any, photos: Path, words: list[str], said: 
 
 def test_a_missing_key_says_how_to_make_one(call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY_VARIABLE)
-    assert "token_hex" in call("detect", photos, *MODEL).err
+    assert "openssl rand -hex 32 > key.txt" in call("detect", photos, *MODEL).err
     Path("key.txt").write_text("a key for tests only\n")
     assert call("detect", photos / "one.jpg", "--key-file", "key.txt", *MODEL).code == 3
+
+
+def test_a_key_is_asked_for_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    (tmp_path / "short.txt").write_text("1234567\n")
+    commands = [["detect", "IN"], ["embed", "IN", "OUT", "--message", "x", "--key-file", str(tmp_path / "short.txt")]]
+    program = "import sys; from cluster.cli import main; sys.argv = ['nullspace', 'watermark', *sys.argv[1:]]\n"
+    program += "try:\n main()\nfinally:\n print('torch' in sys.modules)"
+    for words, said in zip(commands, ("error: expected a key", "at least 8 bytes, got 7"), strict=True):
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "False\n") and said in done.stderr, done.stderr
+        assert "openssl rand -hex 32 > key.txt" in done.stderr
+
+
+def test_progress_lines_have_the_name_of_the_command(call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.progress._SECONDS_BETWEEN_LINES", 0)
+    assert "  detect: 1/1 pictures in " in call("detect", photos / "one.jpg", *MODEL).out
 
 
 def test_the_model_is_as_said_and_what_was_found_is_on_stderr(
