@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,12 +15,9 @@ from nullspace.errors import NullspaceError
 from pipelines import watermark_cli
 from pipelines.local_options import OUTPUT, WORKDIR, here
 from pipelines.model_options import Ema, ModelArgs, read_model_args
-from pipelines.quiet import quiet
 
 if TYPE_CHECKING:  # loaded when a command runs
     from pipelines.config import PipelineConfig
-
-_USAGE_ERROR: Any = typer.BadParameter.__base__  # typer has no public name for it
 
 app = typer.Typer(
     help="Find, measure and use what can be added to an image, or to the tokens inside a Vision Transformer, "
@@ -295,38 +291,3 @@ def ui(
 
 def _print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def run_command_line(commands: typer.Typer) -> None:
-    """Run the command line: an error that better input cures is one message and exit code 1, no traceback."""
-    quiet()
-    try:
-        # In its standalone mode typer shows what is wrong with the words in boxes of its own.
-        code = commands(standalone_mode=False, prog_name="nullspace")
-    except typer.Abort:
-        sys.exit(1)
-    except Exception as error:
-        if isinstance(error, _USAGE_ERROR):
-            _refuse_usage(error)
-        from pipelines.failure import user_error
-
-        cause = user_error(error)
-        if cause is None:
-            raise
-        _refuse(str(cause), getattr(cause, "exit_code", 1))
-    sys.exit(code)
-
-
-def _refuse_usage(error: Any) -> NoReturn:
-    """End with what is wrong with the words of a command, and where its help is; without any words, with the help."""
-    if "NoArgs" in type(error).__name__:
-        error.show()
-        sys.exit(error.exit_code)
-    said = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", error.format_message()).rstrip(".")
-    path = error.ctx.command_path if error.ctx is not None else "nullspace"
-    _refuse(f"{said[:1].lower()}{said[1:]}; see {path} --help")
-
-
-def _refuse(said: str, code: int = 1) -> NoReturn:
-    Console(stderr=True).print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(code)
