@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-LIMIT = 600.0  # seconds; pytest's faulthandler_timeout is longer, so that the limit speaks first
+LIMIT = 1800.0  # seconds; pytest's faulthandler_timeout is longer, so that the limit speaks first
 LONGER = 2 * int(LIMIT)  # for a process that must still be there when all waiting is over
 _PAUSE = 0.02  # close enough to stop a run in the middle of something
 _SHOWN = 6000  # characters of what a process said

@@ -179,7 +179,8 @@ def test_a_killed_search_continues_in_the_same_runs(ray_here: str, tracker: Trac
         tuner.fit()
     tuner = tune.Tuner.restore(str(tmp_path / "search"), make_trainable(), resume_errored=True)
     callback = reconnect(tuner, later)
-    tuner.fit()
+    found = tuner.fit()
+    assert not found.errors
     runs = trials_of(later, stage)
     assert {run.info.run_id for run in runs.values()} == before
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
