@@ -19,6 +19,7 @@ from nullspace.artifact import NullNoise
 from nullspace.controls import permuted
 from nullspace.eight_bits import EightBits
 from nullspace.file_kernel import FileKernel, kernel_on_file
+from nullspace.geometry import remove_shift
 from nullspace.kernel import PatchKernel
 from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.shift import exact_kernel
@@ -31,6 +32,7 @@ from pipelines.picture_files import Picture, picture_of, read_picture, write_pic
 from pipelines.show_noise import kernel_noise, permuted_noise, size_of, strongest_noise
 
 TOP = 3
+_WHITE = 3.0  # times its root mean square: where noise is drawn white
 _REACHED = 0.98  # of the wanted size: less is told
 
 
@@ -97,29 +99,31 @@ class Shower:
     def of_kernel(self, source: Path, target: Path, *, rms: float | None, seed: int) -> Shown:
         """Kernel noise of size `rms`, None for the largest, written to `target` as PNG and read back."""
         picture = read_picture(source)
-        clean, free = from_uint8(picture.pixels).double(), picture.free
-        through = self._on_file(picture)
+        clean, through = from_uint8(picture.pixels).double(), self._on_file(picture)
+        # Where the crop cuts off, anything could be added; permuted it would come into view, and be no fair control.
+        free = through.resize.read if picture.free is None else through.resize.read & picture.free
         generator = torch.Generator().manual_seed(seed)
         if rms is None:
-            change = strongest_noise(through, clean, generator=generator, free=free)
+            change = strongest_noise(through, clean, free, generator=generator)
         else:
-            change = kernel_noise(through, clean, rms=rms, generator=generator, free=free)
+            change = kernel_noise(through, clean, free, rms=rms, generator=generator)
         pixels = saved_in_kernel(self.model, self.eight_bits, picture, through.resize, (clean + change).clamp(0, 1))
         noised = read_picture(write_picture(target, picture.with_pixels(pixels), quality=100))
         kept = from_uint8(noised.pixels).double() - clean
-        control = round_to_uint8(clean + permuted_noise(kept, clean, generator=generator, free=free))
+        control = round_to_uint8(clean + permuted_noise(kept, clean, free, generator=generator))
         control = picture_of(picture.with_pixels(control).encoded(".png", 100))
-        panels = self._panels(picture, noised, control)
+        panels = self._panels((picture, noised, control), free)
         difference, scale = centred(kept)
         size = panels[1].change["rms"]
-        lines = (f"root mean square {size:.3f}", "of the pixel range 0 to 1", f"grey is none, shown × {scale:g}")
+        lines = [f"root mean square {size:.3f}", "of the pixel range 0 to 1", f"grey is none, shown × {scale:g}"]
+        lines += [] if bool(through.resize.read.all()) else ["none where the model's crop cuts off"]
         notes = [*picture.told(".png")]
         if rms is not None and size < _REACHED * rms:
             notes.append(f"noise of {size:.3f} instead of {rms:g}: the pixel range of this picture allows no more")
         if panels[2].change["rms"] < _REACHED * size:
             notes.append(f"the permuted noise is weaker ({panels[2].change['rms']:.3f}): black and white cut it off")
         words = "the largest kernel noise found" if rms is None else "kernel noise"
-        return Shown(source, self.model.name, words, panels, difference, scale, lines, tuple(notes))
+        return Shown(source, self.model.name, words, panels, difference, scale, tuple(lines), tuple(notes))
 
     @torch.no_grad()
     def of_tokens(self, source: Path, noise: NullNoise, *, seed: int) -> Shown:
@@ -134,8 +138,8 @@ class Shower:
         for title, each in zip(titles, (noise, replace(noise, tensor=mixed)), strict=True):
             with each.apply(self.model):
                 logits = self.model(image)
-            sizes = torch.linalg.vector_norm(each.tensor.double(), dim=-1)[None] / noise.token_norm
-            mean, worst = mean_and_worst(sizes)
+            felt = remove_shift(each.tensor.double()) if noise.shift_invariant else each.tensor.double()
+            mean, worst = mean_and_worst(torch.linalg.vector_norm(felt, dim=-1)[None] / noise.token_norm)
             change = {
                 "token_change": float(mean),
                 "largest_token_change": float(worst),
@@ -159,15 +163,16 @@ class Shower:
         return kernel_on_file(self.model, (height, width), kernel=self.kernel)
 
     @torch.no_grad()
-    def _panels(self, picture: Picture, noised: Picture, control: Picture) -> tuple[Panel, Panel, Panel]:
-        seen = torch.stack([each.seen(self.model.preprocessing) for each in (picture, noised, control)])
+    def _panels(self, pictures: tuple[Picture, Picture, Picture], free: Tensor) -> tuple[Panel, Panel, Panel]:
+        picture = pictures[0]
+        seen = torch.stack([each.seen(self.model.preprocessing) for each in pictures])
         logits = self.model(from_uint8(seen))
         found = certify(self.model, seen[:1].expand(2, -1, -1, -1), seen[1:], modulo_shift=self.kernel.modulo_shift)
         panels = [Panel("the picture", picture.pixels, self._top(logits[0]), {})]
         titles = ("with noise from the kernel", "with the same noise, permuted")
-        for index, (title, each) in enumerate(zip(titles, (noised, control), strict=True)):
+        for index, (title, each) in enumerate(zip(titles, pictures[1:], strict=True)):
             change = from_uint8(each.pixels).double() - from_uint8(picture.pixels).double()
-            told = {"rms": size_of(change, picture.free), **found.to_dict(index)}
+            told = {"rms": size_of(change, free), **found.to_dict(index)}
             panels.append(Panel(title, each.pixels, self._top(logits[index + 1]), told))
         return _three(panels)
 
@@ -181,8 +186,10 @@ class Shower:
 
 def centred(change: Tensor) -> tuple[Tensor, float]:
     """A change (3,H,W) as a picture (3,H,W) uint8 around grey, and by how much it was multiplied for that."""
-    largest = float(change.abs().max())
-    scale = float(f"{0.5 / largest:.2g}") if largest > 0 else 1.0
+    if not bool(change.any()):
+        return torch.full(change.shape, 128, dtype=torch.uint8), 1.0
+    most = min(float(change.abs().max()), _WHITE * float(change[change != 0].double().square().mean().sqrt()))
+    scale = float(f"{0.5 / most:.2g}")
     return round_to_uint8((0.5 + scale * change.double()).clamp(0, 1)), scale
 
 

@@ -13,7 +13,7 @@ from pipelines.model_options import Ema, ModelArgs
 from pipelines.picture_commands import change_words, each_picture, finish, load_and_tell
 
 KERNEL = "kernel"
-_RMS = 0.1  # of the pixel range: plain to see on any picture
+_RMS = 0.2  # of the pixel range: permuted, noise of half of it changes few predictions on large files
 
 
 def show(
