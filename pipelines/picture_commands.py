@@ -77,8 +77,12 @@ def model_words(row: Mapping[str, Any]) -> str:
 def change_words(row: Mapping[str, Any]) -> list[str]:
     """Whether the prediction is the same, how far probabilities changed, and how far tokens moved."""
     same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
-    moved = f"tokens moved {100 * row['token_change']:.2g} %, the worst {100 * row['largest_token_change']:.2g} %"
+    moved = f"tokens moved {_percent(row['token_change'])}, the worst {_percent(row['largest_token_change'])}"
     return [same, f"max |Δp| {at_most(row['probability_change'])}", moved]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
 def at_most(value: float) -> str:

@@ -114,14 +114,15 @@ class Shower:
         control = picture_of(picture.with_pixels(control).encoded(".png", 100))
         panels = self._panels((picture, noised, control), free)
         difference, scale = centred(kept)
-        size = panels[1].change["rms"]
-        lines = [f"root mean square {size:.3f}", "of the pixel range 0 to 1", f"grey is none, shown × {scale:g}"]
+        size, permuted_size = (each.change["rms"] for each in panels[1:])
+        lines = [f"root mean square {size:.3f} of the range 0 to 1", f"permuted {permuted_size:.3f}"]
+        lines += [f"grey is none, shown × {scale:g}"]
         lines += [] if bool(through.resize.read.all()) else ["none where the model's crop cuts off"]
-        notes = [*picture.told(".png")]
+        notes = picture.told(".png")
         if rms is not None and size < _REACHED * rms:
             notes.append(f"noise of {size:.3f} instead of {rms:g}: the pixel range of this picture allows no more")
-        if panels[2].change["rms"] < _REACHED * size:
-            notes.append(f"the permuted noise is weaker ({panels[2].change['rms']:.3f}): black and white cut it off")
+        if permuted_size < _REACHED * size:
+            notes.append(f"the permuted noise is weaker ({permuted_size:.3f}): black and white cut it off")
         words = "the largest kernel noise found" if rms is None else "kernel noise"
         return Shown(source, self.model.name, words, panels, difference, scale, tuple(lines), tuple(notes))
 
