@@ -135,7 +135,7 @@ class Shower:
         mixed = permuted(noise.tensor, generator, shift_invariant=noise.shift_invariant, hold="token")
         clean = self.model(image)
         panels = [Panel("the picture", picture.pixels, self._top(clean[0]), {})]
-        titles = ("with learned noise on its tokens", "with the same noise, permuted")
+        titles = ("noise on tokens, same picture", "permuted on tokens, same picture")
         for title, each in zip(titles, (noise, replace(noise, tensor=mixed)), strict=True):
             with each.apply(self.model):
                 logits = self.model(image)
@@ -151,11 +151,10 @@ class Shower:
             panels.append(Panel(title, picture.pixels, self._top(logits[0]), change))
         difference, scale = centred(noise.tensor.expand(3, -1, -1))
         count, width = noise.tensor.shape
-        lines = (f"{count} tokens (down) × {width} entries", "grey is none")
+        lines = (f"{count} tokens (down) × {width} entries", "grey is none", "the pictures are unchanged")
         notes = (
             *picture.notes,
-            "learned noise is added to tokens, inside the model: it has no form in pixels, and the pictures shown are "
-            "the file as it is",
+            "learned noise is added to tokens, inside the model, not to pixels: the pictures shown are the file, unchanged",
         )
         return Shown(source, self.model.name, "learned noise", _three(panels), difference, scale, lines, notes)
 

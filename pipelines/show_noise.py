@@ -14,7 +14,7 @@ from nullspace.patches import patchify, unpatchify
 _STEPS = (30, 30, 30, 80)  # iterations of the projections, each nearer to the wanted size
 _CLOSE = 0.01  # of the wanted size
 _PUSH = 1.5  # of the pixel range: how far a step to the largest noise aims; most pixels end at the edge of the box
-_LARGEST_STEPS = (30, 30, 30, 150)
+_LARGEST_STEPS = (30, 30, 100)
 _HALVINGS = 30
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipelines.picture_commands import change_words
 from pipelines.show import Panel, Shown
 
-_LEAST, _MOST = 320, 640  # pixels a panel is wide: smaller pictures in whole multiples, larger ones reduced
+_LEAST, _MOST = 360, 640  # pixels a panel is wide: smaller pictures in whole multiples, larger ones reduced
 _MARGIN, _GAP, _LINE = 28, 24, 24
 _TITLE, _TEXT, _SMALL = 19, 16, 14
 _SURFACE, _INK, _MUTED, _ACCENT, _GRID, _ALARM = "#ffffff", "#1f2430", "#5d6575", "#1f62c9", "#e3e6ec", "#b3261e"
