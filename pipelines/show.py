@@ -27,6 +27,7 @@ from nullspace.stability import largest_probability_change
 from nullspace.vit import SplitViT
 from nullspace.watermark.certify import certify, mean_and_worst
 from pipelines.class_names import ClassNames
+from pipelines.errors import DecodeError
 from pipelines.marking import saved_in_kernel
 from pipelines.picture_files import Picture, picture_of, read_picture, write_picture
 from pipelines.show_noise import kernel_noise, permuted_noise, size_of, strongest_noise
@@ -102,6 +103,8 @@ class Shower:
         clean, through = from_uint8(picture.pixels).double(), self._on_file(picture)
         # Where the crop cuts off, anything could be added; permuted it would come into view, and be no fair control.
         free = through.resize.read if picture.free is None else through.resize.read & picture.free
+        if not bool(free.any()):
+            raise DecodeError(f"{source}: all that the model reads of it is transparent; noise would not show")
         generator = torch.Generator().manual_seed(seed)
         if rms is None:
             change = strongest_noise(through, clean, free, generator=generator)
@@ -154,7 +157,7 @@ class Shower:
         lines = (f"{count} tokens (down) × {width} entries", "grey is none", "the pictures are unchanged")
         notes = (
             *picture.notes,
-            "learned noise is added to tokens, inside the model, not to pixels: the pictures shown are the file, unchanged",
+            "learned noise is added to tokens, inside the model, not to pixels: all pictures shown are the file itself",
         )
         return Shown(source, self.model.name, "learned noise", _three(panels), difference, scale, lines, notes)
 

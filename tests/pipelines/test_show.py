@@ -180,6 +180,19 @@ def test_a_noised_picture_is_never_written_over_a_source(call: Any, photos: Path
     assert code == 1 and "exact-noised.png is among the pictures" in err
 
 
+def test_what_is_no_picture_or_transparent_stops_no_other(call: Any, photos: Path) -> None:
+    (photos / "broken.png").write_bytes((photos / "exact.png").read_bytes()[:90])
+    with Image.open(photos / "clear.png") as layer:
+        layer.putalpha(0)
+        layer.save(photos / "clear.png")
+    code, out, err = call(photos, *DIGITS, "-o", "pages", "--rms", 0.05)
+    assert code == 4, err
+    assert "broken.png  error: " in out and "clear.png  error: all that the model reads of it is transparent" in out
+    assert sorted(each.name for each in Path("pages").iterdir()) == [
+        f"{name}-{kind}.png" for name in ("exact", "larger") for kind in ("noised", "nullspace")
+    ]
+
+
 @pytest.mark.real
 def test_a_real_photo_at_its_own_size(call: Any, assets: Path) -> None:
     source = assets / "imagenet_val_600" / "images" / "ILSVRC2012_val_00000347.JPEG"
