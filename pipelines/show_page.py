@@ -55,6 +55,7 @@ def _heading(shown: Shown, first: Image.Image) -> str:
     height, width = shown.panels[0].pixels.shape[1:]
     ratio = first.width / width
     drawn = "" if ratio == 1 else f", drawn at {100 * ratio:.0f} %"
+    drawn += ", with single pixels of the file" if ratio < 1 else ""
     return f"{width}×{height}{drawn}  ·  {shown.model}  ·  {shown.noise}"
 
 
@@ -92,7 +93,7 @@ def _picture(pixels: Tensor, like: Panel | None = None) -> Image.Image:
     if like is not None and like.pixels.shape != pixels.shape:
         image = image.resize(_picture(like.pixels).size, Image.Resampling.NEAREST)
     elif image.width > _MOST or image.height > _MOST:
-        image.thumbnail((_MOST, _MOST), Image.Resampling.LANCZOS)
+        image.thumbnail((_MOST, _MOST), Image.Resampling.NEAREST)  # averaged, noise would look weaker than it is
     elif image.width < _LEAST:
         times = min(-(-_LEAST // image.width), max(1, _MOST // image.height))
         image = image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
