@@ -72,7 +72,7 @@ def show(
 
     One page for each picture: the picture, the picture with noise from the kernel of the model, the same noise in
     random order (equally strong: the control), and the noise alone; under each, what the model says. The first two
-    should read alike, the third should not.
+    read alike; the third is what as much noise of another kind does.
 
     The noise goes through the model's own resizing, so it lies in the file at its own size. The noised picture is
     written too, as NAME-noised.png; all that is said was measured on its bytes.

@@ -148,9 +148,15 @@ def test_one_picture_is_told_in_a_table_beside_its_page(call: Any, photos: Path)
 
 def test_a_learned_noise_is_shown_on_tokens_beside_its_permutation(call: Any, photos: Path, tmp_path: Path) -> None:
     tiny.noise().save(tmp_path / "noise.safetensors")
-    code, out, err = call(photos / "larger.png", *DIGITS, "--noise", "noise.safetensors", "-o", "page.png", "--json")
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    for number, name in enumerate(names):
+        (tmp_path / "classes" / f"{number}-{name}").mkdir(parents=True)
+        (tmp_path / "classes" / f"{number}-{name}" / "one.png").write_bytes((photos / "exact.png").read_bytes())
+    learned = ["--noise", "noise.safetensors", "--classes", "classes"]
+    code, out, err = call(photos / "larger.png", *DIGITS, *learned, "-o", "page.png", "--json")
     assert code == 0, err
     (row,) = json.loads(out)
+    assert all(each["name"] == f"{each['class']}-{names[each['class']]}" for each in row["noised"]["top"])
     assert row["noise"] == "learned noise" and row["page"] == "page.png" and "noised_file" not in row
     assert row["permuted"]["token_change"] == pytest.approx(row["noised"]["token_change"], rel=1e-5)
     assert any("not to pixels" in note for note in row["notes"])
