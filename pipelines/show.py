@@ -34,7 +34,7 @@ from pipelines.show_noise import kernel_noise, permuted_noise, size_of, stronges
 
 TOP = 3
 _WHITE = 3.0  # times its root mean square: where noise is drawn white
-_REACHED = 0.98  # of the wanted size: less is told
+_REACHED = 0.97  # of the wanted size: less is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class Shower:
         lines += [] if bool(through.resize.read.all()) else ["none where the model's crop cuts off"]
         notes = picture.told(".png")
         if rms is not None and size < _REACHED * rms:
-            notes.append(f"noise of {size:.3f} instead of {rms:g}: the pixel range of this picture allows no more")
+            notes.append(f"noise of {size:.3f} instead of {rms:g}: the pixel range of this picture cuts the rest off")
         if permuted_size < _REACHED * size:
             notes.append(f"the permuted noise is weaker ({permuted_size:.3f}): black and white cut it off")
         words = "the largest kernel noise found" if rms is None else "kernel noise"

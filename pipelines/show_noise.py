@@ -11,7 +11,7 @@ from nullspace.errors import NullspaceError
 from nullspace.file_kernel import FileKernel
 from nullspace.patches import patchify, unpatchify
 
-_STEPS = (15, 15, 80)  # iterations of the projections: two to find the size, roughly, and one that counts
+_STEPS = (20, 20, 20, 80)  # iterations of the projections: some to find the size, roughly, and one that counts
 _PUSH = 1.5  # of the pixel range: how far a step to the largest noise aims; most pixels end at the edge of the box
 _LARGEST_STEPS = (30, 30, 100)
 _HALVINGS = 30

@@ -209,4 +209,4 @@ def test_a_real_photo_at_its_own_size(call: Any, assets: Path) -> None:
     assert row["picture"]["top"][0]["name"] == row["noised"]["top"][0]["name"] == "canoe"
     assert row["size"] == [227, 227] and row["noised"]["rms"] > 0.19
     assert row["noised"]["probability_change"] < 0.005 and row["noised"]["token_change"] < 0.005
-    assert not row["permuted"]["same_prediction"] and row["permuted"]["token_change"] > 0.5
+    assert row["permuted"]["probability_change"] > 0.3 and row["permuted"]["token_change"] > 0.5
