@@ -1,4 +1,4 @@
-"""The commands `nullspace run`, `kernel`, `status`, `config show` and `ui`; cluster/cli.py starts them all."""
+"""The commands `nullspace run`, `kernel`, `show`, `status`, `config show` and `ui`; cluster/cli.py starts them all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from nullspace.errors import NullspaceError
-from pipelines import watermark_cli
+from pipelines import show_cli, watermark_cli
 from pipelines.local_options import OUTPUT, WORKDIR, here
 from pipelines.model_options import Ema, ModelArgs, read_model_args
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(watermark_cli.app, name="watermark")
+app.command()(show_cli.show)
 
 
 def _show_version(wanted: bool) -> None:

@@ -57,7 +57,7 @@ class Marker:
             message,
             psnr=psnr,
             free=picture.free,
-            save=partial(_saved, self.model, self.eight_bits, picture),
+            save=partial(saved_in_kernel, self.model, self.eight_bits, picture),
         )
         written = write_picture(target, picture.with_pixels(made.pixels), quality=quality)
         after = read_picture(written).seen(self.model.preprocessing)
@@ -124,7 +124,7 @@ def mark_visibly(
     colour, alpha = make_mark(settings, size)
 
     def save(through: FileKernel, marked: Tensor) -> Tensor:
-        return _saved(model, marker.eight_bits, picture, through.resize, marked)
+        return saved_in_kernel(model, marker.eight_bits, picture, through.resize, marked)
 
     made = embed_visible_on_file(
         model,
@@ -154,7 +154,7 @@ def mark_visibly(
     }
 
 
-def _saved(model: SplitViT, eight_bits: EightBits, picture: Picture, resize: Resize, marked: Tensor) -> Tensor:
+def saved_in_kernel(model: SplitViT, eight_bits: EightBits, picture: Picture, resize: Resize, marked: Tensor) -> Tensor:
     """8-bit pixels (3,H,W) of a picture's marked ones in [0,1], of which the model is given the same tokens."""
 
     def seen(pixels: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitVi
         weights = str(Path(weights).expanduser().absolute())
     name = absolute_name(settings.name)
     model = load_model(name, weights, seed=seed, device="cpu", model_args=settings.args, ema=settings.ema)
-    _check_usable(model)
+    check_usable(model)
     spec = ModelSpec(settings.label, name, weights, seed, model.weights_sha256, settings.args, settings.ema)
     facts = ModelFacts(
         spec=spec,
@@ -101,7 +101,7 @@ def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitVi
     return facts, model
 
 
-def _check_usable(model: SplitViT) -> None:
+def check_usable(model: SplitViT) -> None:
     """Refuse before any work what a later stage would refuse after an hour."""
     if not model.num_classes:
         why = f" ({'; '.join(model.notes)})" if model.notes else ""

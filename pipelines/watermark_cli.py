@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from pipelines.errors import ConfigError, DecodeError
+from pipelines.errors import ConfigError
 from pipelines.local_options import here
-from pipelines.model_options import Ema, ModelArgs, read_model_args
+from pipelines.model_options import Ema, ModelArgs
+from pipelines.picture_commands import each_picture, finish, load_and_tell, model_words
 
 if TYPE_CHECKING:  # loaded when a command runs, not when the command line is built
     from nullspace.vit import SplitViT
@@ -24,8 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-NOT_FOUND = 3  # exit code: at least one file has no mark that could be read
-UNREADABLE = 4  # exit code: at least one file is no picture; the others were done
 
 Inputs = Annotated[
     list[str],
@@ -90,14 +84,14 @@ def embed(
 
     first, key = read_message(message, hexadecimal, unique), read_key(key_file)
     pictures, targets = _pairs(paths, suffix, force)
-    marker = _marker(_load(model, weights, model_args, ema), key)
+    marker = _marker(load_and_tell(model, weights, model_args, ema), key)
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         own = read_message(None, None, "new") if unique == "new" else first
         return marker.embed(source, target, own, psnr=psnr, quality=quality)
 
-    rows = _all("embed", pictures, targets, work, as_json, _embedded_line)
-    _end(rows, as_json, missing=[row for row in rows if row.get("read_back") is False])
+    rows = each_picture("embed", pictures, targets, work, as_json, _embedded_line)
+    finish(rows, as_json, missing=[row for row in rows if row.get("read_back") is False])
 
 
 @app.command()
@@ -133,15 +127,15 @@ def detect(
     from pipelines.picture_files import find_pictures
 
     pictures = find_pictures(inputs)
-    marker = _marker(_load(model, weights, model_args, ema), key)
+    marker = _marker(load_and_tell(model, weights, model_args, ema), key)
 
     def work(source: Path, _: Path) -> dict[str, Any]:
         return marker.detect(
             source, false_positive_rate=false_positive_rate, length=length, shift=shift, stretch=stretch / 100
         )
 
-    rows = _all("detect", pictures, [file for file, _ in pictures], work, as_json, _detected_line)
-    _end(rows, as_json, missing=[row for row in rows if row.get("message_hex", "") is None])
+    rows = each_picture("detect", pictures, [file for file, _ in pictures], work, as_json, _detected_line)
+    finish(rows, as_json, missing=[row for row in rows if row.get("message_hex", "") is None])
 
 
 @app.command()
@@ -177,12 +171,12 @@ def visible(
         raise ConfigError("expected one of --text and --logo, got " + ("neither" if text is None else "both"))
     settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, opacity=opacity)
     pictures, targets = _pairs(paths, suffix, force)
-    marker = VisibleMarker.of(_load(model, weights, model_args, ema))
+    marker = VisibleMarker.of(load_and_tell(model, weights, model_args, ema))
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         return mark_visibly(marker, source, target, settings, quality=quality)
 
-    _end(_all("visible", pictures, targets, work, as_json, _visible_line), as_json, missing=[])
+    finish(each_picture("visible", pictures, targets, work, as_json, _visible_line), as_json, missing=[])
 
 
 def _mark_settings(**said: Any):
@@ -204,14 +198,7 @@ def _mark_settings(**said: Any):
 def _visible_line(row: dict[str, Any]) -> str:
     full, half, clean = (row[name] for name in ("texture_contrast", "texture_contrast_half", "clean_texture_contrast"))
     seen = f"texture contrast {full:.2f}, at half size {half:.2f} (without the mark {clean:.2f})"
-    return f"{row['output']}  {row['psnr']:.1f} dB, {seen}  {_model_words(row)}"
-
-
-def _model_words(row: dict[str, Any]) -> str:
-    same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
-    worst = f"the worst {100 * row['largest_token_change']:.2g} %"
-    moved = f"tokens moved {100 * row['token_change']:.2g} % (root mean square), {worst}"
-    return f"{same}, max |Δp| {_at_most(row['probability_change'])}, {moved}"
+    return f"{row['output']}  {row['psnr']:.1f} dB, {seen}  {model_words(row)}"
 
 
 def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path, Path]], list[Path]]:
@@ -225,17 +212,6 @@ def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path,
     return pictures, outputs(pictures, Path(paths[-1]).expanduser(), ending, force=force)
 
 
-def _load(model: str, weights: str, model_args: list[str] | None, ema: bool) -> SplitViT:
-    """The model; what it was found to be stands on stderr."""
-    from pipelines.models import load_model
-
-    loaded = load_model(model, weights, seed=0, device="cpu", model_args=read_model_args(model_args), ema=ema)
-    if loaded.notes or loaded.weights_source.endswith(")"):
-        said = "; ".join((loaded.weights_source, *loaded.notes))
-        Console(stderr=True).print(f"model  {said}", highlight=False, markup=False, soft_wrap=True)
-    return loaded
-
-
 def _marker(loaded: SplitViT, key: bytes):
     from nullspace.watermark.payload import HiddenMark
     from pipelines.marking import Marker
@@ -243,46 +219,9 @@ def _marker(loaded: SplitViT, key: bytes):
     return Marker(loaded, HiddenMark(loaded, key))
 
 
-def _all(
-    name: str,
-    pictures: list[tuple[Path, Path]],
-    targets: Iterable[Path],
-    work: Callable[[Path, Path], dict[str, Any]],
-    as_json: bool,
-    line: Callable[[dict[str, Any]], str],
-) -> list[dict[str, Any]]:
-    """A row for every picture; one that cannot be opened has an `error` and stops no other."""
-    from pipelines.progress import Progress
-
-    console = Console(stderr=as_json)
-    rows = []
-    with Progress(console).of(name).counting(len(pictures), "pictures") as counter:
-        for (source, _), target in zip(pictures, targets, strict=True):
-            try:
-                row = work(source, target)
-            except DecodeError as error:
-                row = {"file": str(source), "error": str(error).removeprefix(f"{source}: ")}
-            rows.append(row)
-            counter.add(1)
-            if not as_json:
-                said = f"{row['file']}  error: {row['error']}" if "error" in row else line(row)
-                for each in (said, *(f"  note: {note}" for note in row.get("notes", []))):
-                    console.print(each, highlight=False, markup=False, soft_wrap=True)
-    return rows
-
-
-def _end(rows: list[dict[str, Any]], as_json: bool, missing: list[dict[str, Any]]) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-    if any("error" in row for row in rows):
-        raise typer.Exit(UNREADABLE)
-    if missing:
-        raise typer.Exit(NOT_FOUND)
-
-
 def _embedded_line(row: dict[str, Any]) -> str:
     read = "read back" if row["read_back"] else "CANNOT BE READ BACK: too little room, or too coarse a format"
-    return f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {_model_words(row)}" + (
+    return f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {model_words(row)}" + (
         f"\n  warning: {row['warning']}" if row.get("warning") else ""
     )
 
@@ -300,14 +239,6 @@ def _words(row: dict[str, Any]) -> str:
     """A message as text where it is text, else as a UUID, else in hexadecimal digits."""
     text = row["message_text"]
     return repr(text) if text is not None else row["message_uuid"] or row["message_hex"]
-
-
-def _at_most(value: float) -> str:
-    """One significant digit, never less than the value: a maximum is not rounded down."""
-    if value == 0:
-        return "0"
-    unit = 10.0 ** math.floor(math.log10(value))
-    return f"{math.ceil(value / unit - 1e-9) * unit:.1g}"
 
 
 def _chance(p_value: float) -> str:

@@ -43,6 +43,7 @@ def test_no_command_of_the_readme_is_left_untested() -> None:
         "make demo": "the Makefile's recipe is the command of `demo_run`",
         "make test": "this run",
         "nullspace kernel deit_tiny_patch16_224 --random": "test_kernel_command",
+        "nullspace show photo.jpg --weights FILE": "test_show.py, on a real photo too",
         "nullspace run deit_tiny --set source.path=IMAGES --set source.labels=LABELS.csv --set models.0.weights=FILE": (
             "test_real_run.py, with these three set"
         ),

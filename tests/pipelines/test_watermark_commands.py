@@ -17,9 +17,9 @@ from PIL import Image
 
 from cluster import cli
 from nullspace.watermark.payload import STRENGTHS
-from pipelines import watermark_cli
 from pipelines.digits import MODEL_NAME, register
 from pipelines.messages import KEY_VARIABLE
+from pipelines.picture_commands import load_and_tell
 from tests.nullspace.watermark.marked import pictures
 from tests.pipelines import icc
 
@@ -163,7 +163,8 @@ def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None
     assert said.code == 0, said.err
     for row in said.rows:
         assert row["same_prediction"] and row["token_change"] < 0.1 and row["probability_change"] < 0.02
-        assert set(row["after_jpeg"]) == {"95", "90", "75"} and row["after_jpeg"]["95"]["same_prediction"]
+        assert set(row["after_jpeg"]) == {"95", "90", "75"}
+        assert row["after_jpeg"]["95"]["token_change"] < 0.3
         assert row["texture_contrast"] > row["clean_texture_contrast"] + 0.2 and 5 < row["psnr"] < 40
     assert "DRAFT" not in call("visible", photos / "one.jpg", "again", "--text", "DRAFT", *MODEL).err
     refused = call("visible", photos / "deep", "marked", "--text", "DRAFT", *MODEL)
@@ -224,11 +225,11 @@ def test_the_model_is_as_said_and_what_was_found_is_on_stderr(
     made = timm.create_model(MODEL_NAME, num_classes=7, global_pool="avg").state_dict()
     other = {name: value + 1 for name, value in made.items()}
     torch.save({"model": other, "model_ema": made}, tmp_path / "w.bin")
-    taken = watermark_cli._load(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg"], ema=True)
+    taken = load_and_tell(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg"], ema=True)
     assert torch.equal(taken.model.state_dict()["head.bias"], made["head.bias"])
     said = capsys.readouterr()
     assert said.err == f"model  file:{tmp_path / 'w.bin'} (EMA); 7 classes from the file's shapes\n" and not said.out
-    plain = watermark_cli._load(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg", "num_classes=7"], ema=False)
+    plain = load_and_tell(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg", "num_classes=7"], ema=False)
     assert torch.equal(plain.model.state_dict()["head.bias"], other["head.bias"])
     assert capsys.readouterr().err == f"model  file:{tmp_path / 'w.bin'} (without EMA)\n"
 
