@@ -54,9 +54,9 @@ def photos(tmp_path: Path) -> Path:
     folder.mkdir()
     first, second = (Image.fromarray(each) for each in tiny.digits().images[:2])
     first.save(folder / "exact.png")
-    second.resize((45, 52), Image.Resampling.BICUBIC).save(folder / "larger.png")
+    second.resize((90, 104), Image.Resampling.BICUBIC).save(folder / "larger.png")
     layer = second.convert("RGBA")
-    alpha = np.full((32, 32), 255, np.uint8)
+    alpha = np.full((64, 64), 255, np.uint8)
     alpha[:9, :11] = 0
     layer.putalpha(Image.fromarray(alpha))
     layer.save(folder / "clear.png")
@@ -66,11 +66,11 @@ def photos(tmp_path: Path) -> Path:
 def on_file(model: SplitViT, height: int, width: int) -> tuple[FileKernel, Tensor, Tensor]:
     """The kernel of such files, one in [0,1], and where it is read."""
     kernel = kernel_on_file(model, (height, width), kernel=exact_kernel(model))
-    clean = pictures(1, 64)[0, :, :height, :width].double() / 255
+    clean = pictures(1, 128)[0, :, :height, :width].double() / 255
     return kernel, 0.1 + 0.8 * clean, kernel.resize.read
 
 
-@pytest.mark.parametrize("size", [(32, 32), (41, 50)])
+@pytest.mark.parametrize("size", [(64, 64), (82, 100)])
 def test_noise_is_of_the_kernel_of_the_size_asked_for_and_in_range(model: SplitViT, size: tuple[int, int]) -> None:
     kernel, clean, free = on_file(model, *size)
     generator = torch.Generator().manual_seed(0)
@@ -135,7 +135,7 @@ def test_one_picture_is_told_in_a_table_beside_its_page(call: Any, photos: Path)
     code, out, err = call(photos / "exact.png", *DIGITS, "--largest", "--seed", 3)
     assert code == 0, err
     lines = [line for line in out.splitlines() if "pictures in" not in line]
-    assert re.fullmatch(r"\S+exact.png  32×32  the largest kernel noise found, root mean square 0\.\d{3}", lines[0])
+    assert re.fullmatch(r"\S+exact.png  64×64  the largest kernel noise found, root mean square 0\.\d{3}", lines[0])
     assert re.match(r"  picture     \d \d+\.\d %, \d ", lines[1]) and lines[3].strip().startswith(
         "same prediction, max"
     )

@@ -164,7 +164,6 @@ def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None
     for row in said.rows:
         assert row["same_prediction"] and row["token_change"] < 0.1 and row["probability_change"] < 0.02
         assert set(row["after_jpeg"]) == {"95", "90", "75"}
-        assert row["after_jpeg"]["95"]["token_change"] < 0.3
         assert row["texture_contrast"] > row["clean_texture_contrast"] + 0.2 and 5 < row["psnr"] < 40
     assert "DRAFT" not in call("visible", photos / "one.jpg", "again", "--text", "DRAFT", *MODEL).err
     refused = call("visible", photos / "deep", "marked", "--text", "DRAFT", *MODEL)
