@@ -26,17 +26,29 @@ _FINE = 0.2  # weight of brightness at full size beside that at half size: finer
 Project = Callable[[Tensor, int], Tensor]
 
 
-def grow_texture(like: Tensor, mask: Tensor, project: Project, *, steps: tuple[int, ...], window: int, unit: int = 1):
+def grow_texture(
+    like: Tensor,
+    mask: Tensor,
+    project: Project,
+    *,
+    steps: tuple[int, ...],
+    window: int,
+    unit: int = 1,
+    unread: Tensor | None = None,
+) -> Tensor:
     """A change of pictures `like` (B,3,H,W), as strong under `mask` (H,W) as `project` lets it be.
 
     `mask` in [0,1] is the share of the way to black and to white that pixels may go there. `project(wanted, n)` gives
     the nearest allowed change, after n iterations at most; `steps` has n for each step. The push is equal over windows
-    of so many pixels, about a patch; `unit` is the number of pixels a side that people see as one.
+    of so many pixels, about a patch; `unit` is the number of pixels a side that people see as one. Where pixels are
+    `unread` (H,W) by the model nothing limits the texture, and it stays as it begins: light and dark squares.
     """
-    mask = mask.to(like)
-    change = project(_PUSH * mask * _blotches(like, 2 * unit), steps[0])
+    mask, start = mask.to(like), _blotches(like, 2 * unit)
+    kept = torch.zeros_like(mask, dtype=torch.bool) if unread is None else unread
+    change = project(_PUSH * mask * start, steps[0])
     for count in steps[1:]:
-        change = project(_PUSH * mask * _even(mask * _uphill(mask * change, unit), mask, window), count)
+        push = _even(mask * _uphill(mask * change, unit), mask, window)
+        change = project(_PUSH * mask * torch.where(kept, start, push), count)
     return change
 
 

@@ -72,7 +72,13 @@ def embed_visible_on_file(
     unit = max(1, round(1 / _shrinkage(kernel)))
     window = max(1, round(model.patch_size[0] / _shrinkage(kernel)))
     change = grow_texture(
-        clean[None], mask, lambda wanted, count: project(wanted, count).delta, steps=_STEPS, window=window, unit=unit
+        clean[None],
+        mask,
+        lambda wanted, count: project(wanted, count).delta,
+        steps=_STEPS,
+        window=window,
+        unit=unit,
+        unread=~kernel.resize.read,
     )
     exact = project(change, iterations)
     marked = (clean + exact.delta[0]).clamp(0, 1)

@@ -73,6 +73,16 @@ def test_far_from_the_mark_nothing_changes(model: SplitViT) -> None:
     assert torch.equal(pixels[:, :30], clean[:, :30]) and torch.equal(pixels[:, :, 110:], clean[:, :, 110:])
 
 
+def test_where_the_model_reads_nothing_the_mark_is_of_light_and_dark_squares_too(model: SplitViT) -> None:
+    mark, alpha = torch.ones(3, 60, 120), torch.zeros(60, 120)
+    alpha[20:40] = 1.0  # from edge to edge, of which the crop is the middle
+    clean = file(60, 120)
+    change = from_uint8(embed_visible_on_file(model, clean, mark, alpha).pixels) - from_uint8(clean)
+    beyond = change[:, 20:40, :20].mean(0)
+    assert 0.2 < float((beyond > 0).float().mean()) < 0.8
+    assert float(beyond.abs().min()) > 0.1
+
+
 def test_a_mark_outside_the_crop_is_refused(model: SplitViT) -> None:
     mark, alpha = torch.ones(3, 60, 120), torch.zeros(60, 120)
     alpha[:, :8] = 1.0  # the crop of a wide file is its middle
