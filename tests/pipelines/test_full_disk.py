@@ -1,4 +1,4 @@
-"""A disk that runs full late in a run, on a real file system of 1.2 MB: the report no longer fits."""
+"""A disk that runs full late in a run, on a real file system of 3 MB: the report no longer fits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A mounted file system; skipped where mounting is not allowed."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(folder)], capture_output=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3000k", "tmpfs", str(folder)], capture_output=True)
     if made.returncode:
         pytest.skip("mounting a file system of its own is not allowed here")
     try:

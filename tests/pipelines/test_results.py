@@ -35,7 +35,7 @@ def finished(**changed: dict[str, Any]) -> dict[str, Done]:
 def test_a_models_results_have_the_promised_keys() -> None:
     found = model_results(tiny.facts(), finished(), {"registered_model": "mine", "version": 3})
     assert found["model"]["weights_sha256"] == tiny.spec().weights_sha256
-    assert found["model"]["preprocessing"]["input_size"] == [32, 32]
+    assert found["model"]["preprocessing"]["input_size"] == [64, 64]
     assert {"patch_dim", "embed_dim", "rank", "nullity", "rtol"} <= set(found["kernel"])
     assert found["kernel"]["conditions"]["exact"]["max_abs_logit_change"] == 1e-4
     assert found["noise"]["artifact"] == "/runs/search/noise.safetensors"
