@@ -42,7 +42,7 @@ from nullspace.vit import SplitViT
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import token_changes
 from nullspace.watermark.jpeg import jpeg_kernel
-from nullspace.watermark.luma import LUMA
+from nullspace.watermark.luma import luma
 from nullspace.watermark.on_file import embed_on_file
 from nullspace.watermark.payload import HiddenMark
 from nullspace.watermark.visible import embed
@@ -82,10 +82,10 @@ class Row:
 
     def see(self, change: Tensor, alpha: Tensor) -> None:
         """How much there is to see where the mark lies."""
-        luma = (change * torch.tensor(LUMA)[:, None, None]).sum(dim=1)
+        bright = luma(change)
         weight = alpha / alpha.sum()
-        self.luma += float((luma.square() * weight).sum())
-        self.colour += float(((change - luma[:, None]).square().mean(dim=1) * weight).sum())
+        self.luma += float((bright.square() * weight).sum())
+        self.colour += float(((change - bright[:, None]).square().mean(dim=1) * weight).sum())
 
     def plus(self, other: dict[str, float]) -> None:
         """Take in the `vars` of another row."""

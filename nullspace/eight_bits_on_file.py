@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,13 +24,14 @@ from nullspace.file_flips import FileFlips
 from nullspace.patches import patchify, unpatchify
 from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.resize import Resize
+from nullspace.smallest import smallest_change
 from nullspace.whole_resize import WholeResize
 
 _ROUNDS = 6  # of rounding towards a picture: each mends most of the pixels that the one before left a level off
 _MUCH_LARGER = 1.5  # times the input, from which on every pixel of it can nearly always be hit
 _SETTLED = 0.05  # of what rounding adds: where the tokens of real-valued pixels are near enough
-_SETTLING, _ITERATIONS, _TOLERANCE = 5, 30, 1e-2  # rounds, each linear: conjugate gradients
-_DAMPING = 1e-4  # of the mean curvature: keeps directions that hardly can be moved from being moved far
+_SETTLING = 5  # rounds, each linear
+_LINEAR: dict[str, Any] = {"damping": 1e-4, "iterations": 30, "tolerance": 1e-2}
 
 
 @torch.no_grad()
@@ -159,7 +161,7 @@ class _Reading:
                 image = unpatchify((tokens @ self.right.T)[None], self.patch_size, grid)[0] * unclipped[1]
                 return (rows.T @ image * unclipped[0]) @ columns * free
 
-            moved = answer[area] + _smallest(forward, adjoint, missing)
+            moved = answer[area] + smallest_change(forward, adjoint, missing, **_LINEAR)
             free = free * ((moved >= 0) & (moved <= 1))
             answer[area] = moved.clamp(0, 1)
         return self.turn(answer)
@@ -167,23 +169,6 @@ class _Reading:
 
 def _used(matrix: Tensor) -> Tensor:
     return matrix.ne(0).any(dim=0).nonzero().squeeze(1)
-
-
-def _smallest(forward: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor], wanted: Tensor) -> Tensor:
-    """The smallest change of which `forward` makes `wanted`, damped, by conjugate gradients."""
-    solution, residual = torch.zeros_like(wanted), wanted
-    direction, energy = residual, float(residual.square().sum())
-    enough = energy * _TOLERANCE**2
-    damping = _DAMPING * float(adjoint(wanted).square().sum()) / energy
-    for _ in range(_ITERATIONS):
-        if energy <= enough:
-            break
-        image = forward(adjoint(direction)) + damping * direction
-        step = energy / max(float((direction * image).sum()), 1e-30)
-        solution, residual = solution + step * direction, residual - step * image
-        following = float(residual.square().sum())
-        direction, energy = residual + following / energy * direction, following
-    return adjoint(solution)
 
 
 def _towards(

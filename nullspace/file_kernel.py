@@ -207,17 +207,14 @@ class FileKernel:
         return self._allowed(delta.detach().double())
 
 
-def kernel_on_file(
-    model: SplitViT, file_size: tuple[int, int], *, kernel: PatchKernel | None = None, grey: bool = False
-) -> FileKernel:
+def kernel_on_file(model: SplitViT, file_size: tuple[int, int], *, kernel: PatchKernel | None = None) -> FileKernel:
     """The kernel of a model on files of `file_size` (H,W), through its own resize and centre crop.
 
-    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. `grey` keeps
-    changes equal in all channels. Raises NullspaceError for preprocessing that is not linear, CannotCutError for stems
-    that are not one convolution.
+    `kernel` is that of its patches, by default `patch_kernel(model)`; one modulo the shift serves as well. Raises
+    NullspaceError for preprocessing that is not linear, CannotCutError for stems that are not one convolution.
     """
     resize = resize_of(model.preprocessing, file_size)
-    return FileKernel(kernel or patch_kernel(model), resize, model.patch_size, grey)
+    return FileKernel(kernel or patch_kernel(model), resize, model.patch_size)
 
 
 def _squares(values: Tensor) -> Tensor:

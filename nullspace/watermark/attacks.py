@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nullspace.errors import NullspaceError
-from nullspace.watermark.luma import LUMA
+from nullspace.watermark.luma import luma
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ def _brightness(image: Tensor, factor: float, _: torch.Generator) -> Tensor:
 
 
 def _contrast(image: Tensor, factor: float, _: torch.Generator) -> Tensor:
-    mean = _luma(image).round().mean().round()  # as Pillow's: around the mean grey level
+    mean = luma(image).round().mean().round()  # as Pillow's: around the mean grey level
     return _eight_bit(mean + (image - mean) * factor)
 
 
 def _saturation(image: Tensor, factor: float, _: torch.Generator) -> Tensor:
-    grey = _luma(image).round()
+    grey = luma(image).round()[None]
     return _eight_bit(grey + (image - grey) * factor)
 
 
@@ -171,10 +171,6 @@ def _shift(image: Tensor, pixels: float, _: torch.Generator) -> Tensor:
 
 def _flip(image: Tensor, _: float, __: torch.Generator) -> Tensor:
     return image.flip(2)
-
-
-def _luma(image: Tensor) -> Tensor:
-    return (image * torch.tensor(LUMA)[:, None, None]).sum(dim=0, keepdim=True)
 
 
 KINDS: dict[str, Kind] = {

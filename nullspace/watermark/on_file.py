@@ -19,11 +19,12 @@ from nullspace.errors import NullspaceError
 from nullspace.patches import patchify, unpatchify
 from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.resize import Resize, resize_of
+from nullspace.smallest import smallest_change
 from nullspace.watermark.payload import HiddenMark
 
 _ROUNDS = 3  # times that pixels at the end of their range are taken out
 _OPEN = 0.8  # share of a patch that must be free: moving the slots of others would cost what all the rest needs
-_DAMPING = 1e-3  # of the mean curvature: keeps directions that hardly can be moved from being moved far
+_DAMPING = 1e-3  # of the mean curvature
 _SLACK = 1.01  # 0.04 dB
 _ITERATIONS, _TOLERANCE = 150, 1e-5  # the tolerance is relative to what is wanted
 
@@ -135,20 +136,6 @@ class _View:
         return (patchify(free[None], self.mark.model.patch_size)[0].mean(dim=-1) > _OPEN).to(free)
 
     def smallest(self, target: Tensor, *, start: Tensor) -> Tensor:
-        """`start` and the smallest further change whose image under C is `target`, by conjugate gradients."""
-        solution, residual = torch.zeros_like(target), target.clone()
-        direction, energy = residual, float(residual.square().sum())
-        enough = energy * _TOLERANCE**2
-        damping = _DAMPING * float(self.adjoint(target).square().sum()) / max(energy, 1e-30)
-        for _ in range(_ITERATIONS):
-            if energy <= enough:
-                break
-            image = self.seen(self.adjoint(direction)) + damping * direction
-            curvature = float((direction * image).sum())
-            if curvature <= 0:
-                break
-            step = energy / curvature
-            solution, residual = solution + step * direction, residual - step * image
-            following = float(residual.square().sum())
-            direction, energy = residual + following / energy * direction, following
-        return start + self.adjoint(solution)
+        """`start` and the smallest further change whose image under C is `target`."""
+        limits = {"damping": _DAMPING, "iterations": _ITERATIONS, "tolerance": _TOLERANCE}
+        return start + smallest_change(self.seen, self.adjoint, target, **limits)

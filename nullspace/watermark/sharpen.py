@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from nullspace.watermark.luma import LUMA
+from nullspace.watermark.luma import luma
 
 _DAMPING = 3e-3  # of the squared gain; less lets noise grow, more leaves a blur of 1 pixel half undone
 _REACH = 4  # standard deviations
@@ -21,9 +21,8 @@ def sharpened(images: Tensor, blur: float) -> Tensor:
 
     `blur` is its standard deviation in pixels. The regularised inverse of the blur; values may leave [0,1].
     """
-    luma = torch.einsum("bchw,c->bhw", images, torch.tensor(LUMA).to(images))
     down, across = (_inverse(size, blur).to(images) for size in images.shape[2:])
-    return (down @ luma @ across.T)[:, None].expand(-1, 3, -1, -1)
+    return (down @ luma(images) @ across.T)[:, None].expand(-1, 3, -1, -1)
 
 
 @lru_cache(maxsize=16)

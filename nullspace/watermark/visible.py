@@ -37,7 +37,7 @@ class VisibleMark:
 
 def blend(images: Tensor, mark: Tensor, alpha: Tensor) -> Tensor:
     """Images (B,3,H,W) under `mark` (3,H,W) with opacity `alpha` (H,W), all in [0,1]: the ordinary visible mark."""
-    _check(images, mark, alpha)
+    check_mark(images, mark, alpha)
     mark, alpha = mark.to(images), alpha.to(images)
     return (images + alpha * (mark - images)).clamp(0, 1)  # rounding may leave 1 + 1e-7
 
@@ -145,7 +145,8 @@ def _check_kernel(model: SplitViT, kernel: PatchKernel) -> None:
         )
 
 
-def _check(images: Tensor, mark: Tensor, alpha: Tensor) -> None:
+def check_mark(images: Tensor, mark: Tensor, alpha: Tensor) -> None:
+    """Raise NullspaceError on images (B,3,H,W), mark (3,H,W) and alpha (H,W) that do not fit, or an empty mark."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise NullspaceError(f"expected float images (B,3,H,W), got {images.dtype} of shape {tuple(images.shape)}")
     size = tuple(images.shape[2:])

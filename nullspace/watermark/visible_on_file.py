@@ -15,7 +15,7 @@ from nullspace.patches import patchify, unpatchify
 from nullspace.pixels import from_uint8, round_to_uint8
 from nullspace.vit import SplitViT
 from nullspace.watermark.texture import allowed_room, grow_texture
-from nullspace.watermark.visible import blend, shown
+from nullspace.watermark.visible import check_mark, shown
 
 _STEPS = (30, 30, 30)  # of the projections; after the first two a texture of a file gains little
 _GREY_FROM = 2  # pixels of the file for each equation of a patch: then a grey texture is nearly as strong as any
@@ -23,11 +23,9 @@ _GREY_FROM = 2  # pixels of the file for each equation of a patch: then a grey t
 
 @dataclass(frozen=True, eq=False)
 class VisibleFile:
-    """8-bit `pixels` (3,H,W) with the mark, `plain` (3,H,W) in [0,1] with the ordinary one, and the opacity (H,W)."""
+    """8-bit `pixels` (3,H,W) with the mark, and whether the change came within the tolerance of the kernel."""
 
     pixels: Tensor
-    plain: Tensor
-    alpha: Tensor
     converged: bool
 
 
@@ -58,16 +56,15 @@ def embed_visible_on_file(
             "embedding, e.g. deit_tiny_patch16_224, or give exact_kernel, which adds the shift where it is ignored"
         )
     clean = from_uint8(file).double()
-    plain = blend(clean[None].float(), mark, alpha)[0]
+    check_mark(clean[None], mark, alpha)
     mask = shown(mark, alpha).double()
     near = _near(kernel, mask)
     if not bool(near.any()):
         raise NullspaceError("the mark lies where the model's crop cuts off; put it nearer to the middle, or larger")
     room = allowed_room(mask, near)
 
-    def project(wanted: Tensor, count: int, tolerance: float = 1e-3) -> FileChange:
-        wanted = wanted.expand(1, *clean.shape)
-        return kernel.project_to_box(clean[None], wanted, room=room, iterations=count, tolerance=tolerance)
+    def project(wanted: Tensor, count: int) -> FileChange:
+        return kernel.project_to_box(clean[None], wanted.expand(1, *clean.shape), room=room, iterations=count)
 
     unit = max(1, round(1 / _shrinkage(kernel)))
     window = max(1, round(model.patch_size[0] / _shrinkage(kernel)))
@@ -83,7 +80,7 @@ def embed_visible_on_file(
     exact = project(change, iterations)
     marked = (clean + exact.delta[0]).clamp(0, 1)
     pixels = round_to_uint8(marked) if save is None else save(kernel, marked)
-    return VisibleFile(pixels, plain, alpha, bool(exact.converged.all()))
+    return VisibleFile(pixels, bool(exact.converged.all()))
 
 
 def _near(kernel: FileKernel, mask: Tensor) -> Tensor:
