@@ -30,28 +30,28 @@ from common import asset_images, deit_tiny, environment
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nullspace.eight_bits import EightBits
-from nullspace.eight_bits_on_file import save_on_file
-from nullspace.file_kernel import FileKernel, kernel_on_file
-from nullspace.kernel import PatchKernel
-from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
-from nullspace.resize import Resize
-from nullspace.shift import exact_kernel
-from nullspace.stability import largest_probability_change, wilson_interval
-from nullspace.vit import SplitViT
+from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
+from nullspace.kernel.patch_kernel import PatchKernel
+from nullspace.kernel.shift import exact_kernel
+from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
+from nullspace.model.resize import Resize
+from nullspace.model.vit import SplitViT
+from nullspace.pixels.eight_bits import EightBits
+from nullspace.pixels.eight_bits_on_file import save_on_file
+from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import token_changes
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.luma import luma
-from nullspace.watermark.on_file import embed_on_file
-from nullspace.watermark.payload import HiddenMark
-from nullspace.watermark.visible import embed
-from nullspace.watermark.visible_on_file import embed_visible_on_file
-from pipelines.config import WatermarkSettings
+from nullspace.watermark.payload.hidden_mark import HiddenMark
+from nullspace.watermark.payload.on_file import embed_on_file
+from nullspace.watermark.visible.on_file import embed_visible_on_file
+from nullspace.watermark.visible.visible import embed
+from pipelines.commands.pictures.files import Picture
+from pipelines.configs.pipeline import WatermarkSettings
 from pipelines.digits import MODEL_NAME, data
-from pipelines.marks import JPEG_QUALITIES, make_mark
-from pipelines.models import load_model
-from pipelines.picture_files import Picture
+from pipelines.engine.models import load_model
+from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES, make_mark
 
 MODELS = ("deit_tiny", "digits", "vit_tiny_patch16_224:1", "vit_small_patch32_224:0")
 RMS, TOGETHER = 0.5, 4

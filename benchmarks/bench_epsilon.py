@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from common import report
 
-from nullspace.calibrated_scale import STEPS
-from nullspace.encoder import Encoder
-from nullspace.learning import LearningData, learn_noise, prepare
-from nullspace.mean_bound import upper_mean_bound
-from nullspace.noise_settings import NoiseSettings
-from nullspace.radius import changes, measure, null_radius
-from nullspace.sample_size import LARGEST_CHANGE
-from nullspace.stability import wilson_interval
-from nullspace.vit import Outputs, SplitViT
+from nullspace.metrics.mean_bound import upper_mean_bound
+from nullspace.metrics.outcomes import wilson_interval
+from nullspace.metrics.radius import changes, measure, null_radius
+from nullspace.metrics.sample_size import LARGEST_CHANGE
+from nullspace.model.encoder import Encoder
+from nullspace.model.vit import Outputs, SplitViT
+from nullspace.noise.calibrated_scale import STEPS
+from nullspace.noise.learn import LearningData, learn_noise, prepare
+from nullspace.noise.settings import NoiseSettings
 from pipelines import digits
 from pipelines.digits import data
 

@@ -25,13 +25,13 @@ from common import deit_tiny, environment, report
 from PIL import Image
 from torch import Tensor
 
-from nullspace.pixels import from_uint8
-from nullspace.stability import largest_probability_change, wilson_interval
-from nullspace.vit import SplitViT
-from nullspace.watermark import atoms, lattice, reading
+from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
+from nullspace.model.vit import SplitViT
+from nullspace.pixels.projection import from_uint8
 from nullspace.watermark.attacks import attack_named, attacked
-from nullspace.watermark.detection import Detection, bit_scores, log_p_value
-from nullspace.watermark.payload import HiddenMark, per_patch
+from nullspace.watermark.payload import atoms, lattice, reading
+from nullspace.watermark.payload.detection import Detection, bit_scores, log_p_value
+from nullspace.watermark.payload.hidden_mark import HiddenMark, per_patch
 
 PSNR, BYTES, BATCH, LEARNED_FROM = 42, 8, 20, 200
 AFTER = ("none", "jpeg_90", "jpeg_75", "jpeg_50")

@@ -20,7 +20,7 @@ import scipy.linalg
 import torch
 from common import environment, report
 
-from nullspace.kernel import kernel_of
+from nullspace.kernel.patch_kernel import kernel_of
 
 SHAPES = {"vit_base_patch32": (768, 3072), "vit_small_patch16": (384, 768), "deit_tiny_patch16": (192, 768)}
 FLAT = (1.0, 1.0, 1.0)  # std: scipy is given the very same matrix

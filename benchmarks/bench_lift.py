@@ -23,10 +23,10 @@ import torch
 from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
-from nullspace.kernel import patch_kernel
-from nullspace.lift import lift_noise, map_of, patch_map
-from nullspace.pixels import from_uint8, project_to_box, round_to_uint8
-from nullspace.rounding import round_patches, rounding_plan
+from nullspace.kernel.patch_kernel import patch_kernel
+from nullspace.pixels.lift import lift_noise, map_of, patch_map
+from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
+from nullspace.pixels.rounding import round_patches, rounding_plan
 
 PATCHES, SIZE, EMBED = 49, 3072, 768  # vit_base_patch32 at 224x224
 FEW = 8  # patches whose noise is out of reach: seconds each

@@ -27,7 +27,7 @@ from common import report
 from PIL import Image
 from stages import Bench
 
-from pipelines.config_file import load_config
+from pipelines.configs.reading import load_config
 from pipelines.digits import data
 
 _PER_FILE = 10_000

@@ -22,15 +22,15 @@ import torch
 from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
-from nullspace.controls import gaussian
-from nullspace.encoder import Encoder
-from nullspace.encoder_noise import NoiseSettings
-from nullspace.geometry import hold_token_norm, mean_token_norm, remove_shift, spread
-from nullspace.learning import LearningData, learn_noise, prepare
-from nullspace.published import PublishedSettings, learn_published
-from nullspace.radius import measure
-from nullspace.stability import wilson_interval
-from nullspace.vit import Outputs
+from nullspace.metrics.controls import gaussian
+from nullspace.metrics.norms import hold_token_norm, mean_token_norm, remove_shift, spread
+from nullspace.metrics.outcomes import wilson_interval
+from nullspace.metrics.radius import measure
+from nullspace.model.encoder import Encoder
+from nullspace.model.vit import Outputs
+from nullspace.noise.baselines import PublishedSettings, learn_published
+from nullspace.noise.learn import LearningData, learn_noise, prepare
+from nullspace.noise.learner import NoiseSettings
 
 NORMS = (0.25, 0.5, 1.0)
 LIMITS = (1.0,)  # from the published grid; begins at 0.58 times the mean token norm of this model

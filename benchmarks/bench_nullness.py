@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from common import asset_images, assets_folder, deit_tiny, report
 
-from nullspace.closure import additivity, scaling_curve, transfer
-from nullspace.encoder import Encoder
-from nullspace.learning import learn_noise, prepare
-from nullspace.noise_settings import NoiseSettings
-from nullspace.nullness import Evidence, HeldOut, measure_nullness
-from nullspace.shift import shift_test
+from nullspace.kernel.shift import shift_test
+from nullspace.metrics.nullness import Evidence, HeldOut, measure_nullness
+from nullspace.model.encoder import Encoder
+from nullspace.noise.learn import learn_noise, prepare
+from nullspace.noise.settings import NoiseSettings
+from nullspace.subspace.closure import additivity, scaling_curve, transfer
 
 SETTINGS = {"relative_norm": 0.5, "ranks": (1, 4, 16), "steps": 81, "batch_size": 10}
 METRICS = ("mse_features", "mse_logits", "mse_probabilities", "confidence_change")

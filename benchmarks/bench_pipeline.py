@@ -31,9 +31,9 @@ from PIL import Image
 from stages import Bench
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.config import PipelineConfig
-from pipelines.config_file import load_config
-from pipelines.shards import read_shard, shard_path, shard_sizes
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.configs.reading import load_config
+from pipelines.data.shards import read_shard, shard_path, shard_sizes
 
 CONDITIONS = 7  # evaluate runs the model once under each
 BATCH = 50
@@ -167,12 +167,12 @@ def search(folder: Path) -> dict[str, Any]:
     """12 trials of the digits model, two at a time, the same work by both."""
     from ray import tune
 
-    from pipelines.noise_trial import NoiseTrial
-    from pipelines.progress import Progress
-    from pipelines.search import Search, _chosen, _trial_data  # the stage's own parts
-    from pipelines.search_images import write_images
-    from pipelines.split import Split
-    from pipelines.stages import Context
+    from pipelines.data.split import Split
+    from pipelines.engine.progress import Progress
+    from pipelines.engine.stage import Context
+    from pipelines.stages.search.images import write_images
+    from pipelines.stages.search.stage import Search, _chosen, _trial_data  # the stage's own parts
+    from pipelines.stages.search.trial import NoiseTrial
 
     small = [
         "search.learn_images=100",

@@ -18,10 +18,10 @@ from common import asset_images, assets_folder, deit_tiny, report
 from PIL import Image
 from torch import Tensor
 
-from nullspace.encoder import Encoder
-from nullspace.encoder_noise import NoiseLearner, NoiseSettings
-from nullspace.learning import prepare
-from nullspace.vit import SplitViT
+from nullspace.model.encoder import Encoder
+from nullspace.model.vit import SplitViT
+from nullspace.noise.learn import prepare
+from nullspace.noise.learner import NoiseLearner, NoiseSettings
 
 BATCH, STEPS, TURNS = 16, 4, 3
 

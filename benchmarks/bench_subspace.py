@@ -22,14 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from common import asset_images, assets_folder, deit_tiny, report
 
-from nullspace.closure import agreement_by_norm
-from nullspace.encoder import Encoder
-from nullspace.jacobian import Linearised
-from nullspace.nullness import Evidence, HeldOut
-from nullspace.shift import shift_test
-from nullspace.spectrum import SensitivitySpectrum
-from nullspace.starts import Start, least_sensitive_start
-from nullspace.subspace import captured_elsewhere, sensitivity_spectrum
+from nullspace.kernel.shift import shift_test
+from nullspace.metrics.nullness import Evidence, HeldOut
+from nullspace.model.encoder import Encoder
+from nullspace.subspace.closure import agreement_by_norm
+from nullspace.subspace.jacobian import Linearised
+from nullspace.subspace.sensitivity import captured_elsewhere, sensitivity_spectrum
+from nullspace.subspace.spectrum import SensitivitySpectrum
+from nullspace.subspace.starts import Start, least_sensitive_start
 
 LEARNED_FROM = (32, 64)
 K, ELSEWHERE, HELD_OUT = 256, 16, 100

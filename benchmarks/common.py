@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nullspace.artifact import library_versions
-from nullspace.vit import SplitViT
+from nullspace.model.vit import SplitViT
+from nullspace.noise.artifact import library_versions
 
 DEIT = "deit_tiny_patch16_224"
 

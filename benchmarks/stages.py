@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from nullspace.artifact import NullNoise
-from pipelines.compute import Compute
-from pipelines.config import PipelineConfig
-from pipelines.models import ModelFacts, learn_facts
-from pipelines.plan import Means, make_plan
-from pipelines.progress import Progress
-from pipelines.shards import lowest_places
-from pipelines.sources import open_source
-from pipelines.split import make_split
-from pipelines.stages import Done, Stage, do_stage
+from nullspace.noise.artifact import NullNoise
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.data.shards import lowest_places
+from pipelines.data.sources import open_source
+from pipelines.data.split import make_split
+from pipelines.engine.compute import Compute
+from pipelines.engine.models import ModelFacts, learn_facts
+from pipelines.engine.progress import Progress
+from pipelines.engine.stage import Done, Stage, do_stage
+from pipelines.workflow.plan import Means, make_plan
 
 
 class Bench:

@@ -28,10 +28,10 @@ import torch
 from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
-from nullspace.pixels import from_uint8, round_to_uint8
-from nullspace.vit import SplitViT
+from nullspace.model.vit import SplitViT
+from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.attacks import attack_named, attacked
-from nullspace.watermark.payload import HiddenMark
+from nullspace.watermark.payload.hidden_mark import HiddenMark
 
 PSNR, BYTES, BATCH, NATIVE = 42, 8, 60, 36.0
 CALIBRATED_ON = 24  # images on which a peer's step is searched for

@@ -12,9 +12,9 @@ import typer
 
 from cluster import submitting
 from cluster.errors import JobError
-from pipelines.cli import ConfigArgument, Overrides, app
-from pipelines.command_line import run_command_line
-from pipelines.failure import FAULT
+from pipelines.commands.cli import ConfigArgument, Overrides, app
+from pipelines.commands.command_line import run_command_line
+from pipelines.engine.failure import FAULT
 from pipelines.local_options import WORKDIR, here
 
 Address = Annotated[

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.errors import INTERRUPTED, JobError
 from cluster.order import STOP_SECONDS, Order
-from pipelines.failure import FAULT
+from pipelines.engine.failure import FAULT
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

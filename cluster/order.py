@@ -14,11 +14,11 @@ import yaml
 
 from cluster.errors import JobError, UploadError
 from cluster.upload import Upload, files_below
-from nullspace.model_names import CONFIG as MODEL_CONFIG
-from nullspace.model_names import LOCAL, local_folder, weights_in
-from pipelines.config import PipelineConfig
-from pipelines.config_file import load_config
-from pipelines.ledger import redact
+from nullspace.model.names import CONFIG as MODEL_CONFIG
+from nullspace.model.names import LOCAL, local_folder, weights_in
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.configs.reading import load_config
+from pipelines.tracking.ledger import redact
 
 CONFIG = "nullspace-job.yaml"
 _OUTSIDE = "uploaded"  # folder of files that do not lie below the folder they were named in

@@ -8,43 +8,47 @@ invisible exactly, `learning` what is nearly so, `subspace` where it lives, `nul
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
+# Noise models that earlier runs stored in MLflow find `nullspace.vit` and two more where those modules were.
+__path__.append(os.path.join(__path__[0], "former"))
+
 if TYPE_CHECKING:
-    from nullspace.artifact import NullNoise
-    from nullspace.box import Furthest, LargestNoise, LargestScale, furthest, largest_noise, largest_scale
-    from nullspace.calibrated_scale import CalibratedScale, calibrate_scale
-    from nullspace.closure import additivity, agreement_by_norm, scaling_curve, transfer
-    from nullspace.device import choose_device
-    from nullspace.encoder import Encoder
-    from nullspace.encoder_noise import NoiseLearner
     from nullspace.errors import NullspaceError
-    from nullspace.file_kernel import FileKernel, kernel_on_file
-    from nullspace.growing import GrownNoise, grow_noise
-    from nullspace.kernel import PatchKernel, kernel_of, patch_kernel
-    from nullspace.learning import LearnedNoise, LearningData, learn_noise, prepare
-    from nullspace.lift import Lift, PatchMap, SharedLift, lift_noise, lift_shared, map_of, patch_map
-    from nullspace.noise_settings import NoiseSettings
-    from nullspace.nullness import Evidence, HeldOut, evidence, measure_nullness
-    from nullspace.preprocessing import Preprocessing
-    from nullspace.published import PublishedSettings, learn_published
-    from nullspace.radius import Radius, null_radius
-    from nullspace.resize import Resize, resize_matrix, resize_of
-    from nullspace.rounding import Rounding, RoundingPlan, round_in_kernel, round_patches, rounding_plan
-    from nullspace.sample_size import images_needed
-    from nullspace.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
-    from nullspace.shift_pixels import ShiftLift, shift_lift
-    from nullspace.spectrum import SensitivitySpectrum
-    from nullspace.starts import least_sensitive_start
-    from nullspace.subspace import captured_elsewhere, sensitivity_spectrum
-    from nullspace.vit import Outputs, SplitViT
+    from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
+    from nullspace.kernel.patch_kernel import PatchKernel, kernel_of, patch_kernel
+    from nullspace.kernel.shift import ShiftTest, exact_kernel, projection_shift_test, shift_test
+    from nullspace.kernel.shift_lift import ShiftLift, shift_lift
+    from nullspace.kernel.zoo import ZooRow, zoo_names, zoo_rows
+    from nullspace.metrics.nullness import Evidence, HeldOut, evidence, measure_nullness
+    from nullspace.metrics.radius import Radius, null_radius
+    from nullspace.metrics.sample_size import images_needed
+    from nullspace.model.device import choose_device
+    from nullspace.model.encoder import Encoder
+    from nullspace.model.preprocessing import Preprocessing
+    from nullspace.model.resize import Resize, resize_matrix, resize_of
+    from nullspace.model.vit import Outputs, SplitViT
+    from nullspace.noise.artifact import NullNoise
+    from nullspace.noise.baselines import PublishedSettings, learn_published
+    from nullspace.noise.calibrated_scale import CalibratedScale, calibrate_scale
+    from nullspace.noise.growing import GrownNoise, grow_noise
+    from nullspace.noise.learn import LearnedNoise, LearningData, learn_noise, prepare
+    from nullspace.noise.learner import NoiseLearner
+    from nullspace.noise.settings import NoiseSettings
+    from nullspace.pixels.box import Furthest, LargestNoise, LargestScale, furthest, largest_noise, largest_scale
+    from nullspace.pixels.lift import Lift, PatchMap, SharedLift, lift_noise, lift_shared, map_of, patch_map
+    from nullspace.pixels.rounding import Rounding, RoundingPlan, round_in_kernel, round_patches, rounding_plan
+    from nullspace.subspace.closure import additivity, agreement_by_norm, scaling_curve, transfer
+    from nullspace.subspace.sensitivity import captured_elsewhere, sensitivity_spectrum
+    from nullspace.subspace.spectrum import SensitivitySpectrum
+    from nullspace.subspace.starts import least_sensitive_start
     from nullspace.watermark.attacks import attack_named, attacked
     from nullspace.watermark.certify import certify
-    from nullspace.watermark.detection import Detection
-    from nullspace.watermark.on_file import embed_on_file
-    from nullspace.watermark.payload import HiddenMark
-    from nullspace.watermark.realign import realign
-    from nullspace.zoo import ZooRow, zoo_names, zoo_rows
+    from nullspace.watermark.payload.detection import Detection
+    from nullspace.watermark.payload.hidden_mark import HiddenMark
+    from nullspace.watermark.payload.on_file import embed_on_file
+    from nullspace.watermark.payload.realign import realign
 
 __all__ = [
     "CalibratedScale",
@@ -126,82 +130,82 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "CalibratedScale": "calibrated_scale",
-    "Detection": "watermark.detection",
-    "Encoder": "encoder",
-    "Evidence": "nullness",
-    "FileKernel": "file_kernel",
-    "Furthest": "box",
-    "GrownNoise": "growing",
-    "HeldOut": "nullness",
-    "HiddenMark": "watermark.payload",
-    "LargestNoise": "box",
-    "LargestScale": "box",
-    "LearnedNoise": "learning",
-    "LearningData": "learning",
-    "Lift": "lift",
-    "NoiseLearner": "encoder_noise",
-    "NoiseSettings": "noise_settings",
-    "NullNoise": "artifact",
+    "CalibratedScale": "noise.calibrated_scale",
+    "Detection": "watermark.payload.detection",
+    "Encoder": "model.encoder",
+    "Evidence": "metrics.nullness",
+    "FileKernel": "kernel.file_kernel",
+    "Furthest": "pixels.box",
+    "GrownNoise": "noise.growing",
+    "HeldOut": "metrics.nullness",
+    "HiddenMark": "watermark.payload.hidden_mark",
+    "LargestNoise": "pixels.box",
+    "LargestScale": "pixels.box",
+    "LearnedNoise": "noise.learn",
+    "LearningData": "noise.learn",
+    "Lift": "pixels.lift",
+    "NoiseLearner": "noise.learner",
+    "NoiseSettings": "noise.settings",
+    "NullNoise": "noise.artifact",
     "NullspaceError": "errors",
-    "Outputs": "vit",
-    "PatchKernel": "kernel",
-    "PatchMap": "lift",
-    "Preprocessing": "preprocessing",
-    "PublishedSettings": "published",
-    "Radius": "radius",
-    "Resize": "resize",
-    "Rounding": "rounding",
-    "RoundingPlan": "rounding",
-    "SensitivitySpectrum": "spectrum",
-    "SharedLift": "lift",
-    "ShiftLift": "shift_pixels",
-    "ShiftTest": "shift",
-    "SplitViT": "vit",
-    "ZooRow": "zoo",
-    "additivity": "closure",
-    "agreement_by_norm": "closure",
+    "Outputs": "model.vit",
+    "PatchKernel": "kernel.patch_kernel",
+    "PatchMap": "pixels.lift",
+    "Preprocessing": "model.preprocessing",
+    "PublishedSettings": "noise.baselines",
+    "Radius": "metrics.radius",
+    "Resize": "model.resize",
+    "Rounding": "pixels.rounding",
+    "RoundingPlan": "pixels.rounding",
+    "SensitivitySpectrum": "subspace.spectrum",
+    "SharedLift": "pixels.lift",
+    "ShiftLift": "kernel.shift_lift",
+    "ShiftTest": "kernel.shift",
+    "SplitViT": "model.vit",
+    "ZooRow": "kernel.zoo",
+    "additivity": "subspace.closure",
+    "agreement_by_norm": "subspace.closure",
     "attack_named": "watermark.attacks",
     "attacked": "watermark.attacks",
-    "calibrate_scale": "calibrated_scale",
-    "captured_elsewhere": "subspace",
+    "calibrate_scale": "noise.calibrated_scale",
+    "captured_elsewhere": "subspace.sensitivity",
     "certify": "watermark.certify",
-    "choose_device": "device",
-    "embed_on_file": "watermark.on_file",
-    "evidence": "nullness",
-    "exact_kernel": "shift",
-    "furthest": "box",
-    "grow_noise": "growing",
-    "images_needed": "sample_size",
-    "kernel_of": "kernel",
-    "kernel_on_file": "file_kernel",
-    "largest_noise": "box",
-    "largest_scale": "box",
-    "learn_noise": "learning",
-    "learn_published": "published",
-    "least_sensitive_start": "starts",
-    "lift_noise": "lift",
-    "lift_shared": "lift",
-    "map_of": "lift",
-    "measure_nullness": "nullness",
-    "null_radius": "radius",
-    "patch_kernel": "kernel",
-    "patch_map": "lift",
-    "prepare": "learning",
-    "projection_shift_test": "shift",
-    "realign": "watermark.realign",
-    "resize_matrix": "resize",
-    "resize_of": "resize",
-    "round_in_kernel": "rounding",
-    "round_patches": "rounding",
-    "rounding_plan": "rounding",
-    "scaling_curve": "closure",
-    "sensitivity_spectrum": "subspace",
-    "shift_lift": "shift_pixels",
-    "shift_test": "shift",
-    "transfer": "closure",
-    "zoo_names": "zoo",
-    "zoo_rows": "zoo",
+    "choose_device": "model.device",
+    "embed_on_file": "watermark.payload.on_file",
+    "evidence": "metrics.nullness",
+    "exact_kernel": "kernel.shift",
+    "furthest": "pixels.box",
+    "grow_noise": "noise.growing",
+    "images_needed": "metrics.sample_size",
+    "kernel_of": "kernel.patch_kernel",
+    "kernel_on_file": "kernel.file_kernel",
+    "largest_noise": "pixels.box",
+    "largest_scale": "pixels.box",
+    "learn_noise": "noise.learn",
+    "learn_published": "noise.baselines",
+    "least_sensitive_start": "subspace.starts",
+    "lift_noise": "pixels.lift",
+    "lift_shared": "pixels.lift",
+    "map_of": "pixels.lift",
+    "measure_nullness": "metrics.nullness",
+    "null_radius": "metrics.radius",
+    "patch_kernel": "kernel.patch_kernel",
+    "patch_map": "pixels.lift",
+    "prepare": "noise.learn",
+    "projection_shift_test": "kernel.shift",
+    "realign": "watermark.payload.realign",
+    "resize_matrix": "model.resize",
+    "resize_of": "model.resize",
+    "round_in_kernel": "pixels.rounding",
+    "round_patches": "pixels.rounding",
+    "rounding_plan": "pixels.rounding",
+    "scaling_curve": "subspace.closure",
+    "sensitivity_spectrum": "subspace.sensitivity",
+    "shift_lift": "kernel.shift_lift",
+    "shift_test": "kernel.shift",
+    "transfer": "subspace.closure",
+    "zoo_names": "kernel.zoo",
+    "zoo_rows": "kernel.zoo",
 }
 
 

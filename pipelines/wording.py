@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nullspace.kernel import PatchKernel
+    from nullspace.kernel.patch_kernel import PatchKernel
 
 MISSING = "—"
 NOISE_CONDITIONS = {

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.lift import PatchMap, patch_map
-from nullspace.pixels import check_unit_range, from_uint8
-from nullspace.stability import largest_probability_change
-from nullspace.vit import SplitViT
+from nullspace.metrics.outcomes import largest_probability_change
+from nullspace.model.vit import SplitViT
+from nullspace.pixels.lift import PatchMap, patch_map
+from nullspace.pixels.projection import check_unit_range, from_uint8
 
 
 @dataclass(frozen=True, eq=False)

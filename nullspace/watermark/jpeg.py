@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nullspace.lift import patch_map
+from nullspace.pixels.lift import patch_map
 
 if TYPE_CHECKING:
-    from nullspace.kernel import PatchKernel
-    from nullspace.vit import SplitViT
+    from nullspace.kernel.patch_kernel import PatchKernel
+    from nullspace.model.vit import SplitViT
 
 # JFIF: luma, and blue and red less luma (ITU-R BT.601)
 _PLANES = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))

@@ -2,6 +2,7 @@
 
 `data.py` holds the images and their fixed split, `model.py` the architecture, `train.py` the script that made
 `digits_vit.safetensors`. Call `register()` once per process before asking timm for the model by name.
+May import: nothing of pipelines/. May not import: any folder beside it; stored MLflow models import it by this name.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import yaml
 
 from cluster.errors import JobError, UploadError
 from cluster.order import CONFIG, Order, make_order
-from pipelines.config_file import load_config
+from pipelines.configs.reading import load_config
 from pipelines.errors import ConfigError
 
 WORK = "/shared/runs/demo"

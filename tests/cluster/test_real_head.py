@@ -15,7 +15,7 @@ import yaml
 
 from cluster.jobs import JobServer
 from cluster.order import make_order
-from pipelines.status import status
+from pipelines.commands.status import status
 from tests.cluster.head import REPOSITORY, Head, processes, submit_here
 from tests.pipelines.driver import SMALL, children_of, half_written, nullspace, runs_of
 from tests.waiting import end_of, wait_until

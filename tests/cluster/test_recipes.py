@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipelines.config_file import load_config
+from pipelines.configs.reading import load_config
 from tests.cluster.head import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"

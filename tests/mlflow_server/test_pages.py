@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.ui import MODE
-from pipelines.views import VIEW
+from pipelines.commands.ui import MODE
+from pipelines.tracking.views import VIEW
 from tests.mlflow_server.browser import Browser, browser
 from tests.mlflow_server.conftest import USER, Tracked, TwoRuns, all_runs
 from tests.pipelines.driver import children_of, stage_runs

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nullspace.encoder import Encoder
-from nullspace.encoder_noise import NoiseLearner, NoiseSettings
-from nullspace.learning import LearningData
-from nullspace.vit import Outputs, SplitViT
+from nullspace.model.encoder import Encoder
+from nullspace.model.vit import Outputs, SplitViT
+from nullspace.noise.learn import LearningData
+from nullspace.noise.learner import NoiseLearner, NoiseSettings
 
 TINY: dict[str, Any] = {
     "depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10,

@@ -24,7 +24,7 @@ BARE = {"torch", "timm", "numpy", "scipy", "safetensors"}
 # Types in signatures only, never imported when the code runs; both come with timm.
 BARE_TYPES = {"PIL"}
 # Needed only when called, and named in the error when missing: Pillow comes with timm, reedsolo mends messages.
-WHEN_CALLED = {"nullspace/watermark/attacks.py": {"PIL"}, "nullspace/watermark/code.py": {"reedsolo"}}
+WHEN_CALLED = {"nullspace/watermark/attacks.py": {"PIL"}, "nullspace/watermark/payload/code.py": {"reedsolo"}}
 ABSENT = [
     *("ray", "mlflow", "pandas", "pyarrow", "pydantic", "typer", "rich", "optuna"),
     *("sklearn", "matplotlib", "torchmetrics", "jaxtyping", "beartype", "cluster", "pipelines", "reedsolo"),
@@ -95,7 +95,7 @@ def test_imports_go_one_way(repository: Path, package: str) -> None:
     ("package", "source"),
     [
         ("nullspace", "import ray"),
-        ("nullspace", "def f():\n    from pipelines.config import Config"),
+        ("nullspace", "def f():\n    from pipelines.configs.pipeline import Config"),
         ("nullspace", "import numpy, pipelines.x"),
         ("nullspace", "import importlib\nimportlib.import_module('mlflow.pyfunc')"),
         ("nullspace", "from PIL import Image"),
@@ -157,7 +157,7 @@ class Bare:
 
 sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
 import nullspace
-loaded = [module.name for module in pkgutil.walk_packages(nullspace.__path__, "nullspace.")]
+loaded = [module.name for module in pkgutil.walk_packages(nullspace.__path__[:1], "nullspace.")]
 for name in loaded:
     importlib.import_module(name)
 for name in nullspace.__all__:

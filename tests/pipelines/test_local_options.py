@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from nullspace.artifact import NullNoise
+from nullspace.model.vit import SplitViT
+from nullspace.noise.artifact import NullNoise
 from nullspace.paths import RemotePathError, local_path
-from nullspace.spectrum import SensitivitySpectrum
-from nullspace.vit import SplitViT
-from pipelines.config_file import load_config
+from nullspace.subspace.spectrum import SensitivitySpectrum
+from pipelines.configs.reading import load_config
 from pipelines.local_options import local_text
-from pipelines.workflow import run_pipeline
+from pipelines.workflow.run import run_pipeline
 from tests.pipelines.driver import nullspace
 
 URI = "s3://key:secret@bucket/x"

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from nullspace.artifact import NullNoise
-from pipelines.config import ModelSettings
+from nullspace.noise.artifact import NullNoise
+from pipelines.configs.pipeline import ModelSettings
+from pipelines.data.shards import shard_path, shard_sizes, shard_table
+from pipelines.data.split import Split, make_split, place
 from pipelines.digits import MODEL_NAME, data
-from pipelines.evaluate import EvaluateShards
+from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts
+from pipelines.engine.shard_workers import ShardWorker
+from pipelines.evaluations.learned_noise.rows import EvaluateShards
 from pipelines.files import write_table
-from pipelines.models import ModelFacts, ModelSpec, learn_facts
-from pipelines.reference import ReferenceShards
-from pipelines.shards import shard_path, shard_sizes, shard_table
-from pipelines.shardwork import ShardWorker
-from pipelines.split import Split, make_split, place
+from pipelines.stages.reference.stage import ReferenceShards
 
 SEED = 3
 COUNT = 24

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nullspace.vit import SplitViT
-from nullspace.watermark.payload import HiddenMark
-from tests.nullspace.watermark.marked import KEY, small_model
+from nullspace.model.vit import SplitViT
+from nullspace.watermark.payload.hidden_mark import HiddenMark
+from tests.nullspace.watermark.payload.marked import KEY, small_model
 
 
 @pytest.fixture(scope="module")

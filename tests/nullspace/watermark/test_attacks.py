@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.watermark.attacks import KINDS, STANDARD, Attack, attack_named, attacked
-from tests.nullspace.watermark.marked import pictures
+from tests.nullspace.watermark.payload.marked import pictures
 
 IMAGES = pictures(3, 64)
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from nullspace.kernel import PatchKernel, patch_kernel
-from nullspace.lift import patch_map
-from nullspace.pixels import from_uint8, round_to_uint8
-from nullspace.shift import exact_kernel
-from nullspace.vit import SplitViT
+from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
+from nullspace.kernel.shift import exact_kernel
+from nullspace.model.vit import SplitViT
+from nullspace.pixels.lift import patch_map
+from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import token_changes
 from nullspace.watermark.jpeg import jpeg_kernel, subsampled
-from nullspace.watermark.visible import embed
+from nullspace.watermark.visible.visible import embed
 
 TINY: dict[str, Any] = {
     "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 64, "patch_size": 16, "num_classes": 10,

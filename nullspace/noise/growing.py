@@ -1,0 +1,91 @@
+"""Noise grown to an epsilon: the largest relative norm at which probabilities are shown to change little.
+
+By continuation: noise learned at one norm is where learning at the next, larger one starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from nullspace.errors import NullspaceError
+from nullspace.metrics.radius import SMALLEST, Radius, null_radius
+from nullspace.metrics.sample_size import require_enough
+from nullspace.model.encoder import Encoder
+from nullspace.noise.calibrated_scale import CalibratedScale, calibrate_scale
+from nullspace.noise.learn import LearningData, learn_noise
+from nullspace.noise.learner import NoiseSettings
+
+
+@dataclass(frozen=True, eq=False)
+class GrownNoise:
+    """The largest noise found whose mean |Δsoftmax|² is at most epsilon, with the guarantee, and how it was found.
+
+    `noise` (N,D) is already scaled to `relative_norm`; `guarantee` rests on images used for nothing else, `radius` on
+    those that chose the round. `rounds` are (relative norm learned at, relative norm reached on those).
+    """
+
+    noise: Tensor
+    relative_norm: float
+    guarantee: CalibratedScale
+    radius: Radius
+    rounds: tuple[tuple[float, float], ...]
+    image_steps: int
+
+
+def grow_noise(
+    encoder: Encoder,
+    data: LearningData,
+    validation: LearningData,
+    calibration: LearningData,
+    settings: NoiseSettings,
+    *,
+    epsilon: float,
+    shift_invariant: bool,
+    confidence: float = 0.95,
+    growth: float = 1.5,
+    max_rounds: int = 8,
+    token_norm: float | None = None,
+    micro_batch: int | None = None,
+) -> GrownNoise:
+    """Largest relative norm shown to have mean |Δsoftmax|² <= epsilon, at `confidence`, on images like `calibration`.
+
+    Learns at `settings.relative_norm`, then again and again at `growth` times the norm that was reached on
+    `validation`, starting from what was found, until a round reaches no further. Each round takes `settings.steps`.
+    The last word has `calibrate_scale`. The three sets of images share none, and `calibration` is in random order.
+    Raises NullspaceError, also when nothing is shown to be within epsilon.
+    """
+    if not growth > 1 or max_rounds < 1 or settings.scope != "universal":
+        raise NullspaceError(
+            f'expected growth > 1, max_rounds >= 1 and scope "universal", got {growth}, {max_rounds} and '
+            f"{settings.scope!r}"
+        )
+    require_enough(len(calibration.states), epsilon, confidence)  # before anything is learned
+    best: tuple[Tensor, Radius, float, float] | None = None
+    start, norm, steps = None, settings.relative_norm, 0
+    rounds: list[tuple[float, float]] = []
+    for _ in range(max_rounds):
+        learned = learn_noise(
+            encoder, data, replace(settings, relative_norm=norm),
+            shift_invariant=shift_invariant, start=start, token_norm=token_norm, micro_batch=micro_batch,
+        )  # fmt: skip
+        steps += learned.image_steps
+        radius = null_radius(
+            encoder, validation.states, validation.clean.logits, learned.noise,
+            epsilon=epsilon, batch_size=settings.batch_size,
+        )  # fmt: skip
+        reached = radius.scale * learned.relative_norm
+        rounds.append((norm, reached))
+        if best is not None and reached <= best[2]:
+            break
+        best = (learned.noise, radius, reached, learned.relative_norm)
+        start, norm = learned.noise, max(growth * reached, norm / 4)
+    assert best is not None  # the first round always sets it
+    noise, radius, _, learned_at = best
+    guarantee = calibrate_scale(
+        encoder, calibration.states, calibration.clean.logits, noise,
+        epsilon=epsilon, expected=radius.scale or SMALLEST, confidence=confidence, batch_size=settings.batch_size,
+    )  # fmt: skip
+    scale = guarantee.scale
+    return GrownNoise(scale * noise, scale * learned_at, guarantee, radius, tuple(rounds), steps)

@@ -1,0 +1,216 @@
+"""The approximate nullspace of the encoder: learn noise v that hardly changes what the model says, of a norm held.
+
+With E the part of the model before an injection point and g the rest, v (N,D) minimises
+mean_x loss(g(E(x)), g(E(x)+v))  with the norm of every token held: a total norm can be had for nothing by putting it
+all into few tokens. States E(x) and clean outputs are computed once beforehand. The published algorithms, which leave
+the norm free: `published`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from nullspace.errors import NullspaceError
+from nullspace.metrics.norms import check_token_norm, mean_token_norm
+from nullspace.model.encoder import Encoder
+from nullspace.model.vit import Outputs
+from nullspace.noise.adam import Adam
+from nullspace.noise.batches import Batches, tensor_of
+from nullspace.noise.channel_start import channel_start
+from nullspace.noise.form import NoiseForm
+from nullspace.noise.objectives import OBJECTIVES
+from nullspace.noise.settings import NoiseSettings
+
+__all__ = ["NoiseLearner", "NoiseSettings"]
+
+START_DIRECTIONS = 4  # of a whole tensor: more free than one direction, and still hardly felt
+_GROUPS = ("parameters", "first", "second")
+
+
+class NoiseLearner:
+    """Learns noise by Adam with a cosine schedule per stage, one `step()` at a time; resumes bit for bit.
+
+    `states` (n,S,D) of `encoder` and their `clean` outputs may stay on the CPU: each batch moves to the model's device.
+    With `micro_batch` a batch runs in pieces of that many images: same loss, less memory. With scope "image" every step
+    is over all images, and the noise is (n,N,D).
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        states: Tensor,
+        clean: Outputs,
+        settings: NoiseSettings,
+        *,
+        shift_invariant: bool,
+        token_norm: float | None = None,
+        start: Tensor | None = None,
+        micro_batch: int | None = None,
+    ) -> None:
+        """`token_norm`: unit of relative norms (default: of `states`). `shift_invariant`: as `shift_test` measured.
+
+        `start`: noise to go on from, rescaled to the norm and cut to the first rank; default as `settings.start` says.
+        """
+        check_data(encoder, states, clean)
+        if micro_batch is not None and micro_batch < 1:
+            raise NullspaceError(f"expected micro_batch >= 1, got {micro_batch}")
+        self.encoder, self.states, self.clean, self.settings = encoder, states.detach(), clean, settings
+        self.shift_invariant, self.micro_batch = shift_invariant, micro_batch
+        self.token_norm = mean_token_norm(encoder.patch_part(states)) if token_norm is None else token_norm
+        check_token_norm(self.token_norm)
+        self.steps_done = self.image_steps = 0
+        generator = torch.Generator().manual_seed(settings.seed)  # on the CPU: equal draws on every device
+        self._batches = Batches(len(states), settings.batch_size, generator)
+        self._shape = encoder.noise_shape if settings.scope == "universal" else (len(states), *encoder.noise_shape)
+        self._given = None if start is None else self._checked(start)
+        self._form, self._learned = self._form_at(0), None
+
+    @property
+    def noise(self) -> Tensor:
+        """The noise (N,D), or (n,N,D), as learned so far: float32 on the model's device, of the norm held."""
+        return self._form.value(self._adam().parameters).detach().clone()
+
+    def step(self) -> float:
+        """One Adam step on the next batch; returns the mean loss before it. Raises NullspaceError when not finite.
+
+        Beyond `settings.steps` the learning rate of the cosine is 0, so that is refused.
+        """
+        if self.steps_done >= self.settings.steps:
+            raise NullspaceError(f"all {self.settings.steps} steps are done; ask for more in NoiseSettings(steps=...)")
+        adam = self._enter_stage()
+        index = self._batches.next() if self.settings.scope == "universal" else torch.arange(len(self.states))
+        leaves = {name: value.detach().requires_grad_() for name, value in adam.parameters.items()}
+        noise = self._form.value(leaves)
+        losses, gradient = self._losses_and_gradient(index, noise.detach())
+        pulled = torch.autograd.grad(noise, list(leaves.values()), gradient)
+        after = adam.step(dict(zip(leaves, pulled, strict=True)), self.settings.rate(self.steps_done))
+        loss = float(losses.mean())
+        if not (math.isfinite(loss) and after.is_finite()):
+            raise NullspaceError(
+                f"noise learning diverged at step {self.steps_done + 1}: the loss is {loss}, or the noise not finite "
+                f"(learning_rate {self.settings.learning_rate}, relative_norm {self.settings.relative_norm}); lower "
+                "them, and check that the model gives finite logits in this precision"
+            )
+        self._learned = after
+        self.steps_done += 1
+        return loss
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """Everything a later `step()` depends on besides data and settings: CPU tensors and ints only."""
+        adam = self._adam()
+        state: dict[str, Tensor | int] = {
+            f"{group}.{name}": value.detach().cpu().clone()
+            for group in _GROUPS
+            for name, value in getattr(adam, group).items()
+        }
+        counts = {"count": adam.count, "steps_done": self.steps_done, "image_steps": self.image_steps}
+        return state | self._batches.state_dict() | counts
+
+    def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
+        """Continue where `state_dict()` was taken. Raises NullspaceError when it belongs to other shapes or data."""
+        steps_done = int(state.get("steps_done", 0))
+        form = self._form_at(max(steps_done - 1, 0))
+        expected = {f"{group}.{name}": shape for group in _GROUPS for name, shape in form.shapes(self._shape).items()}
+        names = {*expected, "order", "cursor", "generator", "count", "steps_done", "image_steps"}
+        if set(state) != names:
+            raise NullspaceError(f"expected a learner state with {sorted(names)}, got {sorted(state)}")
+        for name, shape in expected.items():
+            if tuple(tensor_of(state, name).shape) != shape:
+                raise NullspaceError(
+                    f"expected {name} of shape {shape}, got {tuple(tensor_of(state, name).shape)}; resume with the "
+                    "same model, images and settings"
+                )
+        self._batches.load_state_dict(state)
+        held = {name: tensor_of(state, name).to(self.encoder.device, torch.float32).clone() for name in expected}
+        groups = ({n: held[f"{group}.{n}"] for n in form.shapes(self._shape)} for group in _GROUPS)
+        self._form, self._learned = form, Adam(*groups, count=int(state["count"]))
+        self.steps_done, self.image_steps = steps_done, int(state["image_steps"])
+
+    def _form_at(self, step: int) -> NoiseForm:
+        rank = self.settings.stage(step).rank
+        rank = rank if rank is None else min(rank, *self.encoder.noise_shape)
+        return NoiseForm(self.settings.relative_norm * self.token_norm, rank, self.shift_invariant)
+
+    def _adam(self) -> Adam:
+        """What is learned; the start is made when first asked for, as a learner that is loaded needs none."""
+        if self._learned is None:
+            start = self._start(self._batches.generator) if self._given is None else self._given
+            self._learned = Adam.begin(self._form.parameters_of(start))
+        return self._learned
+
+    def _enter_stage(self) -> Adam:
+        """What is learned, in the form that the next step's rank asks for."""
+        adam, form = self._adam(), self._form_at(self.steps_done)
+        if form != self._form:
+            adam = self._learned = Adam.begin(form.parameters_of(self._form.value(adam.parameters)))
+            self._form = form
+        return adam
+
+    def _start(self, generator: torch.Generator) -> Tensor:
+        tokens, dim = self.encoder.noise_shape
+        if self.settings.start == "random":
+            return torch.randn(self._shape, generator=generator).to(self.encoder.device)
+        found = channel_start(
+            lambda index, noise: self._losses_and_gradient(index, noise)[1],
+            self._batches.next,
+            (tokens, dim),
+            self._form,
+            generator,
+            directions=min(self._form.rank or START_DIRECTIONS, dim - 1),
+            device=self.encoder.device,
+        )
+        return found.noise
+
+    def _checked(self, start: Tensor) -> Tensor:
+        if tuple(start.shape) != self._shape or not bool(torch.isfinite(start).all()):
+            raise NullspaceError(f"expected a finite start of shape {self._shape}, got shape {tuple(start.shape)}")
+        return start.detach().to(self.encoder.device, torch.float32)
+
+    def _losses_and_gradient(self, index: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses (b,) of images `index` under noise (N,D) or (b,N,D), and the gradient of their mean, or of each.
+
+        With (b,N,D) row i of the gradient is that of image i's own loss.
+        """
+        losses, gradients = [], []
+        shared, size = noise.ndim == 2, self.micro_batch or len(index)
+        for begin in range(0, len(index), size):
+            piece = slice(begin, begin + size)
+            leaf = (noise if shared else noise[piece]).detach().requires_grad_()
+            found = self._losses(index[piece], leaf)
+            gradients.append(torch.autograd.grad(found.sum(), leaf)[0])
+            losses.append(found.detach())
+        self.image_steps += len(index)
+        if shared:
+            return torch.cat(losses), torch.stack(gradients).sum(0) / len(index)
+        return torch.cat(losses), torch.cat(gradients)
+
+    def _losses(self, index: Tensor, noise: Tensor) -> Tensor:
+        device = self.encoder.device
+        states = _rows(self.states, index, device)
+        clean = Outputs(_rows(self.clean.features, index, device), _rows(self.clean.logits, index, device))
+        half = torch.autocast(device.type, torch.bfloat16) if self.settings.precision == "bfloat16" else nullcontext()
+        with half:
+            noised = self.encoder.outputs(self.encoder.add(states, noise))
+        return OBJECTIVES[self.settings.objective](clean, Outputs(noised.features.float(), noised.logits.float()))
+
+
+def check_data(encoder: Encoder, states: Tensor, clean: Outputs) -> None:
+    """Raise NullspaceError unless `states` (n,S,D) fit the encoder and `clean` are finite outputs of as many images."""
+    fits = states.ndim == 3 and tuple(encoder.patch_part(states).shape[1:]) == encoder.noise_shape
+    if not fits or len(states) == 0 or not len(states) == len(clean.logits) == len(clean.features):
+        raise NullspaceError(
+            f"expected states (n,S,D) with patch tokens {encoder.noise_shape} and clean outputs of the same n >= 1 "
+            f"images, got shapes {tuple(states.shape)}, {tuple(clean.features.shape)} and {tuple(clean.logits.shape)}"
+        )
+    bad = int((~torch.isfinite(clean.logits).all(dim=-1)).sum())
+    if bad:
+        raise NullspaceError(f"clean logits of {bad} of {len(states)} images are not finite; check weights and images")
+
+
+def _rows(values: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    return values[index.to(values.device)].to(device, torch.float32)

@@ -1,0 +1,49 @@
+"""How the command line ends: with an exit code, and one line for everything that better input cures."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from pipelines.engine.quiet import quiet
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # typer has no public name for it
+
+
+def run_command_line(commands: typer.Typer) -> None:
+    """Run the command line: an error that better input cures is one message and exit code 1, no traceback."""
+    quiet()
+    try:
+        # In its standalone mode typer shows what is wrong with the words in boxes of its own.
+        code = commands(standalone_mode=False, prog_name="nullspace")
+    except typer.Abort:
+        sys.exit(1)
+    except Exception as error:
+        if isinstance(error, _USAGE_ERROR):
+            _refuse_usage(error)
+        from pipelines.engine.failure import user_error
+
+        cause = user_error(error)
+        if cause is None:
+            raise
+        _refuse(str(cause), getattr(cause, "exit_code", 1))
+    sys.exit(code)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """End with what is wrong with the words of a command, and where its help is; without any words, with the help."""
+    if "NoArgs" in type(error).__name__:
+        error.show()
+        sys.exit(error.exit_code)
+    said = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", error.format_message()).rstrip(".")
+    path = error.ctx.command_path if error.ctx is not None else "nullspace"
+    _refuse(f"{said[:1].lower()}{said[1:]}; see {path} --help")
+
+
+def _refuse(said: str, code: int = 1) -> NoReturn:
+    Console(stderr=True).print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

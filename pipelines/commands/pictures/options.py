@@ -1,0 +1,95 @@
+"""What commands on single pictures share: a model loaded and told of, a row for each picture, and the way they end."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from pipelines.commands.model_options import read_model_args
+from pipelines.errors import DecodeError
+
+if TYPE_CHECKING:  # loaded when a command runs, not when the command line is built
+    from nullspace.model.vit import SplitViT
+
+NOT_FOUND = 3  # exit code: at least one file has no mark that could be read
+UNREADABLE = 4  # exit code: at least one file is no picture; the others were done
+
+
+def load_and_tell(model: str, weights: str, model_args: list[str] | None, ema: bool) -> SplitViT:
+    """The model; what it was found to be stands on stderr."""
+    from pipelines.engine.models import load_model
+
+    loaded = load_model(model, weights, seed=0, device="cpu", model_args=read_model_args(model_args), ema=ema)
+    if loaded.notes or loaded.weights_source.endswith(")"):
+        said = "; ".join((loaded.weights_source, *loaded.notes))
+        Console(stderr=True).print(f"model  {said}", highlight=False, markup=False, soft_wrap=True)
+    return loaded
+
+
+def each_picture(
+    name: str,
+    pictures: list[tuple[Path, Path]],
+    targets: Iterable[Path],
+    work: Callable[[Path, Path], dict[str, Any]],
+    as_json: bool,
+    line: Callable[[dict[str, Any]], str],
+) -> list[dict[str, Any]]:
+    """A row for every picture, counted under `name`; one that cannot be opened has an `error` and stops no other."""
+    from pipelines.engine.progress import Progress
+
+    console = Console(stderr=as_json)
+    rows = []
+    with Progress(console).of(name).counting(len(pictures), "pictures") as counter:
+        for (source, _), target in zip(pictures, targets, strict=True):
+            try:
+                row = work(source, target)
+            except DecodeError as error:
+                row = {"file": str(source), "error": str(error).removeprefix(f"{source}: ")}
+            rows.append(row)
+            counter.add(1)
+            if not as_json:
+                said = f"{row['file']}  error: {row['error']}" if "error" in row else line(row)
+                for each in (said, *(f"  note: {note}" for note in row.get("notes", []))):
+                    console.print(each, highlight=False, markup=False, soft_wrap=True)
+    return rows
+
+
+def finish(rows: list[dict[str, Any]], as_json: bool, missing: list[dict[str, Any]]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    if any("error" in row for row in rows):
+        raise typer.Exit(UNREADABLE)
+    if missing:
+        raise typer.Exit(NOT_FOUND)
+
+
+def model_words(row: Mapping[str, Any]) -> str:
+    """What the model notices of a change, on one line."""
+    return ", ".join(change_words(row))
+
+
+def change_words(row: Mapping[str, Any]) -> list[str]:
+    """Whether the prediction is the same, how far probabilities changed, and how far tokens moved."""
+    same = "same prediction" if row["same_prediction"] else "OTHER PREDICTION"
+    worst = f"the worst {_percent(row['largest_token_change'])}"
+    moved = f"tokens moved {_percent(row['token_change'])} (root mean square), {worst}"
+    return [same, f"max |Δp| {at_most(row['probability_change'])}", moved]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def at_most(value: float) -> str:
+    """One significant digit, never less than the value: a maximum is not rounded down."""
+    if value == 0:
+        return "0"
+    unit = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(value / unit - 1e-9) * unit:.1g}"

@@ -1,0 +1,72 @@
+"""What a model's classes are called: by its data, by timm for ImageNet, else by number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nullspace.model.vit import SplitViT
+from pipelines.digits import MODEL_NAME
+from pipelines.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """`names[i]` is that of class i; without them a class is its number."""
+
+    names: tuple[str, ...] = ()
+
+    def __getitem__(self, number: int) -> str:
+        return self.names[number] if self.names else f"class {number}"
+
+
+def class_names(model: SplitViT, source_names: Sequence[str] | None = None) -> ClassNames:
+    """The names of a model's classes.
+
+    `source_names` are those of labelled data, in the order of its labels, as `Source.class_names` gives them; wnids
+    (n01440764) are translated. Otherwise ImageNet's by the number of classes, as timm tells which ImageNet it is; for
+    the demo's model its digits. Raises ConfigError when there are not as many names as classes.
+    """
+    count = model.num_classes
+    if source_names is not None:
+        if len(source_names) != count:
+            raise ConfigError(
+                f"expected the names of the {count} classes of {model.name}, got {len(source_names)}: "
+                f"{', '.join([*source_names[:3], *(['…'] if len(source_names) > 3 else [])])}; "
+                "give the data the model was trained on"
+            )
+        return ClassNames(_translated(source_names))
+    if model.name == MODEL_NAME and count == 10:
+        return ClassNames(tuple(map(str, range(10))))
+    return ClassNames(_imagenet(count))
+
+
+def _imagenet(count: int) -> tuple[str, ...]:
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": count})
+    if not subset:
+        return ()
+    info = ImageNetInfo(subset)
+    return _told_apart([info.index_to_description(number) for number in range(count)])
+
+
+def _translated(names: Sequence[str]) -> tuple[str, ...]:
+    """ImageNet's wnids as words; other names as they are."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    words = ImageNetInfo("imagenet-22k").label_descriptions(as_dict=True)
+    if not any(name in words for name in names):
+        return tuple(names)
+    return _told_apart([words.get(name, name) if isinstance(words, dict) else name for name in names])
+
+
+def _told_apart(descriptions: Sequence[str]) -> tuple[str, ...]:
+    """The first word of each ("tench, Tinca tinca"), all of them where several have the first, else with the number."""
+    short = [each.partition(",")[0] for each in descriptions]
+    firsts, wholes = Counter(short), Counter(descriptions)
+    return tuple(
+        first if firsts[first] == 1 else whole if wholes[whole] == 1 else f"{whole} ({number})"
+        for number, (first, whole) in enumerate(zip(short, descriptions, strict=True))
+    )

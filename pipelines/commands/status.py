@@ -1,0 +1,111 @@
+"""What a work folder holds: finished and unfinished stages, and how its last run ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipelines.engine.stage import FAILED, PROGRESS, RECORD, Stage
+from pipelines.errors import WorkdirError
+from pipelines.files import read_json
+from pipelines.stages.ingest.manifest import MANIFEST
+from pipelines.workflow import workfolder
+
+PLAN = "plan"  # key of run.json
+ORDER = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "report")
+
+
+def status(work: Path) -> dict[str, Any]:
+    """Plain JSON about a work folder: its stages in the order of the work, then those of earlier settings.
+
+    Raises WorkdirError when nothing ever ran there.
+    """
+    said = workfolder.read_run(work)
+    if said is None:
+        raise WorkdirError(f"{work} is not a work folder: it has no {workfolder.RUN}; give the --workdir of a run")
+    state = "running" if workfolder.is_held(work) else said["state"]
+    if state == "running" and not workfolder.is_held(work):
+        state = "killed"  # it never came to say how it ended
+    reports = {name: str(work / name) for name in ("report.html", "results.json") if (work / name).is_file()}
+    plan = said.pop(PLAN, [])
+    if said.get("error") is None or state != "failed":
+        said.pop("error", None)
+    return {**said, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
+
+
+def planned(stages: Iterable[Stage]) -> list[dict[str, str]]:
+    """What run.json says of stages that are to be done, in order."""
+    return [{"stage": stage.key, "folder": stage.place} for stage in stages]
+
+
+def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    left = {found.name.removesuffix(".partial"): found for found in folder.glob("*") if found.is_dir()}
+    for each in plan:
+        found = left.pop(each["folder"], None)
+        state = {"stage": each["stage"], "state": "not begun"} if found is None else _stage(found)
+        yield state | _failure(folder / f"{each['folder']}{FAILED}")
+    for found in sorted(left.values(), key=_place):
+        failed = _failure(folder / f"{found.name.removesuffix('.partial')}{FAILED}")
+        yield {**_stage(found), **failed, **({"earlier": True} if plan else {})}
+
+
+def _failure(file: Path) -> dict[str, Any]:
+    """What is different for a stage that failed: images may be made, but too few of them."""
+    try:
+        return {"state": "failed", "error": file.read_text(encoding="utf-8")}
+    except FileNotFoundError:
+        return {}
+
+
+def _place(folder: Path) -> tuple[bool, bool, str, int, str]:
+    """Sorts folders by the order of the work, branch by branch, where no plan says it."""
+    name, _, branch = folder.name.removesuffix(".partial").rpartition("-")[0].partition("--")
+    order = ORDER.index(name) if name in ORDER else len(ORDER)
+    return name != ORDER[0], name == ORDER[-1], branch, order, folder.name
+
+
+def _stage(folder: Path) -> dict[str, Any]:
+    record = folder / RECORD
+    if record.is_file() and folder.suffix != ".partial":
+        done = read_json(record)
+        return {
+            "stage": folder.name.rpartition("-")[0],
+            "state": "done",
+            "seconds": done["seconds"],
+            "folder": str(folder),
+        }
+    written = len([*folder.glob("rows-*.parquet"), *folder.glob("shard-*.parquet")])
+    manifest = folder / MANIFEST
+    planned = pq.ParquetFile(manifest).num_row_groups if manifest.is_file() else None
+    return {
+        "stage": folder.name.removesuffix(".partial").rpartition("-")[0],
+        "state": "unfinished",
+        "shards": written,
+        "of": planned,
+        **_progress(folder),
+        "folder": str(folder),
+    }
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    """What the line of progress said last."""
+    try:
+        return {"progress": read_json(folder / PROGRESS)}
+    except FileNotFoundError:
+        return {}
+
+
+def how_far(stage: dict[str, Any]) -> str:
+    """How far a stage is, how long it took, or why it failed, in a line; empty where there is nothing to say."""
+    if stage["state"] == "failed":
+        return stage["error"]
+    if stage["state"] == "done":
+        return f"{stage['seconds']:.1f} s"
+    said = stage.get("progress")
+    if said is None:
+        return f"{stage['shards']} of {stage.get('of') or '?'} shards" if stage.get("shards") else ""
+    counted = f"{said['done']} of {said['of']} {said['unit']}"
+    return ", ".join(filter(None, [said.get("part"), counted, said.get("note")]))

@@ -1,0 +1,92 @@
+"""MLflow's own pages on the results of a work folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from nullspace.errors import NullspaceError
+from pipelines.errors import WorkdirError
+from pipelines.tracking.ledger import redact
+from pipelines.tracking.store import is_server
+from pipelines.tracking.views import VIEW
+from pipelines.workflow import workfolder
+from pipelines.workflow.signals import interrupted_by
+
+# MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
+MODE = "workflowType=machine_learning"
+_GRACE_SECONDS = 10
+
+
+def serve(work: Path, host: str, port: int) -> int:
+    """Run `mlflow ui` on the store of a work folder until it is stopped; returns its exit code."""
+    said = workfolder.read_run(work)
+    if said is None:
+        raise WorkdirError(f"{work} has no run to show; run one first, e.g. nullspace run demo")
+    uri = said["tracking_uri"]
+    if is_server(uri):
+        raise NullspaceError(f"this run is tracked by a server, which shows it itself: {run_page(uri, said)}")
+    if not uri.startswith("sqlite:"):
+        raise NullspaceError(f"expected a run tracked in SQLite or by a server, got {uri}; run `mlflow server` on it")
+    print(f"MLflow on {run_page(f'http://{host}:{port}', said)} (Ctrl-C ends it)", flush=True)
+    if "experiment_id" in said:
+        print(f"Models side by side: {models_page(f'http://{host}:{port}', said)}", flush=True)
+    print("Its links may lead to pages for GenAI; 'Model training' at the top left, chosen once, stays.", flush=True)
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
+    return _until_stopped([*command, "--port", str(port), "--workers", "1"])
+
+
+def _until_stopped(command: list[str]) -> int:
+    """Run a program and all it starts until it ends, or Ctrl-C, SIGTERM or a closed terminal ends all of it."""
+    # MLflow's job runners serve evaluations of chat models: seven more processes, in sessions of their own.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = None
+    try:
+        with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            process = subprocess.Popen(command, env=environment, start_new_session=True)
+            return process.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if process is not None:
+            _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children: politely, and after some seconds not."""
+    until = time.monotonic() + _GRACE_SECONDS
+    for signal_ in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left of the group
+            os.killpg(process.pid, signal_)
+            while signal_ == signal.SIGTERM and time.monotonic() < until:
+                process.poll()  # a dead leader that nobody waited for would still be one of the group
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+    process.wait()
+
+
+def run_page(server: str, said: Mapping[str, Any]) -> str:
+    """Address of the page of a run, from what run.json says of it; of the list of experiments where it says less."""
+    place = "experiments"
+    if "experiment_id" in said:
+        place += f"/{said['experiment_id']}/runs/{said['run_id']}"
+    return f"{server.rstrip('/')}/#/{place}?{MODE}"
+
+
+def models_page(server: str, said: Mapping[str, Any]) -> str:
+    """Address of the table with a row for each model of the run's experiment."""
+    return f"{server.rstrip('/')}/#/experiments/{said['experiment_id']}/runs?viewStateShareKey={VIEW}&{MODE}"
+
+
+def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:
+    """Where people find a run: its page on a server, else the store's URI and the command that shows it."""
+    if is_server(uri):
+        return run_page(redact(uri), {"experiment_id": experiment_id, "run_id": run_id})
+    return f"{redact(uri)}  (nullspace ui {work} shows it)"

@@ -1,0 +1,68 @@
+"""Actors that hold a model: what reference, evaluate and watermark share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from nullspace.model.vit import Outputs
+from pipelines.data.shards import Shard, read_shard, shard_path
+from pipelines.engine.models import ModelSpec
+from pipelines.engine.shard_workers import ShardWorker
+
+
+class ModelShards(ShardWorker):
+    """Loads the model once; `rows(shard)` gives a table of one shard's images."""
+
+    def __init__(self, out: str, model: ModelSpec, shards: str, device: str, batch_images: int) -> None:
+        super().__init__(out)
+        self.model = model.load(device)
+        self.device = torch.device(device)
+        self.shards, self.batch_images = Path(shards), batch_images
+        self.class_numbers = None if model.class_numbers is None else torch.tensor(model.class_numbers)
+
+    @abstractmethod
+    def rows(self, name: str, shard: Shard) -> pa.Table:
+        """Rows of one shard."""
+
+    def table(self, shard: str) -> pa.Table:
+        with torch.no_grad():
+            return self.rows(shard, self._labelled(read_shard(shard_path(self.shards, shard))))
+
+    def _labelled(self, shard: Shard) -> Shard:
+        """The shard, which models share, with this model's own class numbers."""
+        if self.class_numbers is None:
+            return shard
+        known = shard.labels >= 0
+        labels = torch.where(known, self.class_numbers[shard.labels.clamp(min=0)], shard.labels)
+        return replace(shard, labels=labels)
+
+    def pixels(self, shard: Shard, batch: slice) -> Tensor:
+        """Images of the batch on the device, float in [0,1]."""
+        return shard.images[batch].to(self.device).float() / 255
+
+
+def read_outputs(reference: Path, name: str) -> Outputs:
+    """Clean features and logits of one shard, in the shard's own order."""
+    table = pq.read_table(reference / f"rows-{name}.parquet", columns=["features", "logits"])
+    return Outputs(features=_matrix(table, "features"), logits=_matrix(table, "logits"))
+
+
+def _matrix(table: pa.Table, column: str) -> Tensor:
+    chunked = table.column(column).combine_chunks()
+    flat = torch.from_numpy(chunked.flatten().to_numpy(zero_copy_only=False).copy())
+    return flat.reshape(len(chunked), -1)
+
+
+def generator(*parts: object) -> torch.Generator:
+    """A generator seeded by a hash of `parts`: the same image gets the same noise on any worker, in any order."""
+    digest = hashlib.blake2b(json.dumps([str(part) for part in parts]).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

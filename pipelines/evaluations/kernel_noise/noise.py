@@ -1,0 +1,115 @@
+"""The conditions images are evaluated under: noise in the tokens, or in the pixels, with controls of equal norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from nullspace.kernel.patch_kernel import PatchKernel
+from nullspace.metrics import controls
+from nullspace.model.vit import SplitViT
+from nullspace.noise.artifact import NullNoise
+from nullspace.pixels.eight_bits import EightBits
+from nullspace.pixels.projection import from_uint8, project_to_box
+from nullspace.watermark.certify import token_changes
+from pipelines.engine.model_workers import generator
+
+TOKEN_CONDITIONS = ("learned", "permuted", "gaussian")
+_BOX_ITERATIONS = 2000  # patches that have converged are set aside: only those that need so many cost so much
+KERNEL_CONDITIONS = ("kernel_exact", "kernel_permuted", "kernel_gaussian", "kernel_in_box")
+
+
+@dataclass(frozen=True)
+class TokenNoise:
+    """The learned noise and its controls, drawn anew for every image so that no verdict rests on one draw."""
+
+    noise: NullNoise
+    seed: int
+
+    def draw(self, condition: str, ids: list[str], device: torch.device) -> Tensor:
+        """Noise of a condition for each image: (n,N,D)."""
+        if condition == "learned":
+            return self.noise.tensor.to(device).expand(len(ids), -1, -1)
+        control = {"permuted": controls.permuted, "gaussian": controls.gaussian}[condition]
+        invariant = self.noise.shift_invariant
+        drawn = [
+            # Held per token: relative norm and spread of the control are then exactly those of the noise.
+            control(self.noise.tensor, generator(self.seed, condition, id_), shift_invariant=invariant, hold="token")
+            for id_ in ids
+        ]
+        return torch.stack(drawn).to(device)
+
+
+@dataclass(frozen=True)
+class KernelNoise:
+    """Noise from the exact kernel at a given RMS (normalised units), drawn anew for every image, and its controls."""
+
+    model: SplitViT
+    kernel: PatchKernel
+    rms: float
+    seed: int
+
+    def draw(self, ids: list[str]) -> Tensor:
+        """Noise from the kernel for each image, (n,N,3p²): what all conditions of `images` start from."""
+        return torch.stack([self._exact(id_) for id_ in ids])
+
+    def images(self, condition: str, images: Tensor, ids: list[str], drawn: Tensor) -> Tensor:
+        """Images (n,3,H,W) with the noise of a condition, made from what `draw(ids)` gave.
+
+        Only `kernel_in_box` stays within [0,1] and is rounded to 8 bits, in the kernel too: a picture one can save. The
+        others may leave the pixel range, as published, so that all have exactly the same norm.
+        """
+        if condition == "kernel_in_box":
+            return self._in_box(images, drawn)
+        change = _CHANGES[condition](self, drawn, ids)
+        return images + self.model.unpatchify(change.to(images))
+
+    def _exact(self, id_: str) -> Tensor:
+        source = generator(self.seed, "kernel", id_)
+        return self.kernel.sample(self.model.num_patches, rms=self.rms, generator=source)
+
+    def _in_box(self, images: Tensor, drawn: Tensor) -> Tensor:
+        patches = self.model.patchify(images)
+        change = project_to_box(patches, drawn.to(patches), self.kernel, iterations=_BOX_ITERATIONS).delta
+        return from_uint8(self._eight_bits.save(images, (images + self.model.unpatchify(change)).clamp(0, 1)))
+
+    def token_changes(self, images: Tensor, noised: Tensor) -> Tensor:
+        """How far the tokens of every patch moved (n,N), see `nullspace.watermark.certify.token_changes`."""
+        return token_changes(self.model, self._eight_bits.plan.mapping, images, noised)
+
+    @cached_property
+    def _eight_bits(self) -> EightBits:
+        return EightBits.of(self.model, self.kernel)
+
+    def _permuted(self, drawn: Tensor, ids: list[str]) -> Tensor:
+        normalised = drawn / self.kernel.std
+        rows = [
+            row.flatten()[torch.randperm(row.numel(), generator=generator(self.seed, "kernel_permuted", id_))]
+            for row, id_ in zip(normalised, ids, strict=True)
+        ]
+        return torch.stack(rows).reshape(drawn.shape) * self.kernel.std
+
+    def _gaussian(self, drawn: Tensor, ids: list[str]) -> Tensor:
+        rows = [
+            torch.randn(drawn.shape[1:], generator=generator(self.seed, "kernel_gaussian", id_), dtype=drawn.dtype)
+            for id_ in ids
+        ]
+        noise = torch.stack(rows)
+        norms = (drawn / self.kernel.std).flatten(1).norm(dim=1)
+        return noise * (norms / noise.flatten(1).norm(dim=1))[:, None, None] * self.kernel.std
+
+    def rms_of(self, change: Tensor) -> Tensor:
+        """RMS of a change of images (n,3,H,W), in normalised units: (n,)."""
+        std = torch.tensor(self.model.preprocessing.std, dtype=change.dtype, device=change.device)
+        return (change / std[:, None, None]).flatten(1).square().mean(dim=1).sqrt()
+
+
+_CHANGES: Mapping[str, Callable[[KernelNoise, Tensor, list[str]], Tensor]] = {
+    "kernel_exact": lambda noise, drawn, ids: drawn,
+    "kernel_permuted": KernelNoise._permuted,
+    "kernel_gaussian": KernelNoise._gaussian,
+}

@@ -1,0 +1,146 @@
+"""Ingest: bytes → decoded uint8 shards at the model's input size, once per preprocessing; one row per bad image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nullspace.model.preprocessing import Preprocessing
+from pipelines.configs.pipeline import IngestSettings
+from pipelines.data.decode import DecodeError, decode_counted
+from pipelines.data.shards import PREFIX, shard_table, write_shard
+from pipelines.data.sources import Record, Source
+from pipelines.engine.ids import IdDigest, check_ids, digest_files
+from pipelines.engine.shard_workers import ShardWorker, Spread, run_shards
+from pipelines.engine.stage import Context
+from pipelines.errors import SourceError
+from pipelines.files import write_table
+from pipelines.stages.ingest.listing import listed
+from pipelines.stages.ingest.manifest import MANIFEST, planned_shards, records_of, write_manifest
+
+VERSION = 7
+_NAMED = 3
+_FIRST_OF_MANY = b"nullspace.first_of_many"  # in the error file: images of which the first frame or page was read
+_ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
+
+
+class IngestShards(ShardWorker):
+    """Decodes the images of one slice of the manifest. An image that can't be read becomes an error row.
+
+    Of an animation, or a file of several pages, the first is read, as timm does; they are counted beside the errors.
+    """
+
+    prefix = PREFIX.removesuffix("-")
+
+    def __init__(self, out: str, source: Source, preprocessing: Preprocessing, max_pixels: int) -> None:
+        super().__init__(out)
+        self.source, self.max_pixels = source, max_pixels
+        self.size = preprocessing.input_size
+        self.transform = preprocessing.transform()
+
+    def table(self, shard: str) -> pa.Table:
+        ids: list[str] = []
+        labels: list[int] = []
+        images: list[np.ndarray] = []
+        errors: list[dict[str, str]] = []
+        first_of_many: list[str] = []
+        for record in records_of(self.out / MANIFEST, shard):
+            try:
+                image, count = self._image(record)
+            except (DecodeError, OSError) as error:
+                errors.append({"id": record.id, "path": record.location, "reason": str(error)})
+                continue
+            first_of_many += [record.id] if count > 1 else []
+            images.append(image)
+            ids.append(record.id)
+            labels.append(record.label)
+        # The error rows go first: the shard's own file is what says that the slice is done.
+        said = {_FIRST_OF_MANY: json.dumps([len(first_of_many), first_of_many[:_NAMED]])}
+        rows = pa.Table.from_pylist(errors, schema=_ERROR).replace_schema_metadata(said)
+        write_table(self.out / f"errors-{shard}.parquet", rows)
+        return shard_table(ids, np.stack(images) if images else np.empty((0, 3, *self.size), np.uint8), labels)
+
+    def write(self, target: Path, table: pa.Table) -> None:
+        write_shard(target, table)
+
+    def _image(self, record: Record) -> tuple[np.ndarray, int]:
+        return decode_counted(self.source.read(record), self.transform, max_pixels=self.max_pixels)
+
+
+def ingest(
+    context: Context, *, source: Source, preprocessing: Preprocessing, settings: IngestSettings, spread: Spread
+) -> dict[str, Any]:
+    """Write shards and error rows of the whole source; returns counts and the digest of all ids."""
+    manifest, listing = context.folder / MANIFEST, context.folder / "listing"
+    if not manifest.exists():
+        write_manifest(manifest, listed(source, listing, spread), settings.shard_images)
+    shutil.rmtree(listing, ignore_errors=True)
+    arguments = {"source": source, "preprocessing": preprocessing, "max_pixels": settings.max_pixels}
+    shards = planned_shards(manifest)
+    run_shards(IngestShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)
+    return _result(context.folder, manifest)
+
+
+def _result(folder: Path, manifest: Path) -> dict[str, Any]:
+    shards = sorted(folder.glob(f"{PREFIX}*.parquet"))
+    errors = sorted(folder.glob("errors-*.parquet"))
+    expected = digest_files([manifest]).get("", IdDigest())
+    check_ids("ingest", expected, digest_files([*shards, *errors]))
+    reasons: Counter[str] = Counter()
+    unreadable: list[list[str]] = []
+    for file in errors:
+        rows = pq.read_table(file, columns=["id", "reason"])
+        reasons.update(rows.column("reason").to_pylist())
+        first = rows.slice(0, _NAMED - len(unreadable)).to_pylist()
+        unreadable += [[row["id"], row["reason"]] for row in first]
+    readable = digest_files(shards).get("", IdDigest())
+    return {
+        "images": readable.count,
+        "errors": sum(reasons.values()),
+        "reasons": dict(reasons.most_common(10)),
+        "unreadable": unreadable,
+        "shards": len(shards),
+        "ids": readable.to_dict(),
+        **_first_of_many(errors, readable.count),
+    }
+
+
+def _first_of_many(files: list[Path], total: int) -> dict[str, Any]:
+    """How many images are the first of several, and a warning where there are some."""
+    found, names = 0, []
+    for file in files:
+        count, some = json.loads((pq.read_schema(file).metadata or {}).get(_FIRST_OF_MANY, b"[0, []]"))
+        found, names = found + count, [*names, *some][:_NAMED]
+    if not found:
+        return {"first_of_many": 0, "warnings": []}
+    some = ", ".join([*names, *(["…"] if found > len(names) else [])])
+    warning = (
+        f"{found} of {total} images are animations or have several pages; of each only the first is used, as timm does "
+        f"({some})"
+    )
+    return {"first_of_many": found, "warnings": [warning]}
+
+
+def tolerates(max_error_fraction: float) -> Callable[[dict[str, Any]], None]:
+    """A check of the ingest result: raises SourceError past the tolerated share of unreadable images."""
+
+    def check(result: dict[str, Any]) -> None:
+        total = result["images"] + result["errors"]
+        if result["errors"] > max_error_fraction * total or not result["images"]:
+            named = [f"{name} ({reason})" for name, reason in result["unreadable"]]
+            named += [f"and {result['errors'] - len(named)} more"] if result["errors"] > len(named) else []
+            raise SourceError(
+                f"{result['errors']} of {total} images cannot be read, more than ingest.max_error_fraction = "
+                f"{max_error_fraction:g} allows: {', '.join(named)}. "
+                "Repair the images or raise the limit; errors-*.parquet in the ingest folder names each"
+            )
+
+    return check

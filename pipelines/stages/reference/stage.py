@@ -1,0 +1,82 @@
+"""Reference: what the model says about every clean image, computed once per model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from nullspace.metrics.outcomes import wilson_interval
+from pipelines.data.shards import Shard, shard_sizes
+from pipelines.engine.ids import IdDigest, check_ids, digest_files
+from pipelines.engine.model_workers import ModelShards
+from pipelines.engine.shard_workers import Spread, run_shards
+from pipelines.engine.stage import Context
+from pipelines.stages.reference import label_check
+from pipelines.stages.reference.label_check import LabelCounts
+
+VERSION = 2
+
+
+class ReferenceShards(ModelShards):
+    """Clean logits, features, prediction and its probability per image, and the mean norm of its tokens."""
+
+    def rows(self, name: str, shard: Shard) -> pa.Table:
+        logits, features, norms = [], [], []
+        for batch in shard.batches(self.batch_images):
+            tokens = self.model.tokens(self.pixels(shard, batch))
+            outputs = self.model.outputs_from_tokens(tokens)
+            logits.append(outputs.logits.float().cpu())
+            features.append(outputs.features.float().cpu())
+            norms.append(torch.linalg.vector_norm(tokens.float(), dim=-1).mean(dim=-1).cpu())
+        joined = torch.cat(logits)
+        return pa.table(
+            {
+                "id": shard.ids,
+                "label": shard.labels.numpy(),
+                "prediction": joined.argmax(dim=-1).numpy(),
+                "confidence": joined.softmax(dim=-1).amax(dim=-1).numpy(),
+                "logits": _lists(joined),
+                "features": _lists(torch.cat(features)),
+                "token_norm": torch.cat(norms).numpy(),
+            }
+        )
+
+
+def _lists(matrix: torch.Tensor) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.numpy().reshape(-1)), matrix.shape[1])
+
+
+def reference(
+    context: Context, *, arguments: dict[str, Any], num_classes: int, label_warnings: Sequence[str], spread: Spread
+) -> dict[str, Any]:
+    """Run the clean model over all shards; returns accuracy where labels are known, and the mean token norm.
+
+    `warnings` of the result say what speaks against the labels; `label_warnings` are known before.
+    """
+    ingested = context.inputs["ingest"]
+    shards = shard_sizes(ingested.folder)
+    arguments = {**arguments, "shards": str(ingested.folder)}
+    run_shards(ReferenceShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)
+    files = [context.folder / f"rows-{name}.parquet" for name in shards]
+    check_ids("reference", IdDigest.from_dict(ingested.result["ids"]), digest_files(files))
+    norm_sum, images, counts = 0.0, 0, LabelCounts(num_classes)
+    for file in files:
+        columns = pq.read_table(file, columns=["label", "prediction", "confidence", "token_norm"])
+        counts.add(*(columns.column(name).to_numpy() for name in ("label", "prediction", "confidence")))
+        norm_sum += float(np.asarray(columns.column("token_norm"), np.float64).sum())
+        images += len(columns)
+    accuracy = None
+    if counts.images:
+        interval = wilson_interval(counts.correct[0], counts.images)
+        accuracy = {"accuracy": counts.correct[0] / counts.images, "ci": list(interval), "n": counts.images}
+    return {
+        "images": images,
+        "token_norm": norm_sum / images,
+        "clean_accuracy": accuracy,
+        "warnings": label_check.label_warnings(counts, said=label_warnings),
+    }

@@ -1,0 +1,94 @@
+"""One row of MLflow's table for each model: its parameters and headline figures, by the same names for every model.
+
+With one model that row is the run of the pipeline; with several each has a run of its own below it, which holds the
+model's stages, and the pipeline's run holds no figures: they would be those of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pipelines.engine.models import ModelFacts
+from pipelines.engine.stage import Done
+from pipelines.tracking.stage_runs import fail, numbers
+from pipelines.tracking.store import WRITE_ERRORS
+from pipelines.tracking.tracker import KIND, MODEL, Tracker
+
+# Figures beside those of the learned noise: stage, where in its result, name of the metric.
+_HEADLINES = (
+    ("reference", "clean_accuracy", "clean_", ("accuracy",)),
+    ("kernel", "", "kernel.", ("nullity", "rank")),
+    ("evaluate", "kernel.exact", "kernel.", ("agreement", "max_abs_logit_change")),
+    ("evaluate", "noise.permuted", "permuted.", ("agreement",)),
+    ("watermark", "", "watermark.", ("psnr", "ssim", "agreement", "max_probability_change")),
+)
+
+
+def headlines(done: Mapping[str, Done]) -> dict[str, float]:
+    """The figures models are compared by, from their finished stages by name; what there is none of is left out.
+
+    The learned noise's own have no prefix: `agreement`, `relative_norm`, …
+    """
+    found = {**learned(done)}
+    for stage, place, prefix, names in _HEADLINES:
+        figures = dict(numbers(_at(done[stage].result, place)))
+        found |= {f"{prefix}{name}": figures[name] for name in names if name in figures}
+    return {**found, "seconds": sum(each.seconds for each in done.values())}
+
+
+def learned(done: Mapping[str, Done]) -> dict[str, float]:
+    """Figures of the learned noise on test images, its norm, and what is promised of it on new images."""
+    figures, searched = dict(numbers(_at(done["evaluate"].result, "noise.learned"))), done["search"].result
+    if "relative_norm" in searched:
+        figures["relative_norm"] = float(searched["relative_norm"])
+    if "guarantee" in searched:
+        figures["guaranteed_mse_probabilities"] = float(searched["guarantee"]["bound"])
+    return figures
+
+
+def model_params(facts: ModelFacts) -> dict[str, Any]:
+    """What tells one model from another, as columns of MLflow's table."""
+    return {
+        "model": facts.spec.name,
+        "weights": facts.source,
+        "weights_sha256": facts.spec.weights_sha256,
+        "input_size": facts.preprocessing.input_size,
+        "patches": facts.num_patches,
+        "embed_dim": facts.embed_dim,
+        "classes": facts.num_classes,
+    }
+
+
+def model_tags(facts: ModelFacts) -> dict[str, str]:
+    """Of every run that is the row of a model; MLflow finds them all by tags.`nullspace.kind` = 'model'."""
+    return {KIND: "model", MODEL: facts.spec.name}
+
+
+@contextmanager
+def model_run(tracker: Tracker, parent_id: str, facts: ModelFacts, *, alone: bool) -> Iterator[str]:
+    """The id of the run that is this model's row, ended with its true status unless it is the pipeline's own."""
+    if alone:
+        tracker.tags(parent_id, model_tags(facts))
+        tracker.params(parent_id, model_params(facts))
+        yield parent_id
+        return
+    run_id = tracker.begin_branch(
+        parent_id, branch=facts.spec.label, tags=model_tags(facts), params=model_params(facts)
+    )
+    try:
+        yield run_id
+    except Exception as error:  # whatever interrupts the whole run closes what is below it
+        with suppress(*WRITE_ERRORS):
+            tracker.close_children(run_id, "FAILED")
+        fail(tracker, run_id, error)
+        raise
+    tracker.end(run_id, "FINISHED")
+
+
+def _at(result: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    """The part of a result at `a.b`; empty when a stage had nothing to measure."""
+    for part in filter(None, place.split(".")):
+        result = result.get(part) or {}
+    return result

@@ -1,0 +1,79 @@
+"""What other programs load by name: the noise as a registered model, pointing to the ViT it belongs to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from nullspace.model.names import CONFIG, local_folder
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.engine.models import ModelFacts
+from pipelines.engine.stage import Done
+from pipelines.tracking.model_runs import headlines, learned
+from pipelines.tracking.noise_versions import record_vit, register_noise
+from pipelines.tracking.tracker import Tracker
+from pipelines.wording import noise_sentence
+
+
+def publish(
+    tracker: Tracker, run_id: str, config: PipelineConfig, facts: ModelFacts, done: Mapping[str, Done]
+) -> dict[str, Any]:
+    """Record the ViT, register its noise with alias `champion`, and write the model's headline figures to the run.
+
+    Returns the registered name and version.
+    """
+    name = f"{config.name}-{facts.spec.label}"
+    vit = record_vit(
+        tracker,
+        run_id,
+        name=facts.spec.name,
+        weights_source=facts.source,
+        weights_sha256=facts.spec.weights_sha256,
+        preprocessing=facts.preprocessing.to_dict(),
+        num_classes=facts.num_classes,
+        model_args=facts.spec.args,
+        facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches, "notes": list(facts.notes)},
+    )
+    model_folder = local_folder(facts.spec.name)
+    described = None if model_folder is None else model_folder / CONFIG
+    searched, conditions = done["search"].result, done["evaluate"].result["noise"]
+    with tempfile.TemporaryDirectory() as folder:
+        version = register_noise(
+            tracker,
+            run_id,
+            noise_path=done["search"].folder / "noise.safetensors",
+            weights_path=_packed_weights(facts, Path(folder)),
+            config_path=described,
+            vit_model_id=vit,
+            registered_name=name,
+            input_size=facts.preprocessing.input_size,
+            metrics=learned(done),
+            tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
+            weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
+            seed=facts.spec.seed,
+            model_args=facts.spec.args,
+            settings={**searched["settings"], "best_trial": searched["best_trial"], "objective": searched["objective"]},
+            description=noise_sentence({**searched, "conditions": conditions}),
+        )
+    # After the noise, whose own figures belong to its logged model, too; equal ones are not written twice.
+    tracker.metrics(run_id, headlines(done))
+    return {"registered_model": name, "version": version, "vit_model_id": vit}
+
+
+def _packed_weights(facts: ModelFacts, folder: Path) -> Path | None:
+    """The weights as safetensors when nobody else could bring them back: they came from a file of this machine."""
+    own = local_folder(facts.spec.name) is not None and facts.spec.weights == "pretrained"
+    if facts.spec.weights in ("pretrained", "random") and not own:
+        return None
+    given = Path(facts.spec.weights)
+    if given.suffix == ".safetensors":
+        return given
+    model = facts.spec.load("cpu").model
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "weights.safetensors"
+    )
+    return folder / "weights.safetensors"

@@ -1,0 +1,106 @@
+"""Report: results.json and report.html from everything the stages said."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.engine.models import ModelFacts
+from pipelines.engine.stage import Context, Done, Stage
+from pipelines.files import read_json, write_json, written_aside
+from pipelines.report.page import StageFolders, save_figures, write_report
+from pipelines.tracking.ledger import redact
+from pipelines.tracking.tracker import Tracker
+from pipelines.workflow.plan import Plan
+from pipelines.workflow.results import all_warnings, data_results, model_results
+
+VERSION = 4
+RESULTS, REPORT = "results.json", "report.html"
+
+
+def report_stage(
+    config: PipelineConfig,
+    plan: Plan,
+    models: list[ModelFacts],
+    registered: Mapping[str, Mapping[str, Any]],
+    done: Mapping[str, Done],
+    tracker: Tracker,
+    run_id: str,
+    environment: Mapping[str, Any],
+) -> Stage:
+    """The last stage. It reads all others, so anything made anew makes a new report."""
+    config_said = config.model_dump(mode="json")
+
+    def make(context: Context) -> dict[str, Any]:
+        ingested = {key: done[stage.place] for key, stage in plan.ingests.items()}
+        found = {
+            facts.spec.label: model_results(
+                facts,
+                {name: done[stage.place] for name, stage in plan.branches[facts.spec.label].items()},
+                registered[facts.spec.label],
+            )
+            for facts in models
+        }
+        results = {
+            "warnings": all_warnings(ingested, found),
+            "models": found,
+            "data": data_results(ingested, config_said["source"]),
+            "run": _run(config, plan, done, tracker, run_id),
+            "environment": dict(environment),
+        }
+        write_json(context.folder / RESULTS, results)
+        folders = _folders(plan, done)
+        write_report(results, folders, context.folder / REPORT, config=config_said)
+        save_figures(results, folders, context.folder / "figures")
+        return {}
+
+    return Stage(
+        name="report",
+        version=VERSION,
+        settings={"name": config.name, "run_id": run_id, "registered": {k: dict(v) for k, v in registered.items()}},
+        inputs={stage.key: stage for stage in plan.in_order()},
+        make=make,
+    )
+
+
+def _run(config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: Tracker, run_id: str) -> dict[str, Any]:
+    stages = [
+        {
+            "name": stage.name,
+            "branch": stage.branch,
+            "seconds": round(done[stage.place].seconds, 3),
+            "reused": done[stage.place].reused,
+        }
+        for stage in plan.in_order()
+    ]
+    return {
+        "experiment": config.name,
+        "run_id": run_id,
+        # What the results cost, also where a stage was made by an earlier run.
+        "seconds": round(sum(stage["seconds"] for stage in stages), 3),
+        "tracking_uri": redact(tracker.uri),
+        "config_fingerprint": config.fingerprint(),
+        "seed": config.seed,
+        "stages": stages,
+    }
+
+
+def _folders(plan: Plan, done: Mapping[str, Done]) -> StageFolders:
+    return StageFolders(
+        shared={"ingest": [done[stage.place].folder for stage in plan.ingests.values()]},
+        models={
+            label: {name: done[stage.place].folder for name, stage in branch.items()}
+            for label, branch in plan.branches.items()
+        },
+    )
+
+
+def hand_over(done: Done, work: Path) -> dict[str, Any]:
+    """Put report and results where people look first; returns the results."""
+    for name in (RESULTS, REPORT):
+        with written_aside(work / name) as aside:
+            shutil.copyfile(done.folder / name, aside)
+    return read_json(work / RESULTS)

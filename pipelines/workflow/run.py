@@ -1,0 +1,297 @@
+"""The whole run: stages in order, finished ones reused, every one recorded in MLflow, nothing left half."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from nullspace.paths import local_path
+from pipelines.commands.status import planned
+from pipelines.commands.ui import run_address
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.data.sources import open_source
+from pipelines.engine.compute import Compute
+from pipelines.engine.failure import branches_failed, in_a_line, tell
+from pipelines.engine.lanes import WHOLE, Job, Share, beside, side_by_side
+from pipelines.engine.models import ModelFacts, learn_facts
+from pipelines.engine.progress import Progress
+from pipelines.engine.quiet import quiet
+from pipelines.engine.stage import Done, Stage, do_stage, find_done
+from pipelines.files import write_text
+from pipelines.local_options import WORKDIR
+from pipelines.report.terminal import as_markdown
+from pipelines.stages.reference.class_numbers import with_classes
+from pipelines.tracking import stage_runs
+from pipelines.tracking.datasets import CONTEXTS, WHOLE_RUN, dataset_of
+from pipelines.tracking.environment import environment, run_tags
+from pipelines.tracking.ledger import redact
+from pipelines.tracking.model_runs import model_run
+from pipelines.tracking.tracker import Tracker
+from pipelines.tracking.watchdog import Watchdog
+from pipelines.workflow import report_stage, workfolder
+from pipelines.workflow.plan import Means, Plan, make_plan
+from pipelines.workflow.publishing import publish
+from pipelines.workflow.signals import interrupted_by
+
+
+@dataclass
+class Run:
+    """One pipeline run under way."""
+
+    config: PipelineConfig
+    work: Path
+    tracker: Tracker
+    run_id: str
+    progress: Progress
+    compute: Compute
+    source_digest: str
+    done: dict[str, Done] = field(default_factory=dict)
+    """Finished stages by the names of their folders."""
+    rows: dict[str, str] = field(default_factory=dict)
+    """The run in MLflow that holds a model's figures, by the model's label."""
+
+    def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE, above: str | None = None) -> Done:
+        """The stage, reused or made, accepted, and recorded in MLflow below a run: the pipeline's, or its model's."""
+        stage.failure(self.work).unlink(missing_ok=True)
+        try:
+            return self._finish(stage, share, above or self.run_id)
+        except Exception as error:
+            with suppress(OSError):
+                write_text(stage.failure(self.work), in_a_line(error))
+            raise
+
+    def _finish(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
+        found = find_done(stage, self.work)
+        if found is not None:
+            self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
+            stage.accept(found.result)
+            if not stage_runs.recorded(self.tracker, above, stage):
+                run_id = stage_runs.begin(self.tracker, above, stage)
+                self._reads(stage, run_id, found)
+                stage_runs.record(self.tracker, run_id, found)
+        else:
+            found = self._make(stage, share, above)
+        for warning in found.warnings:
+            self.progress.say(f"warning  {stage.key}: {warning}")
+        self.done[stage.place] = found
+        return found
+
+    def _make(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
+        self.progress.say(f"running  {stage.key}")
+        run_id = stage_runs.begin(self.tracker, above, stage)
+        self._reads(stage, run_id)
+        inputs = {name: self.done[other.place] for name, other in stage.inputs.items()}
+        try:
+            made = do_stage(
+                stage, self.work, inputs, self.progress.of(stage.key), run_id, lambda: self.compute.spread(share())
+            )
+            stage.accept(made.result)
+        except Exception as error:
+            stage_runs.fail(self.tracker, run_id, error)
+            raise
+        self._reads(stage, run_id, made)
+        stage_runs.record(self.tracker, run_id, made)
+        self.progress.say(f"done     {stage.key}  {made.seconds:.1f} s")
+        return made
+
+    def _reads(self, stage: Stage, run_id: str, done: Done | None = None) -> None:
+        """Tell MLflow which images a stage reads; the ingest knows only when it is done how many there are."""
+        if stage.name not in CONTEXTS:
+            return
+        ingested = done if stage.name == "ingest" else self.of(stage.inputs["ingest"])
+        if ingested is not None:
+            self.show_data(run_id, ingested, CONTEXTS[stage.name])
+
+    def show_data(self, run_id: str, ingested: Done, context: str) -> None:
+        """Put the data set on a run of MLflow."""
+        self.tracker.dataset(run_id, dataset_of(self.config.source, self.source_digest, ingested.result), context)
+
+    def say_seconds(self, stages: Sequence[Stage]) -> None:
+        """A line for each stage: how long it took, now or when it was made."""
+        widest = max(len(stage.key) for stage in stages)
+        for stage in stages:
+            done = self.of(stage)
+            self.progress.say(
+                f"stage    {stage.key:{widest}} {done.seconds:9.1f} s  {'reused' if done.reused else 'done'}"
+            )
+
+    def of(self, stage: Stage) -> Done:
+        return self.done[stage.place]
+
+    def unfinished(self, stages: Iterable[Stage]) -> bool:
+        return any(find_done(stage, self.work) is None for stage in stages)
+
+
+def run_pipeline(
+    config: PipelineConfig, work: Path, *, address: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Do everything the config says in the work folder; returns the content of results.json.
+
+    The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
+    """
+    quiet()
+    work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
+    progress = progress or Progress()
+    with ExitStack() as stack:
+        # SIGTERM ends a run like Ctrl-C: stages stop, MLflow is told, and the next run goes on there.
+        stack.enter_context(interrupted_by(signal.SIGTERM))
+        stack.enter_context(workfolder.opened(work, config))
+        models = [learn_facts(settings, config.seed)[0] for settings in config.models]
+        source = open_source(config.source)
+        digest, names = source.digest(), source.class_names()
+        models = [with_classes(facts, names) for facts in models]
+        compute = stack.enter_context(Compute(config.resources, address=address, device=config.device))
+        tracker = Tracker(tracking_uri(config, work), config.name)
+        with _parent_run(config, work, tracker) as run_id:
+            progress.say(f"mlflow   {run_address(tracker.uri, work, tracker.experiment_id, run_id)}")
+            for facts in models:
+                progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
+            run = Run(config, work, tracker, run_id, progress, compute, digest)
+            plan = make_plan(config, models, digest, Means(source, compute, tracker))
+            # The report's folder is known when all it reads is there.
+            workfolder.say_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
+            return _finish_all(run, plan, models)
+
+
+def tracking_uri(config: PipelineConfig, work: Path) -> str:
+    """MLFLOW_TRACKING_URI, else the config's, else a SQLite file beside the work folder, shared by its neighbours."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri or f"sqlite:///{work.parent / 'mlflow.db'}"
+
+
+def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any]:
+    # On a cluster, `auto` is decided by asking Ray, which only the first unfinished stage starts.
+    compute = run.compute
+    said = environment(None if compute.address and compute.wanted == "auto" else compute.device)
+    run.tracker.json_artifact(run.run_id, said, "environment.json")
+    run.tracker.tags(run.run_id, run_tags(said))
+    run.tracker.artifact(run.run_id, run.work / "config.yaml")
+    if run.unfinished(plan.in_order()):
+        compute.check(run.config.search.max_concurrent)
+    if compute.here and run.unfinished(branch["search"] for branch in plan.branches.values()):
+        compute.start_soon()  # the search alone needs it: what comes before is done meanwhile
+    for stage in plan.ingests.values():
+        run.show_data(run.run_id, run.finish(stage), WHOLE_RUN)
+    registered, errors = _finish_branches(run, plan, models)
+    if len(errors) == len(models):
+        raise next(iter(errors.values())) if len(errors) == 1 else branches_failed(errors, len(models))
+    whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
+    plan = plan.only([facts.spec.label for facts in models])
+    stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
+    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
+    results = report_stage.hand_over(run.finish(stage), run.work)
+    _show(run, results)
+    run.say_seconds([*plan.in_order(), stage])
+    if errors:
+        raise branches_failed(errors, len(errors) + len(models))
+    return results
+
+
+def _finish_branches(
+    run: Run, plan: Plan, models: list[ModelFacts]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Exception]]:
+    """All stages of all models, side by side as far as the cluster goes, each with its noise registered.
+
+    Returns what was registered, in the models' order, and the errors of those that failed.
+    """
+    registered: dict[str, dict[str, Any]] = {}
+    one_at_a_time = threading.Lock()  # equal weights under two labels are one model in MLflow
+
+    def job(facts: ModelFacts, branch: Mapping[str, Stage]) -> Job:
+        label, alone = facts.spec.label, len(models) == 1
+
+        def finish(share: Callable[[], Share]) -> None:
+            try:
+                with model_run(run.tracker, run.run_id, facts, alone=alone) as row:
+                    run.rows[label] = row
+                    run.show_data(row, run.of(branch["reference"].inputs["ingest"]), WHOLE_RUN)
+                    done = _finish_stages(run, branch, share, row)
+                    with one_at_a_time:
+                        registered[label] = publish(run.tracker, row, run.config, facts, done)
+            except Exception as error:
+                if not alone:
+                    run.progress.say(f"failed   {label}: {tell(error, run.work / f'failed-{label}.txt')}")
+                raise
+
+        return finish
+
+    jobs = {facts.spec.label: job(facts, plan.branches[facts.spec.label]) for facts in models}
+    left = sum(run.unfinished(branch.values()) for branch in plan.branches.values())
+    lanes = run.compute.lanes(left) if left > 1 else 1  # asking starts Ray: not where one model is all there is to do
+    errors = side_by_side(jobs, lanes)
+    return {label: registered[label] for label in jobs if label in registered}, errors
+
+
+def _finish_stages(run: Run, branch: Mapping[str, Stage], share: Callable[[], Share], row: str) -> dict[str, Done]:
+    """All stages of one model, one after the other.
+
+    Where this process itself works on the images, it makes the marks while the trials of the search, which are
+    processes of their own, are under way.
+    """
+    done = {name: run.finish(branch[name], share, row) for name in ("reference", "kernel")}
+
+    def finish(name: str) -> None:
+        done[name] = run.finish(branch[name], share, row)
+
+    if run.compute.here and all(run.unfinished([branch[name]]) for name in ("search", "watermark")):
+        beside(lambda: finish("search"), lambda: finish("watermark"))
+    for name in branch:
+        if name not in done:
+            finish(name)
+    return done
+
+
+def _show(run: Run, results: Mapping[str, Any]) -> None:
+    """Results and report on the run's own page: people open it first, and its stages later or never."""
+    for label, row in run.rows.items():
+        if label in results["models"]:
+            run.tracker.tags(row, {MLFLOW_RUN_NOTE: as_markdown({"models": {label: results["models"][label]}})})
+    run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(results)})
+    for name in (report_stage.REPORT, report_stage.RESULTS):
+        run.tracker.artifact(run.run_id, run.work / name)
+
+
+@contextmanager
+def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterator[str]:
+    """The run's own entry in MLflow, with its true end written whatever happens, also by kill -9."""
+    key = f"{work}:{config.fingerprint()}"
+    params = config.model_dump(mode="json", exclude={"name", "models"})
+    params["models"] = {model.label: model.model_dump(mode="json", exclude={"label"}) for model in config.models}
+    # One config in two folders makes two runs of it: the folder tells them apart in MLflow's list.
+    name = f"{work.parent.name}/{work.name} {config.fingerprint()[:8]}"
+    tags = {"nullspace.workdir": str(work), "nullspace.config": config.fingerprint()}
+    run_id = tracker.begin_run(key, name=name, tags=tags, params=params)
+    status, watchdog, why = "FINISHED", None, None
+    try:
+        workfolder.say_run(
+            work,
+            experiment=config.name,
+            config_fingerprint=config.fingerprint(),
+            experiment_id=tracker.experiment_id,
+            run_id=run_id,
+            tracking_uri=redact(tracker.uri),
+            state="running",
+            error=None,
+        )
+        watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=work / "watchdog.log")
+        yield run_id
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    except BaseException as error:
+        status, why = "FAILED", in_a_line(error)
+        tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
+        raise
+    finally:
+        tracker.close_children(run_id, "KILLED" if status == "KILLED" else "FAILED")
+        tracker.end(run_id, status)
+        workfolder.say_run(work, state=status.lower(), error=why)
+        if watchdog is not None:
+            watchdog.done()

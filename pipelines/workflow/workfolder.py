@@ -1,0 +1,88 @@
+"""The work folder: one experiment's, one run at a time, and what it says about itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.errors import WorkdirError
+from pipelines.files import read_json, sweep, write_json, write_text
+
+RUN = "run.json"
+_ATTEMPTS = 3
+
+
+@contextmanager
+def opened(work: Path, config: PipelineConfig) -> Iterator[None]:
+    """Hold the work folder for this run. Raises WorkdirError when it is another's, in use, or not writable."""
+    try:
+        (work / "stages").mkdir(parents=True, exist_ok=True)
+        lock = (work / ".lock").open("a+")
+    except OSError as error:
+        raise WorkdirError(f"cannot write to the work folder {work}: {error}; choose another with --workdir") from error
+    with lock:
+        _lock(lock, work)
+        check_owner(work, config.name)
+        sweep(work.glob(".*"))
+        write_text(work / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        yield
+
+
+def _lock(lock: Any, work: Path) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
+            break
+        except OSError as error:
+            if attempt + 1 < _ATTEMPTS:
+                time.sleep(0.1)  # `is_held` takes the lock for a moment
+                continue
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise WorkdirError(
+                f"{work} is in use by {holder}; wait for it, stop it, or choose another --workdir"
+            ) from error
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+
+
+def check_owner(work: Path, name: str) -> None:
+    """Raise WorkdirError when the folder is another experiment's."""
+    said = read_run(work)
+    if said and said["experiment"] != name:
+        raise WorkdirError(
+            f"{work} is the work folder of experiment {said['experiment']!r}, not of {name!r}; choose another --workdir"
+        )
+
+
+def read_run(work: Path) -> dict[str, Any] | None:
+    """What the last run in this folder said of itself, or None."""
+    file = work / RUN
+    return read_json(file) if file.is_file() else None
+
+
+def say_run(work: Path, **said: Any) -> None:
+    """Merge `said` into run.json."""
+    write_json(work / RUN, {**(read_run(work) or {}), **said, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+
+
+def is_held(work: Path) -> bool:
+    """Whether a run works in the folder right now."""
+    try:
+        with (work / ".lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,156 @@
+"""Status: what is finished, what is not, and how the last run ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.commands.status import planned, status
+from pipelines.configs.pipeline import PipelineConfig
+from pipelines.engine.progress import Progress
+from pipelines.engine.shard_workers import Spread
+from pipelines.engine.stage import FAILED, PROGRESS, Stage, do_stage
+from pipelines.errors import WorkdirError
+from pipelines.files import write_json, write_text
+from pipelines.stages.ingest.manifest import MANIFEST
+from pipelines.workflow import workfolder
+from tests.pipelines.driver import nullspace
+
+CONFIG = PipelineConfig.model_validate(
+    {"name": "mine", "source": {"kind": "digits"}, "models": [{"name": "nullspace_digits_vit"}]}
+)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    with workfolder.opened(tmp_path, CONFIG):
+        workfolder.say_run(tmp_path, experiment="mine", run_id="7", state="running")
+    return tmp_path
+
+
+def partial(work: Path, name: str) -> Path:
+    folder = work / "stages" / f"{name}-0123456789ab.partial"
+    folder.mkdir()
+    return folder
+
+
+def test_a_folder_nothing_ran_in_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WorkdirError, match="is not a work folder: it has no run.json; give the --workdir of a run"):
+        status(tmp_path)
+    with pytest.raises(WorkdirError, match="is not a work folder"):
+        status(tmp_path / "nowhere")
+
+
+def test_a_run_that_never_said_how_it_ended_was_killed(work: Path) -> None:
+    assert status(work)["state"] == "killed"
+    with workfolder.opened(work, CONFIG):
+        assert status(work)["state"] == "running"
+    for ended in ("finished", "failed", "killed"):
+        workfolder.say_run(work, state=ended)
+        assert status(work)["state"] == ended
+    with workfolder.opened(work, CONFIG):
+        assert status(work)["state"] == "running", "held again, before it says so itself"
+    assert (status(work)["experiment"], status(work)["run_id"]) == ("mine", "7")
+
+
+def test_finished_stages_say_how_long_they_took(work: Path) -> None:
+    stage = Stage("kernel", 1, {}, {}, lambda context: {}, branch="deit-tiny")
+    made = do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
+    (found,) = status(work)["stages"]
+    assert (found["stage"], found["state"]) == ("kernel--deit-tiny", "done")
+    assert found["folder"] == str(made.folder) and found["seconds"] == pytest.approx(made.seconds, abs=1e-3)
+
+
+def test_unfinished_stages_say_how_far_they_are(work: Path) -> None:
+    ingest = partial(work, "ingest--32x32")
+    table = pa.table({"id": np.arange(10).astype(str)})
+    pq.write_table(table, ingest / MANIFEST, row_group_size=4)
+    for name in ("shard-000000", "errors-000000", "shard-000001"):
+        pq.write_table(table, ingest / f"{name}.parquet")
+    write_text(partial(work, "reference--deit") / "rows-000000.parquet", "")
+    by = {found["stage"]: found for found in status(work)["stages"]}
+    assert (by["ingest--32x32"]["state"], by["ingest--32x32"]["shards"], by["ingest--32x32"]["of"]) == (
+        "unfinished",
+        2,
+        3,
+    )
+    assert (by["reference--deit"]["shards"], by["reference--deit"]["of"]) == (1, None)
+
+
+def test_a_stage_under_way_says_what_its_progress_line_says(work: Path) -> None:
+    for name, said in {
+        "reference--a": {"done": 64, "of": 120, "unit": "images"},
+        "search--a": {"done": 1, "of": 8, "unit": "trials", "note": "trial 5 step 40"},
+        "watermark--a": {"done": 0, "of": 9, "unit": "images", "part": "hidden messages"},
+    }.items():
+        write_json(partial(work, name) / PROGRESS, said)
+    lines = [line.split(None, 2) for line in nullspace("status", str(work)).out.splitlines()[1:]]
+    assert lines == [
+        ["unfinished", "reference--a", "64 of 120 images"],
+        ["unfinished", "search--a", "1 of 8 trials, trial 5 step 40"],
+        ["unfinished", "watermark--a", "hidden messages, 0 of 9 images"],
+    ]
+
+
+def test_a_stage_that_failed_says_why_in_one_line(work: Path) -> None:
+    workfolder.say_run(work, state="failed", error="the run's own reason")
+    partial(work, "reference--a")
+    assert nullspace("status", str(work)).out.splitlines()[1] == "error: the run's own reason"
+    write_text(work / "stages" / f"reference--a-0123456789ab{FAILED}", "out of [memory]")
+    assert nullspace("status", str(work)).out.splitlines()[1:] == ["  failed     reference--a  out of [memory]"]
+    assert status(work)["error"] == "the run's own reason"
+    with workfolder.opened(work, CONFIG):
+        assert "error" not in status(work), "it runs again"
+
+
+def test_a_record_in_a_partial_folder_does_not_count_as_done(work: Path) -> None:
+    write_text(partial(work, "kernel--deit") / "stage.json", "{}")  # killed between the record and the renaming
+    assert [found["state"] for found in status(work)["stages"]] == ["unfinished"]
+
+
+def test_reports_are_named_when_they_are_there(work: Path) -> None:
+    assert "report.html" not in status(work)
+    write_text(work / "report.html", "")
+    assert status(work)["report.html"] == str(work / "report.html") and "results.json" not in status(work)
+
+
+def test_stages_removed_by_hand_are_no_trouble(work: Path) -> None:
+    (work / "stages").rmdir()
+    assert status(work)["stages"] == []
+
+
+def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -> None:
+    ingest = Stage("ingest", 1, {}, {}, lambda context: {}, branch="32x32")
+    stages = [ingest] + [
+        Stage(name, 1, {}, {}, lambda context: {}, branch=label)
+        for label in ("vit", "deit")
+        for name in ("reference", "kernel", "search", "evaluate", "watermark")
+    ]
+    for stage in (stages[2], ingest):
+        do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
+    stages[3].folder(work).with_suffix(".partial").mkdir()
+    old = partial(work, "watermark--gone").name.removesuffix(".partial").rpartition("-")[0]
+    workfolder.say_run(work, plan=[*planned(stages), {"stage": "report", "folder": ""}])
+    found = status(work)
+    assert [each["stage"] for each in found["stages"]] == [*(stage.key for stage in stages), "report", old]
+    states = {each["stage"]: each["state"] for each in found["stages"]}
+    assert (states["ingest--32x32"], states["kernel--vit"], states["search--vit"]) == ("done", "done", "unfinished")
+    assert states["reference--vit"] == states["report"] == "not begun"
+    assert [each["stage"] for each in found["stages"] if each.get("earlier")] == [old]
+    assert "plan" not in found
+    said = nullspace("status", str(work)).out.splitlines()
+    assert (
+        said[1].split() == ["done", "ingest--32x32", *said[1].split()[2:]] and "  not begun  reference--vit" in said[2]
+    )
+    assert said[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
+
+
+def test_a_folder_without_a_plan_is_listed_in_the_order_of_the_work_too(work: Path) -> None:
+    names = ["ingest--32x32", "reference--a", "kernel--a", "evaluate--a", "search--b", "watermark--b", "report"]
+    for name in sorted(names):
+        partial(work, name)
+    assert [found["stage"] for found in status(work)["stages"]] == names

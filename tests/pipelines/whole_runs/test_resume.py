@@ -1,0 +1,97 @@
+"""kill -9 in every stage: the same command goes on, and in the end everything is as if nothing had happened.
+
+One chain of kills in one work folder, told as one test: each link needs what the one before left.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.workflow import workfolder
+from tests.pipelines.conftest import DemoRun
+from tests.pipelines.driver import (
+    STAGES,
+    Driver,
+    children_of,
+    figures,
+    half_written,
+    runs_of,
+    stage_runs,
+)
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+# Ray's two agents leave about a minute after their node died; they hold no data and no CPU.
+AGENTS = ("DashboardAgent", "RuntimeEnvAgent")
+
+
+def test_a_run_killed_in_every_stage_ends_as_if_it_was_not(demo_run: DemoRun, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    kept: dict[Path, int] = {}
+    for stage in STAGES:
+        kill_in(stage, work)
+        now = written(work)
+        assert kept.items() <= now.items(), f"killed in {stage}: what was finished before was made again"
+        kept = now
+    with Driver(work) as driver:
+        results = driver.results()
+        assert driver.said.count("reused ") >= len(STAGES) - 1  # the report may have been done before its kill came
+    # One trial at a time and the same seed: bit for bit the numbers of a run nobody killed.
+    assert figures(results) == figures(demo_run.results)
+    check_ids(work, demo_run)
+    check_lineage(work, kills=len(STAGES))
+    assert half_written(work) == []
+
+
+def kill_in(stage: str, work: Path) -> None:
+    """Start the command, kill it in a stage; its processes must go, and MLflow must hear of it."""
+    with Driver(work) as driver:
+        driver.until_stage(stage)
+        driver.kill()
+        wait_until(lambda: not driver.processes(but=AGENTS), f"Ray ends after its driver, in {stage}", pause=0.2)
+        closed = {"KILLED", "FINISHED"}
+        wait_until(lambda: {run.info.status for run in runs_of(work)} <= closed, "runs are closed", pause=0.2)
+    (parent,) = children_of(runs_of(work), None)
+    assert parent.info.status == "KILLED" or stage == "report"
+    assert not workfolder.is_held(work)
+
+
+def written(work: Path) -> dict[Path, int]:
+    """Shards and rows that are there, finished stage or not, by their inode: a file made again has another."""
+    files = (work / "stages").glob("*/*-??????.parquet")
+    return {Path(file.parent.name.removesuffix(".partial"), file.name): file.stat().st_ino for file in files}
+
+
+def check_ids(work: Path, demo_run: DemoRun) -> None:
+    """No row lost or doubled in any stage."""
+    for stage in ("reference", "evaluate", "watermark"):
+        (folder,) = (work / "stages").glob(f"{stage}-*")
+        counted = [rows(folder), rows(demo_run.stage(stage))]
+        assert counted[0] == counted[1] and len(set(counted[0])) == len(counted[0])
+
+
+def rows(folder: Path) -> list[tuple[str, str]]:
+    table = pq.read_table([str(file) for file in sorted(folder.glob("rows-*.parquet"))])
+    conditions = table.column("condition").to_pylist() if "condition" in table.column_names else [""] * len(table)
+    return sorted(zip(table.column("id").to_pylist(), conditions, strict=True))
+
+
+def check_lineage(work: Path, *, kills: int) -> None:
+    """One parent run, one run per stage, one per trial; all finished. A trial that a kill took may stay as KILLED."""
+    runs = runs_of(work)
+    (parent,) = children_of(runs, None)
+    stages = stage_runs(runs, parent.info.run_id)
+    assert set(stages) == set(STAGES)
+    assert {run.info.status for run in (parent, *stages.values())} == {"FINISHED"}
+    (folder,) = (work / "stages").glob("search-*")
+    trials = pq.read_table(folder / "trials.parquet").column("trial_id").to_pylist()
+    told = {
+        run.data.tags["nullspace.trial"]: run.info.status for run in children_of(runs, stages["search"].info.run_id)
+    }
+    assert {trial for trial, status in told.items() if status == "FINISHED"} == set(trials)
+    assert set(told.values()) <= {"FINISHED", "KILLED"} and len(told) <= len(trials) + kills
+    assert len(runs) == 1 + len(STAGES) + len(told)

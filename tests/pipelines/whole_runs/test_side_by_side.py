@@ -1,0 +1,122 @@
+"""Two models in one run, worked on side by side: stopped, then one of them failing, then both to the end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from pipelines.digits.model import weights_path
+from pipelines.files import read_json
+from tests.pipelines.conftest import DemoRun
+from tests.pipelines.driver import SMALL, STAGES, Driver, children_of, data_sets_of, figures, runs_of, stage_runs
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+# One trial at a time for each model: two lanes of one worker each.
+SETTINGS = {**SMALL, "resources.workers": "1"}
+
+
+@pytest.fixture(scope="module")
+def config(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo with the model twice, the second from a file that can go away; all before the search is made already."""
+    folder = tmp_path_factory.mktemp("side_by_side")
+    for stage in ("ingest", "reference", "kernel"):
+        found = demo_run.stage(stage)
+        for label in ("digits", "other"):
+            name = found.name.replace("--digits-", f"--{label}-")
+            shutil.copytree(found, folder / "work" / "stages" / name, dirs_exist_ok=True)
+    weights = shutil.copy(weights_path(), folder / "weights.safetensors")
+    from pipelines.configs.reading import load_config
+
+    said = load_config("demo").model_dump(mode="json")
+    (first,) = said["models"]
+    said["models"] = [first, {**first, "weights": str(weights), "label": "other"}]
+    (folder / "two.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
+    return folder / "two.yaml"
+
+
+def test_sigterm_stops_both(config: Path) -> None:
+    with Driver(config.parent / "work", settings=SETTINGS, config=str(config)) as driver:
+        for label in ("digits", "other"):
+            begun = f"stages/search--{label}-*.partial/images.safetensors"
+            driver.until(lambda begun=begun: [*driver.work.glob(begun)], f"search of {label} is under way")
+        driver.process.terminate()
+        assert driver.finish() == 130
+        assert driver.said.splitlines()[-1].startswith("stopped") and "Traceback" not in driver.said
+    runs = runs_of(config.parent / "work")
+    assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}
+    killed = {run.data.tags.get("nullspace.branch") for run in runs if run.info.status == "KILLED"}
+    assert killed == {None, "digits", "other"}
+
+
+def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -> None:
+    work, weights = config.parent / "work", config.parent / "weights.safetensors"
+    with Driver(work, settings=SETTINGS, config=str(config)) as driver:
+        driver.until(lambda: "mlflow   " in driver.said, "the models are known")
+        weights.rename(weights.with_suffix(".away"))
+        assert driver.finish() == 1
+        assert "failed   other: " in driver.said and "done     watermark--digits" in driver.said
+        last = driver.said.splitlines()[-1]
+        assert last.startswith("error: 1 of 2 models failed: other: ") and "weights.safetensors" in last
+        assert "The report has the others" in last and "Traceback" not in driver.said
+    results = read_json(work / "results.json")
+    assert list(results["models"]) == ["digits"] and figures(results) == figures(demo_run.results)
+    runs = runs_of(work)
+    (parent,) = children_of(runs, None)
+    assert parent.info.status == "FAILED" and "RUNNING" not in {run.info.status for run in runs}
+    rows = rows_of(runs, parent)
+    assert {label: row.info.status for label, row in rows.items()} == {"digits": "FINISHED", "other": "FAILED"}
+    assert "weights.safetensors" in rows["other"].data.tags["nullspace.error"]
+
+
+def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> None:
+    work, weights = config.parent / "work", config.parent / "weights.safetensors"
+    weights.with_suffix(".away").rename(weights)
+    with Driver(work, settings=SETTINGS, config=str(config)) as driver:
+        results = driver.results()
+        assert "reused   watermark--digits" in driver.said and "running  search--other" in driver.said
+    assert list(results["models"]) == ["digits", "other"]
+    for label in results["models"]:
+        only = {**results, "models": {"digits": results["models"][label]}}
+        # Side by side, interrupted, one failing: bit for bit the numbers of one model by itself.
+        assert figures(only)["noise"]["conditions"] == figures(demo_run.results)["noise"]["conditions"]
+        assert figures(only)["watermark"] == figures(demo_run.results)["watermark"]
+    runs = runs_of(work)
+    (parent,) = children_of(runs, None)
+    assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}
+    check_rows(runs, parent, results)
+
+
+def rows_of(runs: list[Run], parent: Run) -> dict[str, Run]:
+    """The run of each model, by its label, each there once."""
+    found = [run for run in children_of(runs, parent.info.run_id) if run.data.tags.get("nullspace.kind") == "model"]
+    rows = {run.data.tags["nullspace.branch"]: run for run in found}
+    assert len(rows) == len(found)
+    return rows
+
+
+def check_rows(runs: list[Run], parent: Run, results: dict[str, Any]) -> None:
+    """A row for each model with figures of its own under common names; none in the run of all; no run twice."""
+    rows = rows_of(runs, parent)
+    assert set(rows) == {"digits", "other"} and parent.data.metrics == {}
+    shared = [run for run in children_of(runs, parent.info.run_id) if run not in rows.values()]
+    # A report of the model that did not fail was made before, too.
+    assert {run.data.tags["nullspace.stage"] for run in shared} == {"ingest", "report"}
+    for label, row in rows.items():
+        said = results["models"][label]
+        assert row.info.run_name == label and row.info.status == "FINISHED"
+        assert row.data.metrics["agreement"] == said["noise"]["conditions"]["learned"]["agreement"]
+        assert row.data.metrics["watermark.psnr"] == said["watermark"]["psnr"]
+        assert f"/stages/search--{label}-" in said["noise"]["artifact"], "equal models, each with stages of its own"
+        assert row.data.params["weights"] == said["model"]["weights_source"]
+        assert len(data_sets_of(row)) == 1 and row.outputs is not None and len(row.outputs.model_outputs) == 1
+        assert f"**{label}**" in row.data.tags["mlflow.note.content"]
+        stages = stage_runs(runs, row.info.run_id)
+        assert set(stages) == set(STAGES) - {"ingest", "report"}
+        assert {run.data.tags["nullspace.branch"] for run in stages.values()} == {label}
+    assert rows["digits"].data.metrics.keys() == rows["other"].data.metrics.keys()
