@@ -26,8 +26,8 @@ from PIL import Image
 from torch import Tensor
 
 from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
+from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.projection import from_uint8
 from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.payload import atoms, lattice, reading
 from nullspace.watermark.payload.detection import Detection, bit_scores, log_p_value

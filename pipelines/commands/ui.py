@@ -14,14 +14,12 @@ from typing import Any
 
 from nullspace.errors import NullspaceError
 from pipelines.errors import WorkdirError
-from pipelines.tracking.ledger import redact
+from pipelines.tracking.addresses import MODE, run_page
 from pipelines.tracking.store import is_server
 from pipelines.tracking.views import VIEW
 from pipelines.workflow import workfolder
 from pipelines.workflow.signals import interrupted_by
 
-# MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
-MODE = "workflowType=machine_learning"
 _GRACE_SECONDS = 10
 
 
@@ -72,21 +70,6 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def run_page(server: str, said: Mapping[str, Any]) -> str:
-    """Address of the page of a run, from what run.json says of it; of the list of experiments where it says less."""
-    place = "experiments"
-    if "experiment_id" in said:
-        place += f"/{said['experiment_id']}/runs/{said['run_id']}"
-    return f"{server.rstrip('/')}/#/{place}?{MODE}"
-
-
 def models_page(server: str, said: Mapping[str, Any]) -> str:
     """Address of the table with a row for each model of the run's experiment."""
     return f"{server.rstrip('/')}/#/experiments/{said['experiment_id']}/runs?viewStateShareKey={VIEW}&{MODE}"
-
-
-def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:
-    """Where people find a run: its page on a server, else the store's URI and the command that shows it."""
-    if is_server(uri):
-        return run_page(redact(uri), {"experiment_id": experiment_id, "run_id": run_id})
-    return f"{redact(uri)}  (nullspace ui {work} shows it)"

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from nullspace.model.vit import SplitViT
-from pipelines.configs.pipeline import HiddenSettings
 from pipelines.data.shards import shard_table, write_shard
 from pipelines.engine.models import ModelSpec
 from pipelines.evaluations.payload import rows as hidden
+from pipelines.evaluations.payload.settings import PayloadSettings
 from tests.nullspace.watermark.payload.marked import pictures
 
-SETTINGS = HiddenSettings(message_bytes=4, psnr=40, attacks=("none", "jpeg_75", "crop_0.5", "noise_0.02+jpeg_75"))
+SETTINGS = PayloadSettings(message_bytes=4, psnr=40, attacks=("none", "jpeg_75", "crop_0.5", "noise_0.02+jpeg_75"))
 IMAGES = 6
 
 
@@ -91,12 +91,14 @@ def test_why_messages_cannot_be_hidden(model: SplitViT) -> None:
         weights="random",
         model_args={"img_size": 32, "patch_size": 8, "embed_dim": 96, "num_heads": 3},
     )
-    assert "64 places for bits, too few for messages of 8 bytes" in str(hidden.why_not(small, HiddenSettings(), kernel))
+    assert "64 places for bits, too few for messages of 8 bytes" in str(
+        hidden.why_not(small, PayloadSettings(), kernel)
+    )
 
 
 def test_messages_that_jpeg_will_destroy_are_warned_of(model: SplitViT) -> None:
     assert hidden.warning(model, SETTINGS) is None
-    said = hidden.warning(model, HiddenSettings(message_bytes=32, psnr=50))
+    said = hidden.warning(model, PayloadSettings(message_bytes=32, psnr=50))
     assert said is not None and said.startswith("hidden messages: the patch embedding of vit_tiny_patch16_224 reads")
 
 
@@ -106,4 +108,4 @@ def test_messages_that_jpeg_will_destroy_are_warned_of(model: SplitViT) -> None:
 )
 def test_attacks_are_checked_before_any_work(attacks: tuple[str, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        HiddenSettings(attacks=attacks)
+        PayloadSettings(attacks=attacks)
