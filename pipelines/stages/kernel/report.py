@@ -58,8 +58,8 @@ def sentence(kernel: Result) -> str:
         return f"The model is blind to {size(kernel)}."
     return (
         f"The patch embedding sees all {kernel.number('patch_dim')} directions of a patch (nullity 0), and none of "
-        "them only shifts the token, which the model might ignore: nothing can be added to the pixels without the model "
-        "seeing it."
+        "them only shifts the token, which the model might ignore: nothing can be added to the pixels without the "
+        "model seeing it."
     )
 
 
