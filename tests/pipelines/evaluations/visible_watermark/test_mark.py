@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pipelines.errors import ConfigError
-from pipelines.evaluations.visible_watermark.mark import logo_digest, make_mark
+from pipelines.evaluations.visible_watermark.mark import make_mark
 from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
 SIZE = (96, 128)
@@ -133,13 +133,3 @@ def test_a_logo_cut_off_is_refused(tmp_path: Path, cut: int) -> None:
     (tmp_path / "logo.png").write_bytes((tmp_path / "whole.png").read_bytes()[:cut])
     with pytest.raises(ConfigError, match="watermark.logo: cannot read"):
         mark(logo=str(tmp_path / "logo.png"))
-
-
-def test_the_digest_follows_the_content(tmp_path: Path) -> None:
-    file = logo(tmp_path)
-    first = logo_digest(file)
-    assert first == logo_digest(file) and logo_digest(None) is None
-    logo(tmp_path, width=42)
-    assert logo_digest(file) != first
-    with pytest.raises(ConfigError, match="watermark.logo: cannot read .*nowhere.png"):
-        logo_digest(str(tmp_path / "nowhere.png"))
