@@ -102,4 +102,4 @@ def how_far(stage: dict[str, Any]) -> str:
     if said is None:
         return f"{stage['shards']} of {stage.get('of') or '?'} shards" if stage.get("shards") else ""
     counted = f"{said['done']} of {said['of']} {said['unit']}"
-    return ", ".join(filter(None, [said.get("part"), counted, said.get("note")]))
+    return ", ".join(filter(None, [counted, said.get("note")]))
