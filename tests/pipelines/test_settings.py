@@ -23,7 +23,7 @@ class Whole(Settings):
     seed: int = 0
     part: Part = Part()
     perhaps: Part | None = None
-    several: list[Part] = []
+    several: tuple[Part, ...] = ()
     means: Annotated[Part, HOW] = Part()
 
 
@@ -36,13 +36,13 @@ def test_what_says_how_does_not_decide() -> None:
 
 
 def test_what_says_how_decides_in_no_place() -> None:
-    assert deciding(Whole(several=[Part(workers=7)])) == deciding(Whole(several=[Part()]))
+    assert deciding(Whole(several=(Part(workers=7),))) == deciding(Whole(several=(Part(),)))
 
 
 def test_a_file_of_the_users_is_named_by_its_bytes(tmp_path: Path) -> None:
     file = tmp_path / "logo.png"
     file.write_bytes(b"red")
-    whole = Whole(part=Part(logo=str(file)), several=[Part(logo=str(file))])
+    whole = Whole(part=Part(logo=str(file)), several=(Part(logo=str(file)),))
     digest = hashlib.sha256(b"red").hexdigest()
     said = deciding(whole, contents=True)
     assert said["part"]["logo"] == said["several"][0]["logo"] == digest
@@ -60,7 +60,7 @@ def test_a_file_in_the_home_folder_is_read(tmp_path: Path, monkeypatch: pytest.M
 
 def test_files_of_the_users_are_found_wherever_they_are_named() -> None:
     whole = Whole(
-        part=Part(logo="a.png"), perhaps=Part(logo="b.png"), several=[Part(), Part(logo="c.png")], means=Part()
+        part=Part(logo="a.png"), perhaps=Part(logo="b.png"), several=(Part(), Part(logo="c.png")), means=Part()
     )
     assert list(user_files(whole)) == [
         (("part", "logo"), "a.png"),
