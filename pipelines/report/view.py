@@ -15,8 +15,6 @@ from pipelines.report.inputs import Examples, examples, small_table
 from pipelines.report.outcomes import JsonObject, Mean, Outcome, mean_in
 from pipelines.report.parts import Cell, ReportFigure, Section, Tile
 
-NOT_RUN = "not run"
-
 
 @dataclass(frozen=True)
 class Result:
