@@ -164,7 +164,7 @@ def messages(mark: Mapping[str, Any]) -> str | None:
     hidden = mark.get("hidden") or {}
     if why_missing(mark) or why_missing(hidden):
         return None
-    after = {_saved_as(row["attack"]): row for row in hidden["attacks"]}
+    after = {_saved_as(row["distortion"]): row for row in hidden["distortions"]}
     shares = {name: row for name, row in after.items() if name is not None}
     if not shares:
         return None
@@ -175,10 +175,10 @@ def messages(mark: Mapping[str, Any]) -> str | None:
     return f"{size}; read after {read}, least {ends}, n = {number(least.get('n'))}"
 
 
-def _saved_as(attack: str) -> str | None:
+def _saved_as(distortion: str) -> str | None:
     """'PNG' or 'JPEG 75' of a picture that was saved and no more."""
-    kind, _, quality = attack.partition("_")
-    return {"none": "PNG", "jpeg": f"JPEG {quality}"}.get(kind) if "+" not in attack else None
+    kind, _, quality = distortion.partition("_")
+    return {"none": "PNG", "jpeg": f"JPEG {quality}"}.get(kind) if "+" not in distortion else None
 
 
 def kernel_sentence(kernel: Mapping[str, Any]) -> str:

@@ -231,7 +231,7 @@ def _detected_line(row: dict[str, Any]) -> str:
         return f"{row['file']}  no mark  {_chance(row['p_value'])}"
     if row["message_hex"] is None:
         return f"{row['file']}  a mark of this key, too damaged to be read  {_chance(row['p_value'])}"
-    sure = f"{100 * row['confidence']:.1f} % of its bits as sent"
+    sure = f"{100 * row['bit_agreement']:.1f} % of its bits as sent"
     return f"{row['file']}  {_words(row)}  {_chance(row['p_value'])}  {sure}"
 
 

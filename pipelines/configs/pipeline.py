@@ -150,7 +150,7 @@ class HiddenSettings(Settings):
 
     message_bytes: int = Field(default=8, ge=1, le=32, description="length of every image's random message")
     psnr: int = Field(default=42, ge=34, le=50, description="quality in dB; a lower one is a stronger mark")
-    attacks: tuple[str, ...] = Field(
+    distortions: tuple[str, ...] = Field(
         default=(
             *("none", "jpeg_90", "jpeg_75", "jpeg_50", "noise_0.02", "blur_0.5", "brightness_1.1"),
             *("saturation_0", "erase_0.1", "crop_0.9", "resize_0.7"),
@@ -160,18 +160,18 @@ class HiddenSettings(Settings):
         "saturation, erase, crop, resize, rotate, shift, flip",
     )
 
-    @field_validator("attacks")
+    @field_validator("distortions")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from nullspace.errors import NullspaceError
-        from nullspace.watermark.attacks import attack_named
+        from nullspace.watermark.distortions import distortion_named
 
         try:
-            names = tuple(attack_named(name).name for name in value)
+            names = tuple(distortion_named(name).name for name in value)
         except NullspaceError as error:
             raise ValueError(str(error)) from error
         if len(set(names)) < len(names):
-            raise ValueError(f"expected each attack once, got {', '.join(names)}")
+            raise ValueError(f"expected each distortion once, got {', '.join(names)}")
         return names
 
 

@@ -264,7 +264,7 @@ def hidden_section(model: Mapping[str, Any]) -> Section:
     if reason:
         return Section(title, missing=reason)
     unmarked = found.get("unmarked") or {}
-    quality = [(name, found.get(key)) for name, key in (("SSIM", "ssim"), ("VIF", "fidelity"))]
+    quality = [(name, found.get(key)) for name, key in (("SSIM", "ssim"), ("VIF", "vif"))]
     facts = [
         ("Message", f"{8 * found['message_bytes']} bits of its own in every image, n = {number(found.get('n'))}"),
         ("PSNR to the original", f"{wording.decibel(found.get('psnr'))} {number_interval(found.get('psnr_ci'))}"),
@@ -274,16 +274,16 @@ def hidden_section(model: Mapping[str, Any]) -> Section:
         ("Found where there is none", f"{percent(unmarked.get('found_at_1e-3'))} at a stated rate of 0.1 %"),
     ]
     columns = ["After", "Bits", "Whole messages", "Found at 1e-6", "Model unchanged", "max |Δp|"]
-    rows = [_attack_row(row) for row in found["attacks"]]
-    return Section(title, facts=facts, tables=[Table("Read back after attacks", columns, rows)])
+    rows = [_distortion_row(row) for row in found["distortions"]]
+    return Section(title, facts=facts, tables=[Table("Read back after distortions", columns, rows)])
 
 
-def _attack_row(row: Mapping[str, Any]) -> list[Cell]:
+def _distortion_row(row: Mapping[str, Any]) -> list[Cell]:
     shares = [
         Cell(percent(row.get(name)), percent_interval(row.get(f"{name}_ci")))
         for name in ("bit_accuracy", "word_accuracy", "found_at_1e-6", "agreement")
     ]
-    title = "saved as PNG" if row["attack"] == "none" else row["attack"].replace("+", " + ").replace("_", " ")
+    title = "saved as PNG" if row["distortion"] == "none" else row["distortion"].replace("+", " + ").replace("_", " ")
     return [Cell(title), *shares, Cell(number(row.get("max_probability_change")))]
 
 

@@ -71,7 +71,7 @@ class Marker:
             "read_back": found.message == message,
             "warning": self.mark.warning(len(message), psnr=psnr),
             "p_value": found.p_value,
-            "confidence": found.confidence,
+            "bit_agreement": found.bit_agreement,
             "notes": picture.told(target.suffix.lower()),
             **certify(self.model, before[None], after[None]).to_dict(0),
         }
@@ -176,7 +176,7 @@ def detected(found: Detection) -> dict[str, Any]:
         "found": found.found,
         **{f"message_{name}": value for name, value in message.items()},
         "p_value": found.p_value,
-        "confidence": found.confidence,
+        "bit_agreement": found.bit_agreement,
         "strength_db": found.psnr if found.found else None,
         "readings_tried": found.tried,
     }

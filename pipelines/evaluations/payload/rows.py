@@ -1,4 +1,4 @@
-"""Hidden messages measured: written into every image, attacked, read again, and shown to the model."""
+"""Hidden messages measured: written into every image, distorted, read again, and shown to the model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from nullspace.metrics.outcomes import Moments, largest_probability_change, wils
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
 from nullspace.pixels.projection import from_uint8
-from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import mean_and_worst, token_changes
+from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 from pipelines.configs.pipeline import HiddenSettings
 from pipelines.data.shards import Shard
 from pipelines.engine.model_workers import ModelShards
 from pipelines.engine.models import ModelSpec
-from pipelines.evaluations.image_quality import fidelity, psnr, ssim
+from pipelines.evaluations.image_quality import psnr, ssim, vif
 from pipelines.evaluations.pictures import save_difference, save_picture
 from pipelines.evaluations.tallies import take_in
 
 PREFIX = "hidden"
 RATES = (1e-3, 1e-6)  # false positives, at which is counted how many marks are found
 UNMARKED = "unmarked"  # the condition that shows how often a mark is found where there is none
-_QUALITY = ("psnr", "ssim", "fidelity")
+_QUALITY = ("psnr", "ssim", "vif")
 _SEEN = ("probability_change", "token_change", "largest_token_change")
 
 
@@ -50,7 +50,7 @@ def why_not(model: SplitViT, settings: HiddenSettings, kernel: Mapping[str, Any]
         )
     if mark.longest < settings.message_bytes:
         return (
-            f"an image has {mark.slots} places for bits, too few for messages of {settings.message_bytes} bytes; "
+            f"an image has {mark.sites} embedding sites, too few for messages of {settings.message_bytes} bytes; "
             "larger images have more"
         )
     return None
@@ -69,7 +69,7 @@ def warning(model: SplitViT, settings: HiddenSettings) -> str | None:
 
 
 class HiddenShards(ModelShards):
-    """Writes a message of its own into every image, attacks it, reads it, and asks the model."""
+    """Writes a message of its own into every image, distorts it, reads it, and asks the model."""
 
     prefix = PREFIX
 
@@ -88,7 +88,7 @@ class HiddenShards(ModelShards):
         self.settings, self.seed, self.examples = settings, seed, examples
         self.mark = _mark(self.model, seed)
         self.mapping = patch_map(self.model)
-        self.attacks = [attack_named(name) for name in settings.attacks]
+        self.distortions = [distortion_named(name) for name in settings.distortions]
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
         keep = self.examples[1] if name == self.examples[0] else 0
@@ -102,17 +102,17 @@ class HiddenShards(ModelShards):
         marked = self.mark.embed(images, messages, psnr=self.settings.psnr).images
         self._keep_examples(batch.start, keep - batch.start, images, marked)
         before, after = from_uint8(images), from_uint8(marked)
-        quality = {name: measure(after, before) for name, measure in zip(_QUALITY, (psnr, ssim, fidelity), strict=True)}
+        quality = {name: measure(after, before) for name, measure in zip(_QUALITY, (psnr, ssim, vif), strict=True)}
         yield self._table(ids, UNMARKED, images, images, messages, {})
-        for attack in self.attacks:
-            seeds = [_seed(self.seed, attack.name, id_) for id_ in ids]
+        for distortion in self.distortions:
+            seeds = [_seed(self.seed, distortion.name, id_) for id_ in ids]
             yield self._table(
                 ids,
-                attack.name,
-                attacked(images, attack, seeds),
-                attacked(marked, attack, seeds),
+                distortion.name,
+                distorted(images, distortion, seeds),
+                distorted(marked, distortion, seeds),
                 messages,
-                quality if attack.name == "none" else {},
+                quality if distortion.name == "none" else {},
             )
 
     def _table(
@@ -174,18 +174,21 @@ def _right(read: bytes, sent: bytes) -> float:
     return float((ours == theirs).mean())
 
 
-def _seed(seed: int, attack: str, id_: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{attack}:{id_}".encode(), digest_size=7).digest(), "big")
+def _seed(seed: int, distortion: str, id_: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{distortion}:{id_}".encode(), digest_size=7).digest(), "big")
 
 
 def summarised(files: list[Path], settings: HiddenSettings) -> dict[str, Any]:
-    """Figures of all images from the rows: `attacks` has a row each, `unmarked` says how often chance was a mark."""
-    tallies = {name: _Tally() for name in (UNMARKED, *settings.attacks)}
+    """Figures of all images from the rows: `distortions` has a row each, `unmarked` the false positives."""
+    tallies = {name: _Tally() for name in (UNMARKED, *settings.distortions)}
     take_in(files, tallies)
     unmarked = tallies.pop(UNMARKED)
-    rows = [{"attack": name, "family": attack_named(name).family, **tally.to_dict()} for name, tally in tallies.items()]
-    untouched = next((row for row in rows if row["attack"] == "none"), {})
-    kept = ("n", "psnr", "ssim", "fidelity", "agreement", "agreement_ci", "bit_accuracy", "word_accuracy")
+    rows = [
+        {"distortion": name, "family": distortion_named(name).family, **tally.to_dict()}
+        for name, tally in tallies.items()
+    ]
+    untouched = next((row for row in rows if row["distortion"] == "none"), {})
+    kept = ("n", "psnr", "ssim", "vif", "agreement", "agreement_ci", "bit_accuracy", "word_accuracy")
     said = {f"{name}{end}": untouched.get(f"{name}{end}") for name in kept for end in ("", "_ci")}
     return {
         **{name: value for name, value in said.items() if value is not None},
@@ -193,7 +196,7 @@ def summarised(files: list[Path], settings: HiddenSettings) -> dict[str, Any]:
         "message_bytes": settings.message_bytes,
         "wanted_psnr": settings.psnr,
         "unmarked": {name: value for name, value in unmarked.to_dict().items() if name.startswith(("n", "found"))},
-        "attacks": rows,
+        "distortions": rows,
     }
 
 

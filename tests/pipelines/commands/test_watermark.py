@@ -85,7 +85,7 @@ def test_a_folder_is_marked_and_read_back(call: Any, photos: Path, tmp_path: Pat
         assert row["psnr"] >= 39.9 and row["token_change"] < 0.05
     found = call("detect", "marked", *MODEL, "--json")
     assert found.code == 0 and {row["message_text"] for row in found.rows} == {MESSAGE}
-    assert all(row["p_value"] < 1e-9 and row["confidence"] > 0.9 for row in found.rows)
+    assert all(row["p_value"] < 1e-9 and row["bit_agreement"] > 0.9 for row in found.rows)
     lines = [line for line in call("detect", "marked/*.png", *MODEL).out.splitlines() if line[0] != " "]  # no progress
     assert len(lines) == 2 and all(f"'{MESSAGE}'  p " in line and "bits as sent" in line for line in lines)
 

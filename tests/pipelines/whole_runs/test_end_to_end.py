@@ -49,7 +49,7 @@ PROMISED = [
     *(f"models.digits.kernel.conditions.exact.{name}" for name in (*OUTCOME, "max_abs_logit_change")),
     *(f"models.digits.watermark.{name}" for name in ("psnr", "ssim", "agreement", "n", "max_probability_change")),
     *(f"models.digits.watermark.after_jpeg.{quality}.{name}" for quality in JPEG_QUALITIES for name in OUTCOME),
-    *(f"models.digits.watermark.hidden.{name}" for name in ("message_bytes", "psnr", "word_accuracy", "attacks")),
+    *(f"models.digits.watermark.hidden.{name}" for name in ("message_bytes", "psnr", "word_accuracy", "distortions")),
     *(f"run.{name}" for name in ("experiment", "run_id", "seconds")),
 ]
 
@@ -162,10 +162,10 @@ def test_figures_of_the_watermark_are_those_of_its_rows(demo_run: DemoRun) -> No
 
 def test_hidden_messages_fit_into_the_demo_and_are_read_after_jpeg(demo_run: DemoRun) -> None:
     hidden = demo_run.results["models"]["digits"]["watermark"]["hidden"]
-    read = {row["attack"]: row["word_accuracy"] for row in hidden["attacks"]}
+    read = {row["distortion"]: row["word_accuracy"] for row in hidden["distortions"]}
     assert hidden["message_bytes"] == 8 and hidden["n"] == IMAGES and hidden["warning"] is None
     assert read["none"] == read["jpeg_90"] == read["jpeg_75"] == 1 and read["jpeg_50"] > 0.95
-    assert "Read back after attacks" in (demo_run.work / "report.html").read_text(encoding="utf-8")
+    assert "Read back after distortions" in (demo_run.work / "report.html").read_text(encoding="utf-8")
 
 
 def test_clean_accuracy_is_that_of_the_rows(demo_run: DemoRun) -> None:

@@ -23,7 +23,7 @@ SETTINGS = {
     "search.epsilon": "0.5",
     "evaluate.examples": "1",
     "watermark.examples": "1",
-    "watermark.hidden.attacks": "[none,jpeg_75]",
+    "watermark.hidden.distortions": "[none,jpeg_75]",
 }
 
 
@@ -55,4 +55,4 @@ def test_deit_tiny_on_real_images(assets: Path, tmp_path: Path) -> None:
     assert model["watermark"]["controls"]["permuted"]["psnr"] == pytest.approx(model["watermark"]["psnr"], abs=0.5)
     hidden = model["watermark"]["hidden"]
     assert hidden["n"] == 48 and hidden["agreement"] == 1 and hidden["max_probability_change"] < 0.01
-    assert [row["word_accuracy"] > 0.9 for row in hidden["attacks"]] == [True, True]
+    assert [row["word_accuracy"] > 0.9 for row in hidden["distortions"]] == [True, True]
