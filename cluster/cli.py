@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -12,7 +11,8 @@ import typer
 
 from cluster import submitting
 from cluster.errors import JobError
-from pipelines.commands.cli import ConfigArgument, Overrides, app
+from pipelines.commands.arguments import AsJson, ConfigArgument, Overrides, print_json
+from pipelines.commands.cli import app
 from pipelines.commands.command_line import run_command_line
 from pipelines.engine.failure import FAULT
 from pipelines.local_options import WORKDIR, here
@@ -25,7 +25,6 @@ Address = Annotated[
     ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `nullspace jobs` lists them.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -110,8 +109,10 @@ def stop(job: JobArgument, address: Address = None) -> None:
 
 
 def _show(content: Any, as_json: bool) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) if as_json else "\n".join(content)
-    sys.stdout.write(f"{text}\n")
+    if as_json:
+        print_json(content)
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in content))
 
 
 def main() -> None:
