@@ -89,7 +89,7 @@ def test_a_head_that_is_away_for_a_moment_is_waited_for() -> None:
 
 def test_a_head_that_stays_away_is_an_error_that_names_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "PATIENCE_S", -1)
-    with pytest.raises(JobError, match=f"lost sight of {JOB.id}, which may still run: away"):
+    with pytest.raises(JobError, match=f"lost contact with {JOB.id}, which may still run: away"):
         follow(real(Server([Unreachable("away")])), JOB.id, Log(lambda line: None))
 
 
@@ -127,7 +127,7 @@ def test_what_is_tried_again(ends: list[Job | Exception], submitted: int, code: 
     server, said = Server(ends), list[str]()
     *_, last = see_through(real(server), ORDER, JOB, 2, say=said.append, log=Log(lambda line: None))
     assert (server.submitted, last.code) == (submitted, code)
-    assert len([line for line in said if "goes on in /shared/runs/demo" in line]) == submitted
+    assert len([line for line in said if "resumes in /shared/runs/demo" in line]) == submitted
     assert last.id == (f"{ORDER.name}-{submitted + 1}" if submitted else JOB.id)
 
 

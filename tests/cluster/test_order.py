@@ -1,4 +1,4 @@
-"""What is asked of a cluster: which files go along, which do not, under what name, with what environment."""
+"""The order of a job: which files are uploaded and which are not, under what name, with what environment."""
 
 from __future__ import annotations
 

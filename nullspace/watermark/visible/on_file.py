@@ -60,7 +60,7 @@ def embed_visible_on_file(
     mask = shown(mark, alpha).double()
     near = _near(kernel, mask)
     if not bool(near.any()):
-        raise NullspaceError("the mark lies where the model's crop cuts off; put it nearer to the middle, or larger")
+        raise NullspaceError("the mark lies outside the model's crop; put it nearer to the middle, or larger")
     room = allowed_room(mask, near)
 
     def project(wanted: Tensor, count: int) -> FileChange:

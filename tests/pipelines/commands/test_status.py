@@ -28,7 +28,7 @@ CONFIG = PipelineConfig.model_validate(
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     with workfolder.opened(tmp_path, CONFIG):
-        workfolder.say_run(tmp_path, experiment="mine", run_id="7", state="running")
+        workfolder.update_run(tmp_path, experiment="mine", run_id="7", state="running")
     return tmp_path
 
 
@@ -50,7 +50,7 @@ def test_a_run_that_never_said_how_it_ended_was_killed(work: Path) -> None:
     with workfolder.opened(work, CONFIG):
         assert status(work)["state"] == "running"
     for ended in ("finished", "failed", "killed"):
-        workfolder.say_run(work, state=ended)
+        workfolder.update_run(work, state=ended)
         assert status(work)["state"] == ended
     with workfolder.opened(work, CONFIG):
         assert status(work)["state"] == "running", "held again, before it says so itself"
@@ -97,7 +97,7 @@ def test_a_stage_under_way_says_what_its_progress_line_says(work: Path) -> None:
 
 
 def test_a_stage_that_failed_says_why_in_one_line(work: Path) -> None:
-    workfolder.say_run(work, state="failed", error="the run's own reason")
+    workfolder.update_run(work, state="failed", error="the run's own reason")
     partial(work, "reference--a")
     assert nullspace("status", str(work)).out.splitlines()[1] == "error: the run's own reason"
     write_text(work / "stages" / f"reference--a-0123456789ab{FAILED}", "out of [memory]")
@@ -134,7 +134,7 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -
         do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
     stages[3].folder(work).with_suffix(".partial").mkdir()
     old = partial(work, "watermark--gone").name.removesuffix(".partial").rpartition("-")[0]
-    workfolder.say_run(work, plan=[*planned(stages), {"stage": "report", "folder": ""}])
+    workfolder.update_run(work, plan=[*planned(stages), {"stage": "report", "folder": ""}])
     found = status(work)
     assert [each["stage"] for each in found["stages"]] == [*(stage.key for stage in stages), "report", old]
     states = {each["stage"]: each["state"] for each in found["stages"]}

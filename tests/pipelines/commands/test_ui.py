@@ -109,14 +109,14 @@ def test_ui_without_a_run_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_ui_of_a_run_on_a_server_names_its_page(tmp_path: Path) -> None:
-    workfolder.say_run(tmp_path, tracking_uri="http://tracker:5000/", experiment_id="3", run_id="7")
+    workfolder.update_run(tmp_path, tracking_uri="http://tracker:5000/", experiment_id="3", run_id="7")
     page = "http://tracker:5000/#/experiments/3/runs/7?workflowType=machine_learning"
     with pytest.raises(NullspaceError, match=f"shows it itself: {re.escape(page)}$"):
         serve(tmp_path, "127.0.0.1", 1)
 
 
 def test_ui_of_a_run_in_another_database_says_what_to_do(tmp_path: Path) -> None:
-    workfolder.say_run(tmp_path, tracking_uri="postgresql://***@host/db", experiment_id="3", run_id="7")
+    workfolder.update_run(tmp_path, tracking_uri="postgresql://***@host/db", experiment_id="3", run_id="7")
     with pytest.raises(NullspaceError, match="got postgresql://.*run `mlflow server` on it"):
         serve(tmp_path, "127.0.0.1", 1)
 

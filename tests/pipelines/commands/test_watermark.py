@@ -18,7 +18,7 @@ from PIL import Image
 from cluster import cli
 from nullspace.watermark.payload.hidden_mark import STRENGTHS
 from pipelines.commands.messages import KEY_VARIABLE
-from pipelines.commands.pictures.options import load_and_tell
+from pipelines.commands.pictures.options import load_with_notes
 from pipelines.digits import MODEL_NAME, register
 from tests.nullspace.watermark.payload.marked import pictures
 from tests.pipelines import icc
@@ -87,7 +87,7 @@ def test_a_folder_is_marked_and_read_back(call: Any, photos: Path, tmp_path: Pat
     assert found.code == 0 and {row["message_text"] for row in found.rows} == {MESSAGE}
     assert all(row["p_value"] < 1e-9 and row["bit_agreement"] > 0.9 for row in found.rows)
     lines = [line for line in call("detect", "marked/*.png", *MODEL).out.splitlines() if line[0] != " "]  # no progress
-    assert len(lines) == 2 and all(f"'{MESSAGE}'  p " in line and "bits as sent" in line for line in lines)
+    assert len(lines) == 2 and all(f"'{MESSAGE}'  p " in line and "bits as embedded" in line for line in lines)
 
 
 def test_transparency_stays_as_it_was(call: Any, photos: Path) -> None:
@@ -224,11 +224,11 @@ def test_the_model_is_as_said_and_what_was_found_is_on_stderr(
     made = timm.create_model(MODEL_NAME, num_classes=7, global_pool="avg").state_dict()
     other = {name: value + 1 for name, value in made.items()}
     torch.save({"model": other, "model_ema": made}, tmp_path / "w.bin")
-    taken = load_and_tell(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg"], ema=True)
+    taken = load_with_notes(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg"], ema=True)
     assert torch.equal(taken.model.state_dict()["head.bias"], made["head.bias"])
     said = capsys.readouterr()
     assert said.err == f"model  file:{tmp_path / 'w.bin'} (EMA); 7 classes from the file's shapes\n" and not said.out
-    plain = load_and_tell(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg", "num_classes=7"], ema=False)
+    plain = load_with_notes(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg", "num_classes=7"], ema=False)
     assert torch.equal(plain.model.state_dict()["head.bias"], other["head.bias"])
     assert capsys.readouterr().err == f"model  file:{tmp_path / 'w.bin'} (without EMA)\n"
 

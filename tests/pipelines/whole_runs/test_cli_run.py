@@ -165,7 +165,7 @@ def test_a_dry_run_before_the_first_makes_nothing(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
     other = tmp_path / "other"
     other.mkdir()
-    workfolder.say_run(other, experiment="mine")
+    workfolder.update_run(other, experiment="mine")
     assert "choose another --workdir" in nullspace("run", "demo", "--dry-run", "--workdir", str(other)).err
 
 
