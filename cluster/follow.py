@@ -94,7 +94,7 @@ async def _tail(server: JobServer, job_id: str, log: Log) -> bool:
         log.add(piece)
 
 
-def see_through(
+def follow_and_retry(
     server: JobServer, order: Order, job: Job, retries: int, *, say: Callable[[str], None], log: Log
 ) -> Iterator[Job]:
     """Follow a job to its end; start it again, at most `retries` times, if its failure was not caused by the input.

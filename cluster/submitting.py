@@ -72,11 +72,11 @@ def send(order: Order, address: str | None, *, retries: int, wait: bool, limit_m
 def _wait(at: JobServer, order: Order, job: Job, retries: int) -> Job:
     import typer
 
-    from cluster.follow import Log, see_through
+    from cluster.follow import Log, follow_and_retry
 
     log = Log(_say)
     try:
-        for attempt in see_through(at, order, job, retries, say=_say, log=log):
+        for attempt in follow_and_retry(at, order, job, retries, say=_say, log=log):
             job = attempt
     except KeyboardInterrupt:
         _say(f"{job.id} continues, and is not started again if it fails")

@@ -10,7 +10,7 @@ import pytest
 
 from cluster import follow as following
 from cluster.errors import JobError
-from cluster.follow import Log, follow, see_through
+from cluster.follow import Log, follow, follow_and_retry
 from cluster.jobs import Job, JobServer, Unreachable, choose_address, next_id, token_header
 from cluster.order import Order
 from cluster.upload import Upload
@@ -125,7 +125,7 @@ def test_a_log_that_is_gone_does_not_keep_a_job_open() -> None:
 )
 def test_what_is_tried_again(ends: list[Job | Exception], submitted: int, code: int) -> None:
     server, said = Server(ends), list[str]()
-    *_, last = see_through(real(server), ORDER, JOB, 2, say=said.append, log=Log(lambda line: None))
+    *_, last = follow_and_retry(real(server), ORDER, JOB, 2, say=said.append, log=Log(lambda line: None))
     assert (server.submitted, last.code) == (submitted, code)
     assert len([line for line in said if "resumes in /shared/runs/demo" in line]) == submitted
     assert last.id == (f"{ORDER.name}-{submitted + 1}" if submitted else JOB.id)
