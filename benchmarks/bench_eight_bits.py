@@ -34,11 +34,12 @@ from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.resize import Resize
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
 from nullspace.pixels.eight_bits_on_file import save_on_file
-from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
+from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.certify import token_changes
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel
@@ -48,10 +49,10 @@ from nullspace.watermark.payload.on_file import embed_on_file
 from nullspace.watermark.visible.on_file import embed_visible_on_file
 from nullspace.watermark.visible.visible import embed
 from pipelines.commands.pictures.files import Picture
-from pipelines.configs.pipeline import WatermarkSettings
 from pipelines.digits import MODEL_NAME, data
 from pipelines.engine.models import load_model
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES, make_mark
+from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
 MODELS = ("deit_tiny", "digits", "vit_tiny_patch16_224:1", "vit_small_patch32_224:0")
 RMS, TOGETHER = 0.5, 4
@@ -116,7 +117,7 @@ def measured(model: SplitViT, batches: Iterator[Tensor], jpeg: int) -> Iterator[
     """Rows of 8-bit pictures and of JPEGs so far, after every batch; JPEG for the first `jpeg` pictures."""
     kernel = exact_kernel(model)
     eight, within = EightBits.of(model, kernel), jpeg_kernel(model, kernel)
-    mark, alpha = make_mark(WatermarkSettings(), model.preprocessing.input_size)
+    mark, alpha = make_mark(VisibleWatermarkSettings(), model.preprocessing.input_size)
     saved, compressed, done = defaultdict[str, Row](Row), defaultdict[str, Row](Row), 0
     generator = torch.Generator().manual_seed(0)
     for images in batches:
@@ -155,7 +156,10 @@ def on_files(
             return picture.with_pixels(pixels).seen(model.preprocessing)
 
         before = from_uint8(seen(file))[None]
-        through, (colour, alpha) = kernel_on_file(model, size, kernel=kernel), make_mark(WatermarkSettings(), size)
+        through, (colour, alpha) = (
+            kernel_on_file(model, size, kernel=kernel),
+            make_mark(VisibleWatermarkSettings(), size),
+        )
         floats: dict[str, Tensor] = {}
 
         def visible(_: FileKernel, changed: Tensor, floats: dict[str, Tensor] = floats) -> Tensor:

@@ -4,7 +4,7 @@
 
 Kernels made of photos see the first 200 images by name, messages are written into those after them. "Before" is a fixed
 number of sites for every kernel, and readings added up as normal numbers instead of by likelihood; both are read in the
-same run. Every reader knows length and strength. Bits are as read, before error correction; whole messages after it.
+same run. Every reader knows length and strength. Bits are as read, before correction; whole messages after it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from PIL import Image
 from torch import Tensor
 
 from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
+from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.projection import from_uint8
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload import carriers, lattice, reading
 from nullspace.watermark.payload.detection import Detection, bit_scores, log_p_value

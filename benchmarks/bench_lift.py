@@ -24,8 +24,9 @@ from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
 from nullspace.kernel.patch_kernel import patch_kernel
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.pixels.lift import lift_noise, map_of, patch_map
-from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
+from nullspace.pixels.projection import project_to_box
 from nullspace.pixels.rounding import round_patches, rounding_plan
 
 PATCHES, SIZE, EMBED = 49, 3072, 768  # vit_base_patch32 at 224x224

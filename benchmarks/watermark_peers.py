@@ -28,8 +28,8 @@ import torch
 from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 

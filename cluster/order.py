@@ -18,7 +18,7 @@ from nullspace.model.names import CONFIG as MODEL_CONFIG
 from nullspace.model.names import LOCAL, local_folder, weights_in
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.configs.reading import load_config
-from pipelines.tracking.ledger import redact
+from pipelines.redact import redact
 
 CONFIG = "nullspace-job.yaml"
 _OUTSIDE = "uploaded"  # folder for files from outside the current folder

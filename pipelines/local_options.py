@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from nullspace.paths import local_path
+from pipelines.settings import USER_FILE
 
 WORKDIR = (
     "a work folder is written in place, with locks and renames that object stores have not; give a local folder, or "
@@ -42,4 +43,4 @@ def _setting(what: str) -> AfterValidator:
 
 
 LocalWeights = Annotated[str, _setting("weights")]
-LocalLogo = Annotated[str | None, _setting("logo")]
+LocalLogo = Annotated[str | None, _setting("logo"), USER_FILE]

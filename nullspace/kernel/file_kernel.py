@@ -15,10 +15,10 @@ from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
+from nullspace.model.images import check_unit_range, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize, resize_of
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.projection import check_unit_range, round_to_uint8
 
 
 @dataclass(frozen=True, eq=False)

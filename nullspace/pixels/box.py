@@ -15,8 +15,9 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel
+from nullspace.model.images import check_unit_range
 from nullspace.pixels.pdhg import solve
-from nullspace.pixels.projection import check_unit_range, project_to_box
+from nullspace.pixels.projection import project_to_box
 
 RESIDUAL = 1e-7  # norm of what may be left outside the kernel, pixel units: a hundredth of one grey level's rounding
 

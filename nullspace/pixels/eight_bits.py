@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.model.images import check_unit_range
 from nullspace.pixels.lift import patch_map
-from nullspace.pixels.projection import check_unit_range
 from nullspace.pixels.rounding import RoundingPlan, flipped, rounded_quickly, rounding_plan
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize
 from nullspace.pixels.eight_bits import MAX_MOVE, EightBits
 from nullspace.pixels.file_flips import FileFlips
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.pixels.smallest import smallest_change
 from nullspace.pixels.whole_resize import WholeResize
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import scaled_weight
 from nullspace.metrics.norms import remove_shift
+from nullspace.model.images import check_unit_range
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.box_problem import BoxProblem
 from nullspace.pixels.interior_point import interior_point
 from nullspace.pixels.newton import proximal_newton
-from nullspace.pixels.projection import check_unit_range
 
 CHUNK_ELEMENTS = 1 << 22  # of a (patches,3p^2) tensor; a solver keeps about twenty of them
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.model.images import check_unit_range, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import CHUNK_ELEMENTS, PatchMap, patch_map
-from nullspace.pixels.projection import check_unit_range, round_to_uint8
 
 BLOCK = 32  # values between two updates of all values still to come
 TOGETHER = 16  # values rounded at once by `round_quickly`; 32 leave 7 % more error

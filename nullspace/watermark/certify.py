@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.outcomes import largest_probability_change
+from nullspace.model.images import check_unit_range, from_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import PatchMap, patch_map
-from nullspace.pixels.projection import check_unit_range, from_uint8
 
 
 @dataclass(frozen=True, eq=False)

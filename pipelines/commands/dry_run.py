@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from nullspace.paths import local_path
-from pipelines.commands.status import PLAN
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.sources import open_source
 from pipelines.engine.models import learn_facts
@@ -14,9 +13,11 @@ from pipelines.engine.quiet import quiet
 from pipelines.engine.stage import RECORD, find_done
 from pipelines.files import read_json
 from pipelines.local_options import WORKDIR
+from pipelines.stages.branch import Means
 from pipelines.stages.reference.class_numbers import with_classes
 from pipelines.workflow import report_stage, workfolder
-from pipelines.workflow.plan import Means, Plan, make_plan
+from pipelines.workflow.plan import Plan, make_plan
+from pipelines.workflow.workfolder import PLAN
 
 
 def dry_run(config: PipelineConfig, work: Path) -> list[dict[str, Any]]:

@@ -35,9 +35,15 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List every stage, reused or to do, and its folder; nothing runs.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Do this stage and what it needs, e.g. kernel_noise; may be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
 ) -> None:
-    """Run the whole pipeline: ingest, reference, kernel, search, evaluate, watermark, report.
+    """Run the whole pipeline: ingest, reference, kernel, search, then every evaluation, report.
+
+    Evaluations: kernel_noise, learned_noise, visible_watermark, payload; one whose section is null is not run.
 
     The same command after a kill goes on at the first unfinished stage; finished stages are reused.
 
@@ -58,7 +64,7 @@ def run(
     try:
         # Ray prints what happens to its nodes to stdout, which with --json belongs to a program.
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            results = run_pipeline(settings, work, address=address, progress=progress)
+            results = run_pipeline(settings, work, address=address, progress=progress, only=only or ())
     except KeyboardInterrupt:
         progress.say(f"stopped; what is finished is kept in {work}. Go on with the same command.")
         raise typer.Exit(130) from None
@@ -66,8 +72,9 @@ def run(
         print_json(results)
         return
     from pipelines.report.terminal import render
+    from pipelines.workflow.order import models_of
 
-    render(results, console)
+    render(models_of(results), results["warnings"], console)
     for name in ("report.html", "results.json"):
         progress.say(f"{name:13} {(work / name).absolute()}")
     progress.say(f"browse it     nullspace ui {work}")

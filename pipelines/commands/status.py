@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.engine.stage import FAILED, PROGRESS, RECORD, Stage
+from pipelines.engine.stage import FAILED, PROGRESS, RECORD
 from pipelines.errors import WorkdirError
 from pipelines.files import read_json
 from pipelines.stages.ingest.manifest import MANIFEST
 from pipelines.workflow import workfolder
+from pipelines.workflow.workfolder import PLAN
 
-PLAN = "plan"  # key of run.json
-ORDER = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "report")
+FIRST, LAST = "ingest", "report"
 
 
 def status(work: Path) -> dict[str, Any]:
@@ -34,11 +34,6 @@ def status(work: Path) -> dict[str, Any]:
     if run.get("error") is None or state != "failed":
         run.pop("error", None)
     return {**run, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
-
-
-def planned(stages: Iterable[Stage]) -> list[dict[str, str]]:
-    """The stages of a plan as run.json keeps them, in order."""
-    return [{"stage": stage.key, "folder": stage.place} for stage in stages]
 
 
 def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
@@ -60,11 +55,10 @@ def _failure(file: Path) -> dict[str, Any]:
         return {}
 
 
-def _place(folder: Path) -> tuple[bool, bool, str, int, str]:
-    """Sort key of folders without a plan: the order of stages, branch by branch."""
+def _place(folder: Path) -> tuple[bool, bool, str, float, str]:
+    """Sort key of folders that no plan names: ingests first, then branch by branch, the report last."""
     name, _, branch = folder.name.removesuffix(".partial").rpartition("-")[0].partition("--")
-    order = ORDER.index(name) if name in ORDER else len(ORDER)
-    return name != ORDER[0], name == ORDER[-1], branch, order, folder.name
+    return name != FIRST, name == LAST, branch, folder.stat().st_mtime, folder.name
 
 
 def _stage(folder: Path) -> dict[str, Any]:

@@ -14,14 +14,12 @@ from typing import Any
 
 from nullspace.errors import NullspaceError
 from pipelines.errors import WorkdirError
-from pipelines.tracking.ledger import redact
+from pipelines.tracking.addresses import MODE, run_page
 from pipelines.tracking.store import is_server
 from pipelines.tracking.views import VIEW
 from pipelines.workflow import workfolder
 from pipelines.workflow.signals import interrupted_by
 
-# MLflow opens every page in its mode for chat models unless the address, or a choice stored by the browser, differs.
-MODE = "workflowType=machine_learning"
 _GRACE_SECONDS = 10
 
 
@@ -72,21 +70,6 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def run_page(server: str, run: Mapping[str, Any]) -> str:
-    """Address of the page of a run, from its run.json; without an experiment id, of the list of experiments."""
-    place = "experiments"
-    if "experiment_id" in run:
-        place += f"/{run['experiment_id']}/runs/{run['run_id']}"
-    return f"{server.rstrip('/')}/#/{place}?{MODE}"
-
-
 def models_page(server: str, run: Mapping[str, Any]) -> str:
     """Address of the table with a row for each model of the run's experiment."""
     return f"{server.rstrip('/')}/#/experiments/{run['experiment_id']}/runs?viewStateShareKey={VIEW}&{MODE}"
-
-
-def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:
-    """The address of a run for people: its page on a server, else the store's URI and the command that shows it."""
-    if is_server(uri):
-        return run_page(redact(uri), {"experiment_id": experiment_id, "run_id": run_id})
-    return f"{redact(uri)}  (nullspace ui {work} shows it)"

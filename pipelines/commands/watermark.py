@@ -187,13 +187,13 @@ def _mark_settings(**options: Any):
     """The mark's settings, validated like those of a config."""
     from pydantic import ValidationError
 
-    from pipelines.configs.pipeline import WatermarkSettings
+    from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
     given = {
         name: str(value) if isinstance(value, Path) else value for name, value in options.items() if value is not None
     }
     try:
-        return WatermarkSettings.model_validate(given)
+        return VisibleWatermarkSettings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"--{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from error

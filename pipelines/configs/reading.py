@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from nullspace.paths import local_path
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.errors import ConfigError
-from pipelines.tracking.ledger import redact
+from pipelines.redact import redact
 
 SHIPPED = Path(__file__).parent
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")

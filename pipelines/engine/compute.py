@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from nullspace.model.device import choose_device
-from pipelines.configs.pipeline import ResourceSettings
 from pipelines.engine.lanes import WHOLE, Share
 from pipelines.engine.ray_folder import choose_folder
 from pipelines.engine.ray_start import patient_start
+from pipelines.engine.settings import ResourceSettings
 from pipelines.engine.shard_workers import Spread
 from pipelines.errors import ClusterError
 

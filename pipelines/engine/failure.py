@@ -35,7 +35,7 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
         )
     if found is None and (short := next((link for link in chain if _is_no_memory(link)), None)) is not None:
         return NoMemoryError(
-            f"out of memory ({_told(short)}); lower batch_images (of evaluate, search or watermark), or give each "
+            f"out of memory ({_told(short)}); lower batch_images (of the stage), or give each "
             "worker more room with resources.workers or resources.gpus_per_worker, then repeat the command: what is "
             "finished is kept"
         )

@@ -12,7 +12,7 @@ from nullspace.model.names import absolute_name
 from nullspace.model.preprocessing import Preprocessing
 from nullspace.model.vit import SplitViT
 from pipelines import digits
-from pipelines.configs.pipeline import ModelSettings
+from pipelines.engine.settings import ModelSettings
 
 
 @dataclass(frozen=True)

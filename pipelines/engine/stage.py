@@ -48,6 +48,10 @@ class Context:
     """Asks the cluster what it holds for this stage; starts Ray when nothing has yet, unless the work is done here."""
 
 
+Check = Callable[[dict[str, Any]], None]
+"""Raises what is wrong with a stage's result."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the pipeline, done once per fingerprint."""
@@ -59,8 +63,12 @@ class Stage:
     inputs: Mapping[str, Stage]
     make: Callable[[Context], dict[str, Any]]
     branch: str | None = None
-    accept: Callable[[dict[str, Any]], None] = field(default=lambda result: None)
+    accept: Check = field(default=lambda result: None)
     """Checks of the result that are no part of it (limits a user may move); run for reused results too."""
+    data: str = ""
+    """What it does with the images, in MLflow's words for data sets; empty where it reads none."""
+    headlines: Mapping[str, str] = field(default_factory=dict)
+    """Figures that models are compared by: names of metrics, and where in the result they stand, as `a.b`."""
 
     @property
     def key(self) -> str:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from nullspace.metrics.outcomes import Moments, Summary
+
+LARGEST = {
+    "probability_change": "max_probability_change",
+    "largest_token_change": "largest_token_change",
+}
+"""Columns of which the largest value counts, and the names of the figures."""
 
 
 class Tally(Protocol):
     """What adds up the rows of one condition."""
 
     def add(self, rows: pa.Table) -> None: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 def take_in(files: Iterable[Path], tallies: Mapping[str, Tally]) -> None:
@@ -23,3 +34,37 @@ def take_in(files: Iterable[Path], tallies: Mapping[str, Tally]) -> None:
         table = pq.read_table(file)
         for condition, tally in tallies.items():
             tally.add(table.filter(pc.field("condition") == condition))
+
+
+class OutcomeTally:
+    """What the model's answers became under one condition, beside means of other columns; see `LARGEST`.
+
+    A mean is that of the finite values: where the pixel range leaves a mark no room (a black image) nothing changes,
+    and an infinite PSNR has no mean.
+    """
+
+    def __init__(self, means: Sequence[str] = (), *, only: Callable[[pa.Table], pa.Table] | None = None) -> None:
+        """`only` picks the rows that count."""
+        self.outcomes, self.means, self.only = Summary(), dict.fromkeys(means, Moments()), only
+        self.largest: dict[str, float] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        rows = rows if self.only is None else self.only(rows)
+        if not rows.num_rows:
+            return
+        columns = {name: rows.column(name).to_numpy() for name in rows.column_names}
+        self.outcomes += Summary.of(columns)
+        for name in self.means:
+            finite = columns[name][np.isfinite(columns[name])]
+            self.means[name] += Moments.of(finite) if len(finite) else Moments()
+        for name in LARGEST.keys() & columns.keys():
+            self.largest[name] = max(self.largest.get(name, 0.0), float(columns[name].max()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nothing where no row was."""
+        if not self.outcomes.means:
+            return {}
+        found = {figure: self.largest[name] for name, figure in LARGEST.items() if name in self.largest}
+        for name, moments in self.means.items():
+            found |= moments.named(name) if moments.n else {}
+        return found | self.outcomes.to_dict()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -19,33 +17,12 @@ KNOWN_COLUMNS = ("original", "plain", "marked", "difference")
 LARGEST_SIDE = 256  # pixels: a page of many 1000-pixel examples would weigh tens of megabytes
 
 
-@dataclass(frozen=True)
-class StageFolders:
-    """Where finished stages lie: `shared` by stage name, `models` by label and stage name; stages may be absent."""
-
-    shared: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    models: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
-    drawn: dict[tuple[str, str, str], dict[Any, bytes]] = field(default_factory=dict, compare=False, repr=False)
-    """Figures drawn so far, by model, name and what they show, and then by theme."""
-
-    def of(self, label: str, stage: str) -> Path | None:
-        """Folder of one model's stage, or None when it was not run."""
-        folder = self.models.get(label, {}).get(stage)
-        return folder if folder is not None and folder.is_dir() else None
-
-    def table(self, label: str, stage: str, name: str) -> pd.DataFrame | None:
-        """A stage's small summary table (spectrum, trials, curves); None when absent or empty."""
-        folder = self.of(label, stage)
-        if folder is None or not (folder / name).is_file():
-            return None
-        rows = pq.read_table(folder / name).to_pandas()
-        return rows if len(rows) else None
-
-    def record(self, label: str, stage: str, name: str) -> dict[str, Any]:
-        """A stage's JSON record; empty when absent."""
-        folder = self.of(label, stage)
-        path = folder / name if folder is not None else None
-        return json.loads(path.read_text()) if path is not None and path.is_file() else {}
+def small_table(path: Path) -> pd.DataFrame | None:
+    """A stage's small summary table (spectrum, trials, curves); None when absent or empty."""
+    if not path.is_file():
+        return None
+    rows = pq.read_table(path).to_pandas()
+    return rows if len(rows) else None
 
 
 @dataclass(frozen=True)

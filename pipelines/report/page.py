@@ -3,46 +3,48 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import yaml
 
 from pipelines import wording
+from pipelines.redact import flatten, redact
 from pipelines.report import drawing
-from pipelines.report.inputs import StageFolders, thumbnail, unreadable
-from pipelines.report.parts import Cell, Section, Table
-from pipelines.report.saved_figures import ReportFigure, save_figures
-from pipelines.tracking.ledger import flatten, redact
-from pipelines.wording import number, percent, percent_interval
-from pipelines.workflow.model_part import COLUMN_TITLES, model_part
-
-__all__ = ["StageFolders", "save_figures", "write_report"]
+from pipelines.report.inputs import thumbnail, unreadable
+from pipelines.report.model import Model, columns_of
+from pipelines.report.outcomes import JsonObject
+from pipelines.report.parts import Cell, ReportFigure, Section, Table
+from pipelines.wording import number
 
 TEMPLATE = "report.html.j2"
 
 
 def write_report(
-    results: Mapping[str, Any], stages: StageFolders, out: Path, *, config: Mapping[str, Any] | None = None
+    results: JsonObject,
+    models: list[Model],
+    out: Path,
+    *,
+    ingests: Sequence[Path] = (),
+    config: JsonObject | None = None,
 ) -> Path:
     """Write the report of `results` to the file `out` and return its path.
 
     Args:
-        results: the content of results.json; parts that were skipped are shown with their reason.
-        stages: folders of the finished stages, for figures, example pictures and unreadable images.
+        results: the content of results.json.
+        models: the same, as the page reads it.
         out: the HTML file; its folder is made.
+        ingests: folders of the ingest stages, for unreadable images.
         config: the resolved configuration, shown in full without credentials.
     """
-    models = results.get("models") or {}
     page = page_template().render(
         title=(results.get("run") or {}).get("experiment") or "nullspace",
         subtitle=subtitle(results),
         warnings=results.get("warnings") or [],
-        parts=[model_part(label, i, results, stages) for i, label in enumerate(models, 1)],
+        parts=[model.part(position) for position, model in enumerate(models, 1)],
         comparison=comparison(models) if len(models) > 1 else None,
-        closing=list(closing_sections(results, stages, config)),
+        closing=list(closing_sections(results, ingests, config)),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
@@ -59,7 +61,6 @@ def page_template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"light": light, "dark": dark, "picture": picture}
-    environment.globals["column_titles"] = COLUMN_TITLES  # pyright: ignore[reportArgumentType]
     return environment.get_template(TEMPLATE)
 
 
@@ -83,7 +84,7 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def subtitle(results: Mapping[str, Any]) -> str:
+def subtitle(results: JsonObject) -> str:
     """Number of images and models, time taken."""
     run, data, models = (results.get(name) or {} for name in ("run", "data", "models"))
     count = len(models)
@@ -94,48 +95,19 @@ def subtitle(results: Mapping[str, Any]) -> str:
     return " · ".join(words)
 
 
-def comparison(models: Mapping[str, Any]) -> Table:
-    """All models beside each other: kernel, learned noise with its controls, watermark."""
-    columns = [
-        "Model",
-        "Nullity",
-        "Kernel noise",
-        "Relative norm",
-        "Learned noise",
-        "Permuted",
-        "Gaussian",
-        "Watermark",
-    ]
+def comparison(models: list[Model]) -> Table:
+    """All models beside each other, by what their stages put there."""
+    columns = columns_of(models)
     return Table(
         "All models: share of predictions unchanged, with 95 % interval and n, under each noise",
-        columns,
-        [comparison_row(label, model) for label, model in models.items()],
+        ["Model", *columns],
+        [[Cell(model.label), *model.cells(columns)] for model in models],
     )
 
 
-def comparison_row(label: str, model: Mapping[str, Any]) -> list[Cell]:
-    """One model's row."""
-    kernel, noise, mark = (model.get(name) or {} for name in ("kernel", "noise", "watermark"))
-    conditions = noise.get("conditions") or {}
-    nullity = Cell(number(kernel.get("nullity")), f"of {number(kernel.get('patch_dim'))}")
-    shares = [share_cell(conditions.get(name)) for name in ("learned", *wording.CONTROLS)]
-    exact = share_cell((kernel.get("conditions") or {}).get("exact"))
-    return [Cell(label), nullity, exact, Cell(number(noise.get("relative_norm"))), *shares, share_cell(mark)]
-
-
-def share_cell(outcome: Mapping[str, Any] | None) -> Cell:
-    """Agreement with interval and n, or a dash for what was not measured."""
-    if not outcome or not wording.is_number(outcome.get("agreement")):
-        return Cell(wording.MISSING)
-    ends, n = percent_interval(outcome.get("agreement_ci")), number(outcome.get("n"))
-    return Cell(percent(outcome["agreement"]), f"{ends}\nn = {n}".strip())
-
-
-def closing_sections(
-    results: Mapping[str, Any], stages: StageFolders, config: Mapping[str, Any] | None
-) -> Iterator[Section]:
+def closing_sections(results: JsonObject, ingests: Sequence[Path], config: JsonObject | None) -> Iterator[Section]:
     """What holds for the whole run: data, cost, environment, configuration."""
-    yield data_section(results.get("data") or {}, stages)
+    yield data_section(results.get("data") or {}, ingests)
     yield run_section(results.get("run") or {})
     environment = results.get("environment") or {}
     if environment:
@@ -145,9 +117,9 @@ def closing_sections(
         yield Section("Configuration", code=text.strip())
 
 
-def data_section(data: Mapping[str, Any], stages: StageFolders) -> Section:
+def data_section(data: JsonObject, ingests: Sequence[Path]) -> Section:
     """Where the images came from, and those that could not be read."""
-    bad = unreadable(stages.shared.get("ingest") or [])
+    bad = unreadable(ingests)
     total = data["errors"] if isinstance(data.get("errors"), int) else bad.total
     facts = [(name, text) for name, text in readable(data) if name != "errors"]
     facts.append(("Unreadable images", number(total)))
@@ -160,7 +132,7 @@ def data_section(data: Mapping[str, Any], stages: StageFolders) -> Section:
     return Section("Data", facts=facts, tables=tables)
 
 
-def run_section(run: Mapping[str, Any]) -> Section:
+def run_section(run: JsonObject) -> Section:
     """What every stage cost."""
     facts = {name: value for name, value in run.items() if name not in ("stages", "seconds") and value is not None}
     rows = [
@@ -176,6 +148,6 @@ def run_section(run: Mapping[str, Any]) -> Section:
     return Section("Run and cost", facts=readable(facts), tables=tables)
 
 
-def readable(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
+def readable(mapping: JsonObject) -> list[tuple[str, str]]:
     """Nested facts as pairs of name and text, credentials cut out, unknown ones left out."""
     return [(name.replace("_", " "), text) for name, text in flatten(mapping).items() if text not in ("null", "")]

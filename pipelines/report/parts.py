@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipelines import wording
 from pipelines.report.inputs import Examples
-from pipelines.report.saved_figures import ReportFigure
-from pipelines.wording import number, number_interval, percent, percent_interval
+from pipelines.report.outcomes import FOR_COMPARISON, LARGEST, OUTCOMES, Outcome, in_order
 
-OUTCOMES = {
-    "mse_logits": "‖Δlogits‖²",
-    "mse_probabilities": "‖Δprobabilities‖²",
-    "mse_features": "‖Δfeatures‖²",
-    "confidence_change": "Δ confidence",
-}
-
-
-LARGEST = {
-    "max_abs_logit_change": "max |Δlogit|",
-    "max_probability_change": "max |Δp|",
-    "largest_token_change": "Worst ‖A·δ‖",
-}
+if TYPE_CHECKING:  # matplotlib, when something is drawn
+    from pipelines.report.drawing import Theme
 
 
 @dataclass(frozen=True)
@@ -50,16 +38,26 @@ class Table:
 
 
 @dataclass(frozen=True)
+class ReportFigure:
+    """One figure: `draw` makes its PNG bytes for a theme; `alt` says in words what it shows."""
+
+    name: str
+    title: str
+    alt: str
+    draw: Callable[[Theme], bytes]
+
+
+@dataclass(frozen=True)
 class Section:
     """One heading with everything below it. `missing` says why there is nothing to show."""
 
     title: str
-    sentence: str = ""
     missing: str | None = None
     facts: list[tuple[str, str]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     figures: list[ReportFigure] = field(default_factory=list)
     pictures: Examples | None = None
+    picture_titles: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
 
 
@@ -84,23 +82,63 @@ class ModelPart:
     sections: list[Section]
 
 
-def stability_table(caption: str, conditions: Mapping[str, Any], labels: Mapping[str, str]) -> Table:
+def stability_table(caption: str, conditions: Mapping[str, Outcome], labels: Mapping[str, str]) -> Table:
     """One row per condition, learned or exact first, controls after it; every mean with its 95 % interval.
 
     ‖A·δ‖ of the worst patch of all images is in mean token norms.
     """
-    names = list(dict.fromkeys(name for name in (*labels, *conditions) if name in conditions))
-    shown = [key for key in (*OUTCOMES, *LARGEST) if any(key in conditions[name] for name in names)]
+    names = in_order(conditions, labels)
+    measured = {key for name in names for key in (*conditions[name].means, *conditions[name].numbers)}
+    shown = [key for key in (*OUTCOMES, *LARGEST) if key in measured]
     return Table(
         caption,
         ["Noise", "Unchanged", "n", *((OUTCOMES | LARGEST)[key] for key in shown)],
-        [stability_row(labels.get(name, name), conditions[name], shown) for name in names],
-        [name in wording.FOR_COMPARISON for name in names],
+        [_stability_row(labels.get(name, name), conditions[name], shown) for name in names],
+        [name in FOR_COMPARISON for name in names],
     )
 
 
-def stability_row(title: str, outcome: Mapping[str, Any], shown: list[str]) -> list[Cell]:
-    """Cells of one condition."""
-    means = [Cell(number(outcome.get(key)), number_interval(outcome.get(f"{key}_ci"))) for key in shown]
-    unchanged = Cell(percent(outcome.get("agreement")), percent_interval(outcome.get("agreement_ci")))
-    return [Cell(title), unchanged, Cell(number(outcome.get("n"))), *means]
+def _stability_row(title: str, outcome: Outcome, shown: list[str]) -> list[Cell]:
+    share = outcome.agreement
+    unchanged = Cell(wording.MISSING) if share is None else Cell(share.text, share.interval)
+    return [Cell(title), unchanged, Cell(wording.number(outcome.n)), *(Cell(*outcome.text(key)) for key in shown)]
+
+
+def share_tile(title: str, outcome: Outcome, sentence: str) -> Tile:
+    """A headline about predictions unchanged."""
+    return Tile(title, wording.MISSING if outcome.agreement is None else outcome.agreement.text, "unchanged", sentence)
+
+
+def share_cell(outcome: Outcome | None) -> Cell:
+    """Agreement with interval and n, or a dash for what was not measured."""
+    if outcome is None or outcome.agreement is None:
+        return Cell(wording.MISSING)
+    return Cell(outcome.agreement.text, f"{outcome.agreement.interval}\nn = {wording.number(outcome.n)}".strip())
+
+
+def agreement_figure(
+    name: str, title: str, conditions: Mapping[str, Outcome], labels: Mapping[str, str]
+) -> ReportFigure:
+    """Bars of predictions unchanged, a condition each."""
+
+    def draw(theme: Theme) -> bytes:
+        from pipelines.report.drawing import agreement_bars
+
+        return agreement_bars(conditions, labels=labels, theme=theme)
+
+    text = "; ".join(f"{labels.get(key, key)} {outcome.unchanged}" for key, outcome in conditions.items())
+    return ReportFigure(
+        name,
+        title,
+        f"Share of predictions unchanged with 95 % intervals: {text}.",
+        draw,
+    )
+
+
+def moved_fact(outcome: Outcome) -> list[tuple[str, str]]:
+    """The certificate of pictures as saved in 8 bits: how far their tokens moved."""
+    mean, worst = outcome.means.get("token_change"), outcome.numbers.get("largest_token_change")
+    if mean is None or worst is None:
+        return []
+    text = f"{wording.percent(mean.value)} (root mean square), {wording.percent(worst)} in the worst patch"
+    return [("Tokens moved, ‖A·δ‖ in token norms", text)]

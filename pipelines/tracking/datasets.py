@@ -11,12 +11,8 @@ from urllib.parse import unquote, urlsplit
 from mlflow.entities import Dataset
 
 from pipelines.data.sources import SourceSettings
-from pipelines.tracking.ledger import redact
+from pipelines.redact import redact
 
-# What a stage does with the images, in MLflow's words. The other stages read none.
-CONTEXTS = {"ingest": "ingest", "reference": "evaluation", "search": "training", "evaluate": "evaluation"} | {
-    "watermark": "evaluation"
-}
 WHOLE_RUN = "evaluation"
 _SHOWN = 12  # characters of the digest: MLflow keeps 36, its table has room for fewer
 _COLUMNS = {"id": "string", "image": "binary", "label": "long"}  # what a source hands out

@@ -11,41 +11,19 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pipelines.engine.models import ModelFacts
-from pipelines.engine.stage import Done
+from pipelines.engine.stage import Done, Stage
 from pipelines.tracking.stage_runs import fail, numbers
 from pipelines.tracking.store import WRITE_ERRORS
 from pipelines.tracking.tracker import KIND, MODEL, Tracker
 
-# Figures beside those of the learned noise: stage, where in its result, name of the metric.
-_HEADLINES = (
-    ("reference", "clean_accuracy", "clean_", ("accuracy",)),
-    ("kernel", "", "kernel.", ("nullity", "rank")),
-    ("evaluate", "kernel.exact", "kernel.", ("agreement", "max_abs_logit_change")),
-    ("evaluate", "noise.permuted", "permuted.", ("agreement",)),
-    ("watermark", "", "watermark.", ("psnr", "ssim", "agreement", "max_probability_change")),
-)
 
-
-def headlines(done: Mapping[str, Done]) -> dict[str, float]:
-    """The figures models are compared by, from their finished stages by name; what there is none of is left out.
-
-    The learned noise's own have no prefix: `agreement`, `relative_norm`, …
-    """
-    found = {**learned(done)}
-    for stage, place, prefix, names in _HEADLINES:
-        figures = dict(numbers(_at(done[stage].result, place)))
-        found |= {f"{prefix}{name}": figures[name] for name in names if name in figures}
+def headlines(stages: Mapping[str, Stage], done: Mapping[str, Done]) -> dict[str, float]:
+    """The figures models are compared by, as their stages name them; what there is none of is left out."""
+    found: dict[str, float] = {}
+    for name, stage in stages.items():
+        figures = dict(numbers(done[name].result))
+        found |= {metric: figures[place] for metric, place in stage.headlines.items() if place in figures}
     return {**found, "seconds": sum(each.seconds for each in done.values())}
-
-
-def learned(done: Mapping[str, Done]) -> dict[str, float]:
-    """Figures of the learned noise on test images, its norm, and what is promised of it on new images."""
-    figures, searched = dict(numbers(_at(done["evaluate"].result, "noise.learned"))), done["search"].result
-    if "relative_norm" in searched:
-        figures["relative_norm"] = float(searched["relative_norm"])
-    if "guarantee" in searched:
-        figures["guaranteed_mse_probabilities"] = float(searched["guarantee"]["bound"])
-    return figures
 
 
 def model_params(facts: ModelFacts) -> dict[str, Any]:
@@ -85,10 +63,3 @@ def model_run(tracker: Tracker, parent_id: str, facts: ModelFacts, *, alone: boo
         fail(tracker, run_id, error)
         raise
     tracker.end(run_id, "FINISHED")
-
-
-def _at(result: Mapping[str, Any], place: str) -> Mapping[str, Any]:
-    """The part of a result at `a.b`; empty when a stage had nothing to measure."""
-    for part in filter(None, place.split(".")):
-        result = result.get(part) or {}
-    return result

@@ -24,9 +24,9 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 from safetensors import safe_open
 
+from pipelines.redact import flatten, redact
 from pipelines.tracking import noise_model
 from pipelines.tracking.environment import installed_version
-from pipelines.tracking.ledger import flatten, redact
 from pipelines.tracking.patience import patiently
 from pipelines.tracking.store import TrackingError
 from pipelines.tracking.tracker import Tracker

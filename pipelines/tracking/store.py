@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE  # of experiments, too
 
 from nullspace.errors import NullspaceError
-from pipelines.tracking.ledger import redact
+from pipelines.redact import redact
 from pipelines.tracking.views import VIEW_TAG, models_view
 
 DESCRIPTION = (

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
+from pipelines.redact import as_text, flatten, redact
 from pipelines.tracking.environment import user
-from pipelines.tracking.ledger import NONFINITE, Ledger, as_text, flatten, in_chunks, is_finite, number, redact
+from pipelines.tracking.ledger import NONFINITE, Ledger, in_chunks, is_finite, number
 from pipelines.tracking.patience import FILE_SECONDS, SERVER_SECONDS, Patience, patiently
 from pipelines.tracking.store import TrackingError, absolute_uri, open_store, search_all
 

@@ -1,29 +1,27 @@
-"""The order of work: which stages a config means, what each reads, and what each does."""
+"""The order of work: which stages a config means, and what each reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nullspace.metrics.sample_size import images_needed
 from pipelines.configs.pipeline import PipelineConfig
-from pipelines.data.sources import Source
-from pipelines.data.split import require_images
-from pipelines.engine.compute import Compute
 from pipelines.engine.models import ModelFacts
-from pipelines.engine.stage import Context, Stage
-from pipelines.evaluations.learned_noise import rows as evaluate
-from pipelines.evaluations.visible_watermark import rows as watermark
-from pipelines.evaluations.visible_watermark.mark import logo_digest
-from pipelines.stages.ingest import stage as ingest
-from pipelines.stages.kernel import stage as kernel
-from pipelines.stages.reference import class_numbers
-from pipelines.stages.reference import stage as reference
-from pipelines.stages.search import stage as search
-from pipelines.stages.search.tables import SEARCHED
-from pipelines.tracking.tracker import Tracker
-from pipelines.tracking.trial_runs import TrialCallback, reconnect
+from pipelines.engine.stage import Stage
+from pipelines.errors import ConfigError
+from pipelines.evaluations.base import Evaluation, evaluation_stage
+from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
+from pipelines.evaluations.learned_noise.rows import EVALUATION as LEARNED_NOISE
+from pipelines.evaluations.payload.rows import EVALUATION as PAYLOAD
+from pipelines.evaluations.visible_watermark.rows import EVALUATION as VISIBLE_WATERMARK
+from pipelines.stages.branch import Branch, Means
+from pipelines.stages.ingest.stage import ingest_stage
+from pipelines.stages.kernel.stage import kernel_stage
+from pipelines.stages.reference.stage import reference_stage
+from pipelines.stages.search.stage import enough_images, search_stage
+
+EVALUATIONS: tuple[Evaluation[Any], ...] = (KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD)
 
 
 @dataclass(frozen=True)
@@ -33,185 +31,61 @@ class Plan:
     ingests: Mapping[str, Stage]
     branches: Mapping[str, Mapping[str, Stage]]
 
-    def only(self, labels: Collection[str]) -> Plan:
+    def of_models(self, labels: Collection[str]) -> Plan:
         """The plan of some of its models."""
         return Plan(self.ingests, {label: branch for label, branch in self.branches.items() if label in labels})
+
+    def only(self, names: Collection[str], *, also: Callable[[Stage], bool] = lambda stage: False) -> Plan:
+        """The stages of these names with what they need, and those for which `also` holds (as: done before).
+
+        Raises ConfigError for a name that the plan has not.
+        """
+        known = dict.fromkeys(name for branch in self.branches.values() for name in branch)
+        wrong = [name for name in names if name not in known]
+        if wrong:
+            raise ConfigError(f"--only {wrong[0]}: this run has no such stage; it has {', '.join(known)}")
+        return Plan(self.ingests, {label: _only(branch, names, also) for label, branch in self.branches.items()})
 
     def in_order(self) -> list[Stage]:
         return [*self.ingests.values(), *(stage for branch in self.branches.values() for stage in branch.values())]
 
 
-@dataclass(frozen=True)
-class Means:
-    """What the stages work with, none of which decides their results."""
+def _only(branch: Mapping[str, Stage], names: Collection[str], also: Callable[[Stage], bool]) -> dict[str, Stage]:
+    roots = [stage for name, stage in branch.items() if name in names or also(stage)]
+    needed = {stage.place for root in roots for stage in with_needs(root)}
+    return {name: stage for name, stage in branch.items() if stage.place in needed}
 
-    source: Source
-    compute: Compute
-    tracker: Tracker
+
+def with_needs(stage: Stage) -> Iterator[Stage]:
+    """A stage and all it reads, directly or not."""
+    yield stage
+    for other in stage.inputs.values():
+        yield from with_needs(other)
 
 
 def make_plan(config: PipelineConfig, models: list[ModelFacts], source_digest: str, means: Means) -> Plan:
     """Stages for all models; models of equal preprocessing share one ingest."""
     ingests: dict[str, Stage] = {}
     branches: dict[str, Mapping[str, Stage]] = {}
+    accept = enough_images(config.search) if config.search else lambda result: None
     for facts in models:
         key = facts.preprocessing.key()
         if key not in ingests:
-            ingests[key] = _ingest(config, facts, source_digest, means)
-        branches[facts.spec.label] = Branch(config, facts, ingests[key], means).stages()
+            ingests[key] = ingest_stage(config.ingest, facts, source_digest, means, accept)
+        branches[facts.spec.label] = _stages(config, Branch(facts, config.seed, ingests[key], means))
     return Plan(ingests, branches)
 
 
-def _ingest(config: PipelineConfig, facts: ModelFacts, source_digest: str, means: Means) -> Stage:
-    settings = config.ingest
-
-    def make(context: Context) -> dict[str, Any]:
-        return ingest.ingest(
-            context,
-            source=means.source,
-            preprocessing=facts.preprocessing,
-            settings=settings,
-            spread=context.spread(),
-        )
-
-    return Stage(
-        name="ingest",
-        branch=facts.preprocessing.key(),
-        version=ingest.VERSION,
-        # The tolerated share of errors is checked each time, but changes no shard.
-        settings={
-            "source": source_digest,
-            "preprocessing": facts.preprocessing.key(),
-            **settings.model_dump(mode="json", exclude={"max_error_fraction"}),
-        },
-        inputs={},
-        make=make,
-        accept=_acceptable(config),
-    )
-
-
-def _acceptable(config: PipelineConfig) -> Callable[[dict[str, Any]], None]:
-    """A check of the ingest result, before any model runs: few enough errors, and images for all parts of a search."""
-    tolerated, settings = ingest.tolerates(config.ingest.max_error_fraction), config.search
-
-    def check(result: dict[str, Any]) -> None:
-        tolerated(result)
-        require_images(
-            result["images"],
-            learn=settings.learn_images,
-            validation=settings.validation_images,
-            calibration=settings.calibration_images,
-            fewest=images_needed(settings.epsilon, settings.confidence),
-        )
-
-    return check
-
-
-@dataclass(frozen=True)
-class Branch:
-    """The stages of one model."""
-
-    config: PipelineConfig
-    facts: ModelFacts
-    ingested: Stage
-    means: Means
-
-    def stages(self) -> dict[str, Stage]:
-        """All of them by name, in the order they are done."""
-        clean, exact = self._reference(), self._kernel()
-        searched = self._search({"reference": clean, "kernel": exact})
-        evaluated = self._evaluate({"reference": clean, "kernel": exact, "search": searched})
-        marked = self._watermark({"reference": clean, "kernel": exact})
-        return {stage.name: stage for stage in (clean, exact, searched, evaluated, marked)}
-
-    def _reference(self) -> Stage:
-        def make(context: Context) -> dict[str, Any]:
-            work = self._arguments(self.config.evaluate.batch_images)
-            return reference.reference(
-                context,
-                arguments=work,
-                num_classes=self.facts.num_classes,
-                label_warnings=self.facts.label_warnings,
-                spread=context.spread(),
-            )
-
-        return self._stage("reference", reference.VERSION, class_numbers.fingerprint(self.facts), {}, make)
-
-    def _kernel(self) -> Stage:
-        rtol = self.config.kernel.rtol
-
-        def make(context: Context) -> dict[str, Any]:
-            return kernel.kernel(context, model=self.facts.spec.load("cpu"), rtol=rtol)
-
-        return self._stage("kernel", kernel.VERSION, {"rtol": rtol}, {}, make)
-
-    def _search(self, inputs: Mapping[str, Stage]) -> Stage:
-        # How many trials run at once changes how fast they are done, not what is searched.
-        said = {"seed": self.config.seed, **self.config.search.model_dump(mode="json", exclude={"max_concurrent"})}
-
-        def make(context: Context) -> dict[str, Any]:
-            return _searched(context, self, f"{self.facts.spec.label}-{stage.fingerprint[:12]}")
-
-        stage = self._stage("search", search.VERSION, said, inputs, make)
-        return stage
-
-    def _evaluate(self, inputs: Mapping[str, Stage]) -> Stage:
-        rms, rtol = self.config.kernel.rms, self.config.kernel.rtol
-        examples = self.config.evaluate.examples
-
-        def make(context: Context) -> dict[str, Any]:
-            work = self._arguments(self.config.evaluate.batch_images) | {"rtol": rtol}
-            return evaluate.evaluate(context, arguments=work, rms=rms, examples=examples, spread=context.spread())
-
-        said = {"rms": rms, "examples": examples, "rtol": rtol}
-        return self._stage("evaluate", evaluate.VERSION, said, inputs, make)
-
-    def _watermark(self, inputs: Mapping[str, Stage]) -> Stage:
-        settings = self.config.watermark
-        more = {"rtol": self.config.kernel.rtol, "seed": self.config.seed}
-        said = settings.model_dump(mode="json", exclude={"batch_images"}) | {"logo": logo_digest(settings.logo)} | more
-
-        def make(context: Context) -> dict[str, Any]:
-            work = self._arguments(settings.batch_images) | more
-            return watermark.watermark(context, arguments=work, settings=settings, spread=context.spread())
-
-        return self._stage("watermark", watermark.VERSION, said, inputs, make)
-
-    def _arguments(self, batch_images: int) -> dict[str, Any]:
-        return {"model": self.facts.spec, "device": self.means.compute.device, "batch_images": batch_images}
-
-    def _stage(
-        self,
-        name: str,
-        version: int,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, Stage],
-        make: Callable[[Context], dict[str, Any]],
-    ) -> Stage:
-        spec = self.facts.spec
-        said = {"name": spec.name, "weights_sha256": spec.weights_sha256, **settings}
-        if spec.args:  # pooling and normalisation decide results and are in no weights
-            said["model_args"] = dict(spec.args)
-        return Stage(name, version, said, {"ingest": self.ingested, **inputs}, make, branch=spec.label)
-
-
-def _searched(context: Context, branch: Branch, study: str) -> dict[str, Any]:
-    means = branch.means
-    means.compute.start()
-    writer = [TrialCallback(means.tracker, context.run_id, searched=SEARCHED, steps="steps")]
-
-    def restored(tuner: Any) -> None:
-        writer[0] = reconnect(tuner, means.tracker)
-
-    plan = search.Search(
-        facts=branch.facts,
-        settings=branch.config.search,
-        seed=branch.config.seed,
-        device=means.compute.device,
-        spread=context.spread(),
-        study=study,
-        callbacks=writer,
-        restored=restored,
-        written=lambda: writer[0].flush(),
-    )
-    return search.search(context, plan)
+def _stages(config: PipelineConfig, branch: Branch) -> dict[str, Stage]:
+    """The stages of one model by name, in the order they are done; a section that is null has none."""
+    made = {
+        "reference": reference_stage(branch, config.reference),
+        "kernel": kernel_stage(branch, config.kernel),
+    }
+    if config.search is not None:
+        made["search"] = search_stage(branch, config.search, dict(made))
+    for evaluation in EVALUATIONS:
+        settings = getattr(config, evaluation.name)
+        if settings is not None:
+            made[evaluation.name] = evaluation_stage(evaluation, branch, settings, made)
+    return made

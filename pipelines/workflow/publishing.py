@@ -12,20 +12,48 @@ from safetensors.torch import save_file
 from nullspace.model.names import CONFIG, local_folder
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.engine.models import ModelFacts
-from pipelines.engine.stage import Done
-from pipelines.tracking.model_runs import headlines, learned
+from pipelines.engine.stage import Done, Stage
+from pipelines.evaluations.learned_noise import report as learned_noise
+from pipelines.report.view import Result
+from pipelines.stages.search import report as search
+from pipelines.tracking.model_runs import headlines
 from pipelines.tracking.noise_versions import record_vit, register_noise
 from pipelines.tracking.tracker import Tracker
-from pipelines.wording import noise_sentence
+
+# Figures of the model's run that are figures of its noise.
+OF_THE_NOISE = (
+    *("relative_norm", "guaranteed_mse_probabilities"),
+    *("learned_noise.learned.agreement", "learned_noise.learned.mse_probabilities"),
+)
 
 
 def publish(
-    tracker: Tracker, run_id: str, config: PipelineConfig, facts: ModelFacts, done: Mapping[str, Done]
+    tracker: Tracker,
+    run_id: str,
+    config: PipelineConfig,
+    facts: ModelFacts,
+    stages: Mapping[str, Stage],
+    done: Mapping[str, Done],
 ) -> dict[str, Any]:
     """Record the ViT, register its noise with alias `champion`, and write the model's headline figures to the run.
 
-    Returns the registered name and version.
+    Returns the registered name and version; nothing where there was no search.
     """
+    figures = headlines(stages, done)
+    registered = _register(tracker, run_id, config, facts, done, figures) if "search" in done else {}
+    # After the noise, whose own figures belong to its logged model, too; equal ones are not written twice.
+    tracker.metrics(run_id, figures)
+    return registered
+
+
+def _register(
+    tracker: Tracker,
+    run_id: str,
+    config: PipelineConfig,
+    facts: ModelFacts,
+    done: Mapping[str, Done],
+    figures: Mapping[str, float],
+) -> dict[str, Any]:
     name = f"{config.name}-{facts.spec.label}"
     vit = record_vit(
         tracker,
@@ -40,7 +68,8 @@ def publish(
     )
     model_folder = local_folder(facts.spec.name)
     described = None if model_folder is None else model_folder / CONFIG
-    searched, conditions = done["search"].result, done["evaluate"].result["noise"]
+    searched = done["search"].result
+    tested = [learned_noise.sentence(Result(done["learned_noise"].result))] if "learned_noise" in done else []
     with tempfile.TemporaryDirectory() as folder:
         version = register_noise(
             tracker,
@@ -51,16 +80,14 @@ def publish(
             vit_model_id=vit,
             registered_name=name,
             input_size=facts.preprocessing.input_size,
-            metrics=learned(done),
+            metrics={name: value for name, value in figures.items() if name in OF_THE_NOISE},
             tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
             weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
             seed=facts.spec.seed,
             model_args=facts.spec.args,
             settings={**searched["settings"], "best_trial": searched["best_trial"], "objective": searched["objective"]},
-            description=noise_sentence({**searched, "conditions": conditions}),
+            description=" ".join([search.sentence(Result(searched)), *tested]),
         )
-    # After the noise, whose own figures belong to its logged model, too; equal ones are not written twice.
-    tracker.metrics(run_id, headlines(done))
     return {"registered_model": name, "version": version, "vit_model_id": vit}
 
 

@@ -11,13 +11,15 @@ from pipelines.configs.pipeline import PipelineConfig
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Context, Done, Stage
 from pipelines.files import read_json, write_json, written_aside
-from pipelines.report.page import StageFolders, save_figures, write_report
-from pipelines.tracking.ledger import redact
+from pipelines.redact import redact
+from pipelines.report.page import write_report
+from pipelines.report.saved_figures import save_figures
 from pipelines.tracking.tracker import Tracker
+from pipelines.workflow.order import models_of
 from pipelines.workflow.plan import Plan
 from pipelines.workflow.results import all_warnings, data_results, model_results
 
-VERSION = 4
+VERSION = 5
 RESULTS, REPORT = "results.json", "report.html"
 
 
@@ -40,7 +42,7 @@ def report_stage(
             facts.spec.label: model_results(
                 facts,
                 {name: done[stage.place] for name, stage in plan.branches[facts.spec.label].items()},
-                registered[facts.spec.label],
+                registered.get(facts.spec.label, {}),
             )
             for facts in models
         }
@@ -52,9 +54,10 @@ def report_stage(
             "environment": dict(environment),
         }
         write_json(context.folder / RESULTS, results)
-        folders = _folders(plan, done)
-        write_report(results, folders, context.folder / REPORT, config=config_said)
-        save_figures(results, folders, context.folder / "figures")
+        models_found = models_of(results, _folders(plan, done))
+        ingests = [each.folder for each in ingested.values()]
+        write_report(results, models_found, context.folder / REPORT, ingests=ingests, config=config_said)
+        save_figures(models_found, context.folder / "figures")
         return {}
 
     return Stage(
@@ -88,14 +91,12 @@ def _run(config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: 
     }
 
 
-def _folders(plan: Plan, done: Mapping[str, Done]) -> StageFolders:
-    return StageFolders(
-        shared={"ingest": [done[stage.place].folder for stage in plan.ingests.values()]},
-        models={
-            label: {name: done[stage.place].folder for name, stage in branch.items()}
-            for label, branch in plan.branches.items()
-        },
-    )
+def _folders(plan: Plan, done: Mapping[str, Done]) -> dict[str, dict[str, Path]]:
+    """Folders of finished stages, by label and name."""
+    return {
+        label: {name: done[stage.place].folder for name, stage in branch.items()}
+        for label, branch in plan.branches.items()
+    }
 
 
 def hand_over(done: Done, work: Path) -> dict[str, Any]:

@@ -8,15 +8,13 @@ from typing import Any
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Done
 
-NO_KERNEL = (
-    "the kernel is trivial (nullity 0, also modulo the shift of tokens): there is no exact noise to add to pixels"
-)
-
 
 def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything found for one model. `done` holds its finished stages by name."""
-    evaluated, searched = done["evaluate"].result, done["search"].result
-    noise = {key: value for key, value in searched.items() if key not in ("split",)}
+    """Everything found for one model, a key for each of its stages. `done` holds them by name."""
+    found = {name: dict(each.result) for name, each in done.items()}
+    if "search" in found:
+        found["search"].pop("split")  # thresholds of hashes
+        found["search"] |= {"artifact": str(done["search"].folder / "noise.safetensors"), **registered}
     return {
         "model": {
             "name": facts.spec.name,
@@ -29,15 +27,7 @@ def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mappi
             "notes": list(facts.notes),
             "preprocessing": facts.preprocessing.to_dict(),
         },
-        "clean_accuracy": done["reference"].result["clean_accuracy"],
-        "kernel": {**done["kernel"].result, "conditions": evaluated["kernel"] or {"skipped": NO_KERNEL}},
-        "noise": {
-            **noise,
-            "artifact": str(done["search"].folder / "noise.safetensors"),
-            **registered,
-            "conditions": evaluated["noise"],
-        },
-        "watermark": done["watermark"].result,
+        **found,
         "warnings": distinct(done.values()),
     }
 

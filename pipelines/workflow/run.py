@@ -14,8 +14,6 @@ from typing import Any
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from nullspace.paths import local_path
-from pipelines.commands.status import planned
-from pipelines.commands.ui import run_address
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.sources import open_source
 from pipelines.engine.compute import Compute
@@ -27,19 +25,23 @@ from pipelines.engine.quiet import quiet
 from pipelines.engine.stage import Done, Stage, do_stage, find_done
 from pipelines.files import write_text
 from pipelines.local_options import WORKDIR
+from pipelines.redact import redact
 from pipelines.report.terminal import as_markdown
+from pipelines.stages.branch import Means
 from pipelines.stages.reference.class_numbers import with_classes
 from pipelines.tracking import stage_runs
-from pipelines.tracking.datasets import CONTEXTS, WHOLE_RUN, dataset_of
+from pipelines.tracking.addresses import run_address
+from pipelines.tracking.datasets import WHOLE_RUN, dataset_of
 from pipelines.tracking.environment import environment, run_tags
-from pipelines.tracking.ledger import redact
 from pipelines.tracking.model_runs import model_run
 from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.watchdog import Watchdog
 from pipelines.workflow import report_stage, workfolder
-from pipelines.workflow.plan import Means, Plan, make_plan
+from pipelines.workflow.order import models_of
+from pipelines.workflow.plan import Plan, make_plan, with_needs
 from pipelines.workflow.publishing import publish
 from pipelines.workflow.signals import interrupted_by
+from pipelines.workflow.workfolder import planned
 
 
 @dataclass
@@ -104,11 +106,11 @@ class Run:
 
     def _reads(self, stage: Stage, run_id: str, done: Done | None = None) -> None:
         """Tell MLflow which images a stage reads; the ingest knows only when it is done how many there are."""
-        if stage.name not in CONTEXTS:
+        if not stage.data:
             return
         ingested = done if stage.name == "ingest" else self.of(stage.inputs["ingest"])
         if ingested is not None:
-            self.show_data(run_id, ingested, CONTEXTS[stage.name])
+            self.show_data(run_id, ingested, stage.data)
 
     def show_data(self, run_id: str, ingested: Done, context: str) -> None:
         """Put the data set on a run of MLflow."""
@@ -131,10 +133,16 @@ class Run:
 
 
 def run_pipeline(
-    config: PipelineConfig, work: Path, *, address: str | None = None, progress: Progress | None = None
+    config: PipelineConfig,
+    work: Path,
+    *,
+    address: str | None = None,
+    progress: Progress | None = None,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Do everything the config says in the work folder; returns the content of results.json.
 
+    With `only`, these stages and what they need; what other stages have found before stays in the results.
     The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
     """
     quiet()
@@ -156,6 +164,8 @@ def run_pipeline(
                 progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
             run = Run(config, work, tracker, run_id, progress, compute, digest)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
+            if only:
+                plan = plan.only(only, also=lambda stage: find_done(stage, work) is not None)
             # The report's folder is known when all it reads is there.
             workfolder.update_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
             return _finish_all(run, plan, models)
@@ -174,8 +184,8 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     run.tracker.tags(run.run_id, run_tags(said))
     run.tracker.artifact(run.run_id, run.work / "config.yaml")
     if run.unfinished(plan.in_order()):
-        compute.check(run.config.search.max_concurrent)
-    if compute.here and run.unfinished(branch["search"] for branch in plan.branches.values()):
+        compute.check(run.config.search.max_concurrent if run.config.search else None)
+    if compute.here and run.unfinished(branch["search"] for branch in plan.branches.values() if "search" in branch):
         compute.start_soon()  # the search alone needs it: what comes before is done meanwhile
     for stage in plan.ingests.values():
         run.show_data(run.run_id, run.finish(stage), WHOLE_RUN)
@@ -183,7 +193,7 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     if len(errors) == len(models):
         raise next(iter(errors.values())) if len(errors) == 1 else branches_failed(errors, len(models))
     whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
-    plan = plan.only([facts.spec.label for facts in models])
+    plan = plan.of_models([facts.spec.label for facts in models])
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
     workfolder.update_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
     results = report_stage.hand_over(run.finish(stage), run.work)
@@ -214,7 +224,7 @@ def _finish_branches(
                     run.show_data(row, run.of(branch["reference"].inputs["ingest"]), WHOLE_RUN)
                     done = _finish_stages(run, branch, share, row)
                     with one_at_a_time:
-                        registered[label] = publish(run.tracker, row, run.config, facts, done)
+                        registered[label] = publish(run.tracker, row, run.config, facts, branch, done)
             except Exception as error:
                 if not alone:
                     run.progress.say(f"failed   {label}: {tell(error, run.work / f'failed-{label}.txt')}")
@@ -232,28 +242,31 @@ def _finish_branches(
 def _finish_stages(run: Run, branch: Mapping[str, Stage], share: Callable[[], Share], row: str) -> dict[str, Done]:
     """All stages of one model, one after the other.
 
-    Where this process itself works on the images, it makes the marks while the trials of the search, which are
-    processes of their own, are under way.
+    Where this process itself works on the images, it does so while the trials of the search, which are processes of
+    their own, are under way.
     """
-    done = {name: run.finish(branch[name], share, row) for name in ("reference", "kernel")}
+    done: dict[str, Done] = {}
 
-    def finish(name: str) -> None:
-        done[name] = run.finish(branch[name], share, row)
+    def finish(names: Iterable[str]) -> None:
+        for name in names:
+            done[name] = run.finish(branch[name], share, row)
 
-    if run.compute.here and all(run.unfinished([branch[name]]) for name in ("search", "watermark")):
-        beside(lambda: finish("search"), lambda: finish("watermark"))
-    for name in branch:
-        if name not in done:
-            finish(name)
-    return done
+    search = branch.get("search")
+    if search is not None and run.compute.here and run.unfinished([search]):
+        finish(name for name in branch if name in search.inputs)
+        apart = [name for name in branch if name not in done and search not in with_needs(branch[name])]
+        beside(lambda: finish(["search"]), lambda: finish(apart))
+    finish(name for name in branch if name not in done)
+    return {name: done[name] for name in branch}
 
 
 def _show(run: Run, results: Mapping[str, Any]) -> None:
     """Results and report on the run's own page: people open it first, and its stages later or never."""
-    for label, row in run.rows.items():
-        if label in results["models"]:
-            run.tracker.tags(row, {MLFLOW_RUN_NOTE: as_markdown({"models": {label: results["models"][label]}})})
-    run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(results)})
+    models = models_of(results)
+    for model in models:
+        if model.label in run.rows:
+            run.tracker.tags(run.rows[model.label], {MLFLOW_RUN_NOTE: as_markdown([model])})
+    run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(models, results["warnings"])})
     for name in (report_stage.REPORT, report_stage.RESULTS):
         run.tracker.artifact(run.run_id, run.work / name)
 

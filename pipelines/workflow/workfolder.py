@@ -6,7 +6,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from pipelines.configs.pipeline import PipelineConfig
+from pipelines.engine.stage import Stage
 from pipelines.errors import WorkdirError
 from pipelines.files import read_json, sweep, write_json, write_text
 
@@ -92,3 +93,11 @@ def is_held(work: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+PLAN = "plan"  # key of run.json
+
+
+def planned(stages: Iterable[Stage]) -> list[dict[str, str]]:
+    """What run.json says of stages that are to be done, in order."""
+    return [{"stage": stage.key, "folder": stage.place} for stage in stages]

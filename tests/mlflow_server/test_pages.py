@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.commands.ui import MODE
+from pipelines.tracking.addresses import MODE
 from pipelines.tracking.views import VIEW
 from tests.mlflow_server.browser import Browser, browser
 from tests.mlflow_server.conftest import USER, Tracked, TwoRuns, all_runs

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from nullspace.noise.artifact import NullNoise
-from pipelines.configs.pipeline import ModelSettings
 from pipelines.data.shards import shard_path, shard_sizes, shard_table
 from pipelines.data.split import Split, make_split, place
 from pipelines.digits import MODEL_NAME, data
 from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts
+from pipelines.engine.settings import ModelSettings
 from pipelines.engine.shard_workers import ShardWorker
 from pipelines.evaluations.learned_noise.rows import EvaluateShards
 from pipelines.files import write_table

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
+from nullspace.model.images import check_unit_range, from_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
-from nullspace.pixels.projection import check_unit_range, from_uint8, project_to_box
+from nullspace.pixels.projection import project_to_box
 from nullspace.pixels.rounding import RoundingPlan, round_quickly, rounding_plan
 from nullspace.watermark.payload.carriers import fitting_carriers
 from nullspace.watermark.payload.code import LONGEST, TAG_BYTES, check_message, coded_bits

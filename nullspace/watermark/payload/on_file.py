@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize, resize_of
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.pixels.smallest import smallest_change
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 

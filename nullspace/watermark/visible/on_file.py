@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel.file_kernel import FileChange, FileKernel, kernel_on_file
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.visible.texture import allowed_room, grow_texture
 from nullspace.watermark.visible.visible import check_mark, shown
 

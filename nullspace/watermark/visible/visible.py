@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.pixels.projection import Projection, check_unit_range, project_to_box
+from nullspace.model.images import check_unit_range
+from nullspace.pixels.projection import Projection, project_to_box
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.luma import luma
 from nullspace.watermark.visible.texture import allowed_room, grow_texture

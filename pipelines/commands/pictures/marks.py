@@ -12,11 +12,11 @@ from torch import Tensor
 from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.kernel.shift import exact_kernel
+from nullspace.model.images import from_uint8
 from nullspace.model.resize import Resize
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
 from nullspace.pixels.eight_bits_on_file import save_on_file
-from nullspace.pixels.projection import from_uint8
 from nullspace.watermark.certify import certify
 from nullspace.watermark.payload.detection import Detection
 from nullspace.watermark.payload.hidden_mark import HiddenMark
@@ -26,10 +26,10 @@ from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.on_file import embed_visible_on_file
 from pipelines.commands.messages import shown
 from pipelines.commands.pictures.files import Picture, picture_of, read_picture, write_picture
-from pipelines.configs.pipeline import WatermarkSettings
 from pipelines.errors import DecodeError
 from pipelines.evaluations.image_quality import psnr, ssim
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES, make_mark
+from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
 _FILE_ITERATIONS = 200  # each is a resize of the whole file and back
 
@@ -114,7 +114,7 @@ class VisibleMarker:
 
 
 def mark_visibly(
-    marker: VisibleMarker, source: Path, target: Path, settings: WatermarkSettings, *, quality: int
+    marker: VisibleMarker, source: Path, target: Path, settings: VisibleWatermarkSettings, *, quality: int
 ) -> dict[str, Any]:
     """Put a logo or text on one file; the row is measured on the bytes that were written."""
     model, picture = marker.model, read_picture(source)

@@ -21,10 +21,10 @@ from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.controls import permuted
 from nullspace.metrics.norms import remove_shift
 from nullspace.metrics.outcomes import largest_probability_change
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.noise.artifact import NullNoise
 from nullspace.pixels.eight_bits import EightBits
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.certify import certify, mean_and_worst
 from pipelines.commands.pictures.files import Picture, picture_of, read_picture, write_picture
 from pipelines.commands.pictures.marks import saved_in_kernel

@@ -1,4 +1,4 @@
-"""The conditions images are evaluated under: noise in the tokens, or in the pixels, with controls of equal norm."""
+"""Noise from the kernel of the patch embedding and its controls of equal norm, drawn for each image by its id."""
 
 from __future__ import annotations
 
@@ -10,38 +10,15 @@ import torch
 from torch import Tensor
 
 from nullspace.kernel.patch_kernel import PatchKernel
-from nullspace.metrics import controls
+from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.noise.artifact import NullNoise
 from nullspace.pixels.eight_bits import EightBits
-from nullspace.pixels.projection import from_uint8, project_to_box
+from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.certify import token_changes
 from pipelines.engine.model_workers import generator
 
-TOKEN_CONDITIONS = ("learned", "permuted", "gaussian")
 _BOX_ITERATIONS = 2000  # patches that have converged are set aside: only those that need so many cost so much
-KERNEL_CONDITIONS = ("kernel_exact", "kernel_permuted", "kernel_gaussian", "kernel_in_box")
-
-
-@dataclass(frozen=True)
-class TokenNoise:
-    """The learned noise and its controls, drawn anew for every image so that no verdict rests on one draw."""
-
-    noise: NullNoise
-    seed: int
-
-    def draw(self, condition: str, ids: list[str], device: torch.device) -> Tensor:
-        """Noise of a condition for each image: (n,N,D)."""
-        if condition == "learned":
-            return self.noise.tensor.to(device).expand(len(ids), -1, -1)
-        control = {"permuted": controls.permuted, "gaussian": controls.gaussian}[condition]
-        invariant = self.noise.shift_invariant
-        drawn = [
-            # Held per token: relative norm and spread of the control are then exactly those of the noise.
-            control(self.noise.tensor, generator(self.seed, condition, id_), shift_invariant=invariant, hold="token")
-            for id_ in ids
-        ]
-        return torch.stack(drawn).to(device)
+CONDITIONS = ("exact", "permuted", "gaussian", "in_box")
 
 
 @dataclass(frozen=True)
@@ -60,10 +37,10 @@ class KernelNoise:
     def images(self, condition: str, images: Tensor, ids: list[str], drawn: Tensor) -> Tensor:
         """Images (n,3,H,W) with the noise of a condition, made from what `draw(ids)` gave.
 
-        Only `kernel_in_box` stays within [0,1] and is rounded to 8 bits, in the kernel too: a picture one can save. The
+        Only `in_box` stays within [0,1] and is rounded to 8 bits, in the kernel too: a picture one can save. The
         others may leave the pixel range, as published, so that all have exactly the same norm.
         """
-        if condition == "kernel_in_box":
+        if condition == "in_box":
             return self._in_box(images, drawn)
         change = _CHANGES[condition](self, drawn, ids)
         return images + self.model.unpatchify(change.to(images))
@@ -109,7 +86,7 @@ class KernelNoise:
 
 
 _CHANGES: Mapping[str, Callable[[KernelNoise, Tensor, list[str]], Tensor]] = {
-    "kernel_exact": lambda noise, drawn, ids: drawn,
-    "kernel_permuted": KernelNoise._permuted,
-    "kernel_gaussian": KernelNoise._gaussian,
+    "exact": lambda noise, drawn, ids: drawn,
+    "permuted": KernelNoise._permuted,
+    "gaussian": KernelNoise._gaussian,
 }

@@ -1,171 +1,104 @@
-"""Hidden messages measured: written into every image, distorted, read again, and shown to the model."""
+"""Are hidden messages read again, and does the model notice? One in every image, distorted, then read."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.outcomes import Moments, largest_probability_change, wilson_interval
+from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
-from nullspace.pixels.projection import from_uint8
 from nullspace.watermark.certify import mean_and_worst, token_changes
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.hidden_mark import HiddenMark
-from pipelines.configs.pipeline import HiddenSettings
-from pipelines.data.shards import Shard
-from pipelines.engine.model_workers import ModelShards
-from pipelines.engine.models import ModelSpec
+from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch
 from pipelines.evaluations.image_quality import psnr, ssim, vif
+from pipelines.evaluations.payload.settings import PayloadSettings
 from pipelines.evaluations.pictures import save_difference, save_picture
-from pipelines.evaluations.tallies import take_in
 
-PREFIX = "hidden"
 RATES = (1e-3, 1e-6)  # false positives, at which is counted how many marks are found
 UNMARKED = "unmarked"  # the condition that shows how often a mark is found where there is none
 _QUALITY = ("psnr", "ssim", "vif")
-_SEEN = ("probability_change", "token_change", "largest_token_change")
+_MEASURES = (psnr, ssim, vif)
+_FEW_DIRECTIONS = (
+    "the kernel has one direction per patch, which only shifts the token: too few for messages, whose bits each need a "
+    "brightness pattern of their own that survives JPEG; choose a model with a larger kernel, e.g. "
+    "deit_tiny_patch16_224"
+)
 
 
-def why_not(model: SplitViT, settings: HiddenSettings, kernel: Mapping[str, Any]) -> str | None:
-    """Why messages of this length cannot be hidden from this model, whose kernel stage found `kernel`, or None."""
-    try:
-        mark = _mark(model, 0)
-    except NullspaceError as error:
-        if kernel["nullity"] > 1 or not kernel["modulo_shift"]:
-            return str(error)
-        return (
-            "the kernel has one direction per patch, which only shifts the token: too few for messages, whose bits "
-            "each need a brightness pattern of their own that survives JPEG; choose a model with a larger kernel, e.g. "
-            "deit_tiny_patch16_224"
-        )
-    if mark.longest < settings.message_bytes:
-        return (
-            f"an image has {mark.sites} embedding sites, too few for messages of {settings.message_bytes} bytes; "
-            "larger images have more"
-        )
-    return None
-
-
-def _mark(model: SplitViT, seed: int) -> HiddenMark:
-    # The key of a measurement need not be secret, only fixed. The kernel is that of the embedding alone: reading must
-    # not hang on a measurement of the model, and the one direction that a shift may add carries nothing.
-    return HiddenMark(model, f"nullspace measurement, seed {seed}")
-
-
-def warning(model: SplitViT, settings: HiddenSettings) -> str | None:
-    """What speaks against such messages in this model, a sentence, or None."""
-    said = _mark(model, 0).warning(settings.message_bytes, psnr=settings.psnr)
-    return None if said is None else f"hidden messages: {said}"
-
-
-class HiddenShards(ModelShards):
+class PayloadShards(EvaluationShards[PayloadSettings]):
     """Writes a message of its own into every image, distorts it, reads it, and asks the model."""
 
-    prefix = PREFIX
-
-    def __init__(
-        self,
-        out: str,
-        model: ModelSpec,
-        shards: str,
-        device: str,
-        batch_images: int,
-        settings: HiddenSettings,
-        seed: int,
-        examples: tuple[str, int],
-    ) -> None:
-        super().__init__(out, model, shards, device, batch_images)
-        self.settings, self.seed, self.examples = settings, seed, examples
-        self.mark = _mark(self.model, seed)
+    def __init__(self, out: str, asked: Asked[PayloadSettings], device: str, with_examples: str) -> None:
+        super().__init__(out, asked, device, with_examples)
+        self.mark = _mark(self.model, self.seed)
         self.mapping = patch_map(self.model)
-        self.distortions = [distortion_named(name) for name in settings.distortions]
+        self.distortions = [distortion_named(name) for name in self.settings.distortions]
 
-    def rows(self, name: str, shard: Shard) -> pa.Table:
-        keep = self.examples[1] if name == self.examples[0] else 0
-        return pa.concat_tables(
-            table for batch in shard.batches(self.batch_images) for table in self._batch(shard, batch, keep)
-        )
-
-    def _batch(self, shard: Shard, batch: slice, keep: int) -> Iterator[pa.Table]:
-        ids, images = shard.ids[batch], shard.images[batch]
-        messages = [self._message(id_) for id_ in ids]
-        marked = self.mark.embed(images, messages, psnr=self.settings.psnr).images
-        self._keep_examples(batch.start, keep - batch.start, images, marked)
-        before, after = from_uint8(images), from_uint8(marked)
-        quality = {name: measure(after, before) for name, measure in zip(_QUALITY, (psnr, ssim, vif), strict=True)}
-        yield self._table(ids, UNMARKED, images, images, messages, {})
+    def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
+        messages = [message_of(id_, self.seed, self.settings.message_bytes) for id_ in batch.ids]
+        marked = self.mark.embed(batch.saved, messages, psnr=self.settings.psnr).images
+        self._keep_examples(batch, marked)
+        yield UNMARKED, self._read(batch.saved, messages)
         for distortion in self.distortions:
-            seeds = [_seed(self.seed, distortion.name, id_) for id_ in ids]
-            yield self._table(
-                ids,
-                distortion.name,
-                distorted(images, distortion, seeds),
-                distorted(marked, distortion, seeds),
-                messages,
-                quality if distortion.name == "none" else {},
-            )
+            seeds = [_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
+            clean, after = (distorted(each, distortion, seeds) for each in (batch.saved, marked))
+            looks = _looks(batch.saved, marked) if distortion.name == "none" else {}
+            yield distortion.name, self._read(after, messages) | looks | self._seen(clean, after)
 
-    def _table(
-        self,
-        ids: list[str],
-        condition: str,
-        clean: Tensor,
-        marked: Tensor,
-        messages: list[bytes],
-        quality: dict[str, Tensor],
-    ) -> pa.Table:
-        found = self.mark.detect(marked, length=self.settings.message_bytes, psnr=self.settings.psnr)
-        seen = self._seen(clean, marked) if condition != UNMARKED else {}
-        missing = pa.nulls(len(ids), pa.float64())
-        columns: dict[str, Any] = {
-            "id": ids,
-            "condition": [condition] * len(ids),
-            "bit_accuracy": [
-                _right(each.message or each.as_read, sent) for each, sent in zip(found, messages, strict=True)
-            ],
-            "read": [each.message == sent for each, sent in zip(found, messages, strict=True)],
+    def _read(self, pictures: Tensor, messages: list[bytes]) -> dict[str, Any]:
+        """What is read in pictures uint8 (n,3,H,W), beside what was written."""
+        found = self.mark.detect(pictures, length=self.settings.message_bytes, psnr=self.settings.psnr)
+        pairs = list(zip(found, messages, strict=True))
+        return {
+            "bit_accuracy": [_right(each.message or each.as_read, sent) for each, sent in pairs],
+            "read": [each.message == sent for each, sent in pairs],
             "p_value": [each.p_value for each in found],
-            "same_prediction": pa.nulls(len(ids), pa.bool_()) if not seen else seen["same"].tolist(),
         }
-        for name in _SEEN:
-            columns[name] = seen[name].double().tolist() if name in seen else missing
-        for name in _QUALITY:
-            columns[name] = quality[name].double().tolist() if name in quality else missing
-        return pa.table(columns)
 
     def _seen(self, clean: Tensor, marked: Tensor) -> dict[str, Tensor]:
         """Whether the model says the same of both, and the certificate of each: (n,) each."""
         images = [from_uint8(each).to(self.device) for each in (clean, marked)]
-        with torch.no_grad():
-            logits = [self.model(each) for each in images]
-            moved, worst = mean_and_worst(token_changes(self.model, self.mapping, *images))
+        logits = [self.model(each) for each in images]
+        moved, worst = mean_and_worst(token_changes(self.model, self.mapping, *images))
         return {
-            "same": (logits[0].argmax(1) == logits[1].argmax(1)).cpu(),
-            "probability_change": largest_probability_change(logits[0], logits[1]),
-            "token_change": moved,
-            "largest_token_change": worst,
+            "same_prediction": logits[0].argmax(1) == logits[1].argmax(1),
+            "probability_change": largest_probability_change(logits[0], logits[1]).double(),
+            "token_change": moved.double(),
+            "largest_token_change": worst.double(),
         }
 
-    def _message(self, id_: str) -> bytes:
-        return hashlib.shake_256(f"{self.seed}:{id_}".encode()).digest(self.settings.message_bytes)
-
-    def _keep_examples(self, start: int, keep: int, images: Tensor, marked: Tensor) -> None:
+    def _keep_examples(self, batch: ImageBatch, marked: Tensor) -> None:
         folder = self.out / "examples"
-        for number in range(min(keep, len(images))):
+        for number in range(batch.keep):
             folder.mkdir(exist_ok=True)
-            before, after = (from_uint8(each[number]) for each in (images, marked))
-            save_picture(folder / f"{start + number:02d}_hidden.png", after)
-            save_difference(folder / f"{start + number:02d}_hidden_difference.png", before, after)
+            before, after = (from_uint8(each[number]) for each in (batch.saved, marked))
+            save_picture(folder / f"{batch.first + number:02d}_original.png", before)
+            save_picture(folder / f"{batch.first + number:02d}_hidden.png", after)
+            save_difference(folder / f"{batch.first + number:02d}_hidden_difference.png", before, after)
+
+
+def _looks(images: Tensor, marked: Tensor) -> dict[str, Tensor]:
+    after, before = from_uint8(marked), from_uint8(images)
+    return {name: measure(after, before).double() for name, measure in zip(_QUALITY, _MEASURES, strict=True)}
+
+
+def message_of(id_: str, seed: int, length: int) -> bytes:
+    """The message of `length` bytes that is written into an image."""
+    return hashlib.shake_256(f"{seed}:{id_}".encode()).digest(length)
+
+
+def _seed(seed: int, distortion: str, id_: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{distortion}:{id_}".encode(), digest_size=7).digest(), "big")
 
 
 def _right(read: bytes, sent: bytes) -> float:
@@ -174,36 +107,39 @@ def _right(read: bytes, sent: bytes) -> float:
     return float((ours == theirs).mean())
 
 
-def _seed(seed: int, distortion: str, id_: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{distortion}:{id_}".encode(), digest_size=7).digest(), "big")
+def _mark(model: SplitViT, seed: int) -> HiddenMark:
+    # The key of a measurement need not be secret, only fixed. The kernel is that of the embedding alone: reading must
+    # not hang on a measurement of the model, and the one direction that a shift may add carries nothing.
+    return HiddenMark(model, f"nullspace measurement, seed {seed}")
 
 
-def summarised(files: list[Path], settings: HiddenSettings) -> dict[str, Any]:
-    """Figures of all images from the rows: `distortions` has a row each, `unmarked` the false positives."""
-    tallies = {name: _Tally() for name in (UNMARKED, *settings.distortions)}
-    take_in(files, tallies)
-    unmarked = tallies.pop(UNMARKED)
-    rows = [
-        {"distortion": name, "family": distortion_named(name).family, **tally.to_dict()}
-        for name, tally in tallies.items()
-    ]
-    untouched = next((row for row in rows if row["distortion"] == "none"), {})
-    kept = ("n", "psnr", "ssim", "vif", "agreement", "agreement_ci", "bit_accuracy", "word_accuracy")
-    said = {f"{name}{end}": untouched.get(f"{name}{end}") for name in kept for end in ("", "_ci")}
-    return {
-        **{name: value for name, value in said.items() if value is not None},
-        **{name: untouched.get(name) for name in ("max_probability_change", "token_change", "largest_token_change")},
-        "message_bytes": settings.message_bytes,
-        "wanted_psnr": settings.psnr,
-        "unmarked": {name: value for name, value in unmarked.to_dict().items() if name.startswith(("n", "found"))},
-        "distortions": rows,
-    }
+def skipped(asked: Asked[PayloadSettings]) -> str | None:
+    """Why messages of this length cannot be hidden from this model, or None."""
+    exact, wanted = asked.inputs["kernel"].result, asked.settings.message_bytes
+    try:
+        mark = _mark(asked.model.load("cpu"), 0)
+    except NullspaceError as error:
+        return str(error) if exact["nullity"] > 1 or not exact["modulo_shift"] else _FEW_DIRECTIONS
+    if mark.longest < wanted:
+        return (
+            f"an image has {mark.sites} embedding sites, too few for messages of {wanted} bytes; larger images have "
+            "more"
+        )
+    return None
+
+
+def warnings(asked: Asked[PayloadSettings]) -> list[str]:
+    """What speaks against such messages in this model, a sentence at most."""
+    found = _mark(asked.model.load("cpu"), 0).warning(asked.settings.message_bytes, psnr=asked.settings.psnr)
+    return [] if found is None else [f"hidden messages: {found}"]
 
 
 class _Tally:
     """Counts of one condition, shard by shard."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: str | None) -> None:
+        """`family` of the distortion; None for pictures without a mark, of which only chance findings count."""
+        self.family = family
         self.n = self.read = self.same = self.compared = 0
         self.found = dict.fromkeys(RATES, 0)
         self.bits, self.change, self.moved, self.furthest = Moments(), 0.0, Moments(), 0.0
@@ -218,31 +154,63 @@ class _Tally:
         self.bits += Moments.of(columns["bit_accuracy"])
         for rate in RATES:
             self.found[rate] += int((columns["p_value"] <= rate).sum())
-        self.compared += len(columns["same_prediction"])
-        self.same += int(columns["same_prediction"].sum())
-        self.change = max([self.change, *columns["probability_change"].tolist()])
-        if len(columns["token_change"]):
-            self.moved += Moments.of(columns["token_change"])
-            self.furthest = max(self.furthest, float(columns["largest_token_change"].max()))
-        for name in _QUALITY:
+        self._add_seen(columns)
+        for name in set(_QUALITY) & columns.keys():
             finite = columns[name][np.isfinite(columns[name])]
             self.quality[name] += Moments.of(finite) if len(finite) else Moments()
 
+    def _add_seen(self, columns: dict[str, np.ndarray]) -> None:
+        if not len(columns.get("same_prediction", ())):
+            return
+        self.compared += len(columns["same_prediction"])
+        self.same += int(columns["same_prediction"].sum())
+        self.change = max(self.change, float(columns["probability_change"].max()))
+        self.moved += Moments.of(columns["token_change"])
+        self.furthest = max(self.furthest, float(columns["largest_token_change"].max()))
+
     def to_dict(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"n": self.n, **self.bits.named("bit_accuracy")}
-        low, high = said["bit_accuracy_ci"] or (None, None)
-        said["bit_accuracy_ci"] = None if high is None else [low, min(high, 1.0)]  # a share: none is above 1
-        for name, count in (("word_accuracy", self.read), *((_found(rate), self.found[rate]) for rate in RATES)):
-            said |= {name: count / self.n, f"{name}_ci": list(wilson_interval(count, self.n))}
+        found: dict[str, Any] = {"n": self.n}
+        for rate in RATES:
+            found |= _share(_found(rate), self.found[rate], self.n)
+        if self.family is None:
+            return found
+        found |= {
+            "family": self.family,
+            **self.bits.named("bit_accuracy"),
+            **_share("word_accuracy", self.read, self.n),
+        }
+        low, high = found["bit_accuracy_ci"] or (None, None)
+        found["bit_accuracy_ci"] = None if high is None else [low, min(high, 1.0)]  # a share: none is above 1
         if self.compared:
-            interval = list(wilson_interval(self.same, self.compared))
-            said |= {"agreement": self.same / self.compared, "agreement_ci": interval}
-            said |= {"max_probability_change": self.change, **self.moved.named("token_change")}
-            said["largest_token_change"] = self.furthest
+            found |= _share("agreement", self.same, self.compared)
+            found |= {"max_probability_change": self.change, **self.moved.named("token_change")}
+            found["largest_token_change"] = self.furthest
         for name, moments in self.quality.items():
-            said |= moments.named(name) if moments.n else {}
-        return said
+            found |= moments.named(name) if moments.n else {}
+        return found
+
+
+def _share(name: str, count: int, n: int) -> dict[str, Any]:
+    return {name: count / n, f"{name}_ci": list(wilson_interval(count, n))}
 
 
 def _found(rate: float) -> str:
     return f"found_at_1e{round(math.log10(rate))}"
+
+
+def _tallies(asked: Asked[PayloadSettings]) -> dict[str, _Tally]:
+    names = asked.settings.distortions
+    return {UNMARKED: _Tally(None)} | {name: _Tally(distortion_named(name).family) for name in names}
+
+
+EVALUATION = Evaluation(
+    name="payload",
+    version=1,
+    settings=PayloadSettings,
+    worker=PayloadShards,
+    tallies=_tallies,
+    needs=("kernel",),
+    skipped=skipped,
+    warnings=warnings,
+    headlines=tuple(f"jpeg_{quality}.word_accuracy" for quality in (90, 75, 50)),
+)

@@ -12,15 +12,15 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pipelines.configs.pipeline import WatermarkSettings
 from pipelines.errors import ConfigError
+from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
 JPEG_QUALITIES = (95, 90, 75)  # at which a saved mark is looked at again, beside the picture saved the same way
 _GAP = 0.25  # between tiles, of their width
 _MARGIN = 0.04  # of the height, between the mark and the edge it is placed at
 
 
-def make_mark(settings: WatermarkSettings, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def make_mark(settings: VisibleWatermarkSettings, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Colour (3,H,W) in [0,1] and opacity (H,W) of the mark. Raises ConfigError when the logo can't be read."""
     picture = _logo(settings.logo) if settings.logo else _text(settings.text)
     height, width = size

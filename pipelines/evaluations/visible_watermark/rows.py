@@ -1,4 +1,4 @@
-"""Watermark: a mark people see, laid on every image through the kernel and the pixel box; the model does not see it."""
+"""Does the model notice a mark that people see? Laid on every image through kernel and pixel range, also after JPEG."""
 
 from __future__ import annotations
 
@@ -12,30 +12,22 @@ import torch
 from torch import Tensor
 
 from nullspace.kernel.patch_kernel import patch_kernel
-from nullspace.metrics.outcomes import Moments, Summary, largest_probability_change, outcomes
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import Outputs
 from nullspace.pixels.eight_bits import EightBits
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.certify import mean_and_worst, token_changes
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.visible import embed
-from pipelines.configs.pipeline import WatermarkSettings
-from pipelines.data.shards import Shard, shard_sizes
-from pipelines.engine.ids import IdDigest, check_ids, digest_files
-from pipelines.engine.model_workers import ModelShards, generator, read_outputs
-from pipelines.engine.models import ModelSpec
-from pipelines.engine.shard_workers import Spread, run_shards
-from pipelines.engine.stage import Context
+from pipelines.engine.model_workers import generator
+from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, outcome_columns
 from pipelines.evaluations.image_quality import psnr, ssim
-from pipelines.evaluations.payload import rows as hidden
 from pipelines.evaluations.pictures import save_difference, save_picture
-from pipelines.evaluations.tallies import take_in
+from pipelines.evaluations.tallies import OutcomeTally
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES, make_mark
-from pipelines.files import write_json
+from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
-VERSION = 9
 SKIPPED = (
     "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that "
     "the model does not see"
@@ -44,113 +36,73 @@ SKIPPED = (
 CONDITIONS = ("marked", "plain", "permuted")
 # How far the mark is from its ground by its texture, at full and half size, and as a control the clean picture there.
 _CONTRAST = ("texture_contrast", "texture_contrast_half", "clean_texture_contrast")
-_QUALITY = ("psnr", "ssim", *_CONTRAST, "token_change")
+_MEANS = ("psnr", "ssim", *_CONTRAST, "token_change")
 
 
-class WatermarkShards(ModelShards):
+class VisibleWatermarkShards(EvaluationShards[VisibleWatermarkSettings]):
     """Marks the images of a shard, rounds them to 8 bits in the kernel, and asks the model."""
 
-    def __init__(
-        self,
-        out: str,
-        model: ModelSpec,
-        shards: str,
-        device: str,
-        batch_images: int,
-        reference: str,
-        settings: WatermarkSettings,
-        seed: int,
-        rtol: float | None,
-        modulo_shift: bool,
-        examples: tuple[str, int],
-    ) -> None:
-        super().__init__(out, model, shards, device, batch_images)
-        self.reference, self.settings, self.examples = Path(reference), settings, examples
-        self.seed = seed
-        self.kernel = patch_kernel(self.model, rtol=rtol, modulo_shift=modulo_shift)
-        self.within = jpeg_kernel(self.model, self.kernel) if settings.jpeg else self.kernel
+    def __init__(self, out: str, asked: Asked[VisibleWatermarkSettings], device: str, with_examples: str) -> None:
+        super().__init__(out, asked, device, with_examples)
+        exact = asked.inputs["kernel"].result
+        self.kernel = patch_kernel(self.model, rtol=exact["rtol"], modulo_shift=exact["modulo_shift"])
+        self.within = jpeg_kernel(self.model, self.kernel) if self.settings.jpeg else self.kernel
         self.eight_bits = EightBits.of(self.model, self.kernel)
-        self.mark = make_mark(settings, self.model.preprocessing.input_size)
+        self.mark = make_mark(self.settings, self.model.preprocessing.input_size)
 
-    def rows(self, name: str, shard: Shard) -> pa.Table:
-        clean = read_outputs(self.reference, name)
-        keep = self.examples[1] if name == self.examples[0] else 0
-        parts = []
-        for batch in shard.batches(self.batch_images):
-            parts.extend(self._batch(shard, clean, batch, keep))
-            keep = max(0, keep - len(shard.ids[batch]))
-        return pa.concat_tables(parts)
-
-    def _batch(self, shard: Shard, clean: Outputs, batch: slice, keep: int) -> Iterator[pa.Table]:
-        images = self.pixels(shard, batch)
+    def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
+        images = batch.images
         mark, alpha = (part.to(self.device) for part in self.mark)
         iterations = self.settings.iterations
         made = embed(self.model, self.kernel, images, mark, alpha, within=self.within, iterations=iterations)
         saved = from_uint8(self.eight_bits.save(images, made.marked))
         plain = from_uint8(round_to_uint8(made.plain))
-        self._keep_examples(batch.start, keep, images, plain, saved)
-        before = Outputs(features=clean.features[batch], logits=clean.logits[batch])
-        shuffled = images + _permuted(saved - images, shard.ids[batch], self.seed)
+        self._keep_examples(batch, plain, saved)
+        shuffled = images + _permuted(saved - images, batch.ids, self.seed)
         for condition, changed in zip(CONDITIONS, (saved, plain, shuffled), strict=True):
-            yield self._table(shard, batch, condition, images, changed, before)
+            yield condition, self._columns(images, changed, batch.before)
         for quality in JPEG_QUALITIES:
             clean_jpeg, marked_jpeg = (_as_jpeg(each, quality) for each in (images, saved))
-            yield self._table(shard, batch, _jpeg(quality), clean_jpeg, marked_jpeg, self._outputs(clean_jpeg))
+            yield jpeg_condition(quality), self._columns(clean_jpeg, marked_jpeg, self.outputs(clean_jpeg))
 
-    def _table(
-        self,
-        shard: Shard,
-        batch: slice,
-        condition: str,
-        images: Tensor,
-        changed: Tensor,
-        before: Outputs,
-    ) -> pa.Table:
-        """Rows of one condition: how `changed` looks beside `images`, and what the model says."""
-        after = self._outputs(changed)
+    def _columns(self, images: Tensor, changed: Tensor, before: Outputs) -> Columns:
+        """How `changed` looks beside `images`, and what the model says of it."""
         moved, worst = mean_and_worst(token_changes(self.model, self.eight_bits.plan.mapping, images, changed))
-        columns: dict[str, Any] = {
-            "id": shard.ids[batch],
-            "label": shard.labels[batch].numpy(),
-            "condition": [condition] * len(changed),
-            "psnr": psnr(changed, images).cpu().numpy(),
-            "ssim": ssim(changed, images).cpu().numpy(),
+        return {
+            "psnr": psnr(changed, images),
+            "ssim": ssim(changed, images),
             **self._contrasts(images, changed),
-            "token_change": moved.cpu().numpy(),
-            "largest_token_change": worst.cpu().numpy(),
-            "probability_change": largest_probability_change(before.logits, after.logits).numpy(),
+            "token_change": moved,
+            "largest_token_change": worst,
+            **outcome_columns(before, self.outputs(changed)),
         }
-        return pa.table(columns | {key: value.numpy() for key, value in outcomes(before, after).items()})
 
-    def _contrasts(self, images: Tensor, changed: Tensor) -> dict[str, Any]:
+    def _contrasts(self, images: Tensor, changed: Tensor) -> dict[str, Tensor]:
         alpha = self.mark[1]
         looks = (changed, 1), (changed, 2), (images, 1)
-        found = [texture_contrast(look, alpha, shrink=shrink).cpu().numpy() for look, shrink in looks]
+        found = [texture_contrast(look, alpha, shrink=shrink) for look, shrink in looks]
         return dict(zip(_CONTRAST, found, strict=True))
 
-    def _outputs(self, images: Tensor) -> Outputs:
-        found = self.model.outputs_from_tokens(self.model.tokens(images, check_range=False))
-        return Outputs(features=found.features.float(), logits=found.logits.float())
-
-    def _keep_examples(self, start: int, keep: int, images: Tensor, plain: Tensor, marked: Tensor) -> None:
+    def _keep_examples(self, batch: ImageBatch, plain: Tensor, marked: Tensor) -> None:
         folder = self.out / "examples"
-        for number in range(min(keep, len(images))):
+        for number in range(batch.keep):
             folder.mkdir(exist_ok=True)
-            stem = folder / f"{start + number:02d}"
-            save_picture(Path(f"{stem}_original.png"), images[number])
+            stem, clean = folder / f"{batch.first + number:02d}", batch.images[number]
+            save_picture(Path(f"{stem}_original.png"), clean)
             save_picture(Path(f"{stem}_plain.png"), plain[number])
             save_picture(Path(f"{stem}_marked.png"), marked[number])
-            save_difference(Path(f"{stem}_difference.png"), images[number], marked[number])
+            save_difference(Path(f"{stem}_difference.png"), clean, marked[number])
+
+
+def jpeg_condition(quality: int) -> str:
+    """The condition of marked pictures saved as JPEG, beside clean ones saved likewise."""
+    return f"jpeg_{quality}"
 
 
 def _as_jpeg(images: Tensor, quality: int) -> Tensor:
     """Images (n,3,H,W) in [0,1] as a JPEG file of each keeps them."""
-    files = distorted(round_to_uint8(images), distortion_named(_jpeg(quality)), [0] * len(images))
+    files = distorted(round_to_uint8(images), distortion_named(f"jpeg_{quality}"), [0] * len(images))
     return from_uint8(files).to(images.device)
-
-
-def _jpeg(quality: int) -> str:
-    return f"jpeg_{quality}"
 
 
 def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
@@ -162,95 +114,36 @@ def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
     return torch.stack(rows).reshape(change.shape)
 
 
-def watermark(
-    context: Context, *, arguments: dict[str, Any], settings: WatermarkSettings, spread: Spread
-) -> dict[str, Any]:
-    """Mark all images; returns quality and the model's answer, or why there is nothing to do."""
-    exact = context.inputs["kernel"].result
-    if not exact["nullity"]:
-        return {"skipped": SKIPPED}
-    ingested = context.inputs["ingest"]
-    shards = shard_sizes(ingested.folder)
-    more = {
-        "shards": str(ingested.folder),
-        "reference": str(context.inputs["reference"].folder),
-        "settings": settings,
-        "modulo_shift": exact["modulo_shift"],
-        "examples": (next(iter(shards)), settings.examples),
-    }
-    work = {**arguments, **more}
-    progress = context.progress.part("visible mark")
-    run_shards(WatermarkShards, work, shards, out=context.folder, spread=spread, progress=progress)
-    files = [context.folder / f"rows-{name}.parquet" for name in shards]
-    check_ids("watermark", IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
-    found = _summaries(files)
-    messages = _hidden(context, arguments, settings, spread, shards)
-    result = {
-        **found.pop("marked"),
-        "after_jpeg": {str(quality): found.pop(_jpeg(quality)) for quality in JPEG_QUALITIES},
-        "controls": found,
-        "hidden": messages,
-        "warnings": [messages["warning"]] if messages.get("warning") else [],
-    }
-    write_json(context.folder / "watermark.json", result)
-    return result
-
-
-def _hidden(
-    context: Context, arguments: dict[str, Any], settings: WatermarkSettings, spread: Spread, shards: dict[str, int]
-) -> dict[str, Any]:
-    """Hidden messages in the same images, or why there are none."""
-    exact = context.inputs["kernel"].result
-    model = arguments["model"].load("cpu")
-    reason = hidden.why_not(model, settings.hidden, exact)
-    if reason:
-        return {"skipped": reason}
-    work = {
-        **{name: arguments[name] for name in ("model", "device", "batch_images", "seed")},
-        "shards": str(context.inputs["ingest"].folder),
-        "settings": settings.hidden,
-        "examples": (next(iter(shards)), settings.examples),
-    }
-    progress = context.progress.part("hidden messages")
-    run_shards(hidden.HiddenShards, work, shards, out=context.folder, spread=spread, progress=progress)
-    files = [context.folder / f"{hidden.PREFIX}-{name}.parquet" for name in shards]
-    ids = IdDigest.from_dict(context.inputs["ingest"].result["ids"])
-    check_ids("hidden messages", ids, digest_files(files, split_by="condition"))
-    return {**hidden.summarised(files, settings.hidden), "warning": hidden.warning(model, settings.hidden)}
-
-
-class _Tally:
-    """Aggregates of one condition, shard by shard."""
+class _MarkTally(OutcomeTally):
+    """Also counts the images that leave the mark no room."""
 
     def __init__(self) -> None:
-        self.outcomes, self.unmarked, self.change, self.furthest = Summary(), 0, 0.0, 0.0
-        self.quality = dict.fromkeys(_QUALITY, Moments())
+        super().__init__(_MEANS)
+        self.unmarked = 0
 
     def add(self, rows: pa.Table) -> None:
-        if not rows.num_rows:
-            return
-        self.outcomes += Summary.of({name: rows.column(name).to_numpy() for name in rows.column_names})
-        self.change = max(self.change, float(rows.column("probability_change").to_numpy().max()))
-        self.furthest = max(self.furthest, float(rows.column("largest_token_change").to_numpy().max()))
+        super().add(rows)
         self.unmarked += int(np.isinf(rows.column("psnr").to_numpy()).sum())
-        for name in _QUALITY:
-            values = rows.column(name).to_numpy()
-            # Where the pixel box leaves a mark no room (a black image) nothing changes: an infinite PSNR has no mean.
-            finite = values[np.isfinite(values)]
-            self.quality[name] += Moments.of(finite) if len(finite) else Moments()
 
     def to_dict(self) -> dict[str, Any]:
-        said: dict[str, Any] = {
-            "unmarked": self.unmarked,
-            "max_probability_change": self.change,
-            "largest_token_change": self.furthest,
-        }
-        for name, moments in self.quality.items():
-            said |= moments.named(name)
-        return said | self.outcomes.to_dict()
+        return {"unmarked": self.unmarked, **super().to_dict()}
 
 
-def _summaries(files: list[Path]) -> dict[str, dict[str, Any]]:
-    tallies = {condition: _Tally() for condition in (*CONDITIONS, *map(_jpeg, JPEG_QUALITIES))}
-    take_in(files, tallies)
-    return {condition: tally.to_dict() for condition, tally in tallies.items()}
+def _tallies(asked: Asked[VisibleWatermarkSettings]) -> dict[str, _MarkTally]:
+    return {name: _MarkTally() for name in (*CONDITIONS, *map(jpeg_condition, JPEG_QUALITIES))}
+
+
+def _skipped(asked: Asked[VisibleWatermarkSettings]) -> str | None:
+    return None if asked.inputs["kernel"].result["nullity"] else SKIPPED
+
+
+EVALUATION = Evaluation(
+    name="visible_watermark",
+    version=1,
+    settings=VisibleWatermarkSettings,
+    worker=VisibleWatermarkShards,
+    tallies=_tallies,
+    needs=("kernel",),
+    skipped=_skipped,
+    headlines=("marked.psnr", "marked.ssim", "marked.agreement", "marked.max_probability_change"),
+)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nullspace.model.preprocessing import Preprocessing
-from pipelines.configs.pipeline import IngestSettings
 from pipelines.data.decode import DecodeError, decode_counted
 from pipelines.data.shards import PREFIX, shard_table, write_shard
 from pipelines.data.sources import Record, Source
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
+from pipelines.engine.models import ModelFacts
 from pipelines.engine.shard_workers import ShardWorker, Spread, run_shards
-from pipelines.engine.stage import Context
+from pipelines.engine.stage import Check, Context, Stage
 from pipelines.errors import SourceError
 from pipelines.files import write_table
+from pipelines.settings import deciding
+from pipelines.stages.branch import Means
 from pipelines.stages.ingest.listing import listed
 from pipelines.stages.ingest.manifest import MANIFEST, planned_shards, records_of, write_manifest
+from pipelines.stages.ingest.settings import IngestSettings
 
 VERSION = 7
 _NAMED = 3
@@ -129,7 +131,36 @@ def _first_of_many(files: list[Path], total: int) -> dict[str, Any]:
     return {"first_of_many": found, "warnings": [warning]}
 
 
-def tolerates(max_error_fraction: float) -> Callable[[dict[str, Any]], None]:
+def ingest_stage(settings: IngestSettings, facts: ModelFacts, source_digest: str, means: Means, accept: Check) -> Stage:
+    """The stage of every model with this one's preprocessing; `accept` checks its result beside the errors in it."""
+    preprocessing, tolerated = facts.preprocessing, tolerates(settings.max_error_fraction)
+
+    def make(context: Context) -> dict[str, Any]:
+        return ingest(
+            context,
+            source=means.source,
+            preprocessing=preprocessing,
+            settings=settings,
+            spread=context.spread(),
+        )
+
+    def check(result: dict[str, Any]) -> None:
+        tolerated(result)
+        accept(result)
+
+    return Stage(
+        name="ingest",
+        branch=preprocessing.key(),
+        version=VERSION,
+        settings={"source": source_digest, "preprocessing": preprocessing.key(), **deciding(settings)},
+        inputs={},
+        make=make,
+        accept=check,
+        data="ingest",
+    )
+
+
+def tolerates(max_error_fraction: float) -> Check:
     """A check of the ingest result: raises SourceError past the tolerated share of unreadable images."""
 
     def check(result: dict[str, Any]) -> None:

@@ -16,11 +16,24 @@ from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.kernel.shift import exact_kernel, shift_test
 from nullspace.model.vit import SplitViT
 from pipelines.data.shards import first_images
-from pipelines.engine.stage import Context
+from pipelines.engine.stage import Context, Stage
 from pipelines.files import write_json, write_table
+from pipelines.settings import deciding
+from pipelines.stages.branch import Branch
+from pipelines.stages.kernel.settings import KernelSettings
 
 VERSION = 3
 _SHIFT_IMAGES = 4
+
+
+def kernel_stage(branch: Branch, settings: KernelSettings) -> Stage:
+    """The stage of one model."""
+
+    def make(context: Context) -> dict[str, Any]:
+        return kernel(context, model=branch.facts.spec.load("cpu"), rtol=settings.rtol)
+
+    headlines = {"kernel.nullity": "nullity", "kernel.rank": "rank"}
+    return branch.stage("kernel", VERSION, deciding(settings), {}, make, headlines=headlines)
 
 
 def kernel(context: Context, *, model: SplitViT, rtol: float | None) -> dict[str, Any]:

@@ -15,11 +15,36 @@ from pipelines.data.shards import Shard, shard_sizes
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.model_workers import ModelShards
 from pipelines.engine.shard_workers import Spread, run_shards
-from pipelines.engine.stage import Context
-from pipelines.stages.reference import label_check
+from pipelines.engine.stage import Context, Stage
+from pipelines.stages.branch import Branch
+from pipelines.stages.reference import class_numbers, label_check
 from pipelines.stages.reference.label_check import LabelCounts
+from pipelines.stages.reference.settings import ReferenceSettings
 
 VERSION = 2
+
+
+def reference_stage(branch: Branch, settings: ReferenceSettings) -> Stage:
+    """The stage of one model."""
+    facts = branch.facts
+
+    def make(context: Context) -> dict[str, Any]:
+        work = {
+            "model": facts.spec,
+            "device": branch.means.compute.device,
+            "batch_images": settings.batch_images,
+        }
+        return reference(
+            context,
+            arguments=work,
+            num_classes=facts.num_classes,
+            label_warnings=facts.label_warnings,
+            spread=context.spread(),
+        )
+
+    headlines = {"clean_accuracy": "clean_accuracy.accuracy"}
+    decides = class_numbers.fingerprint(facts)
+    return branch.stage("reference", VERSION, decides, {}, make, data="evaluation", headlines=headlines)
 
 
 class ReferenceShards(ModelShards):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,24 @@ import pyarrow as pa
 
 from nullspace.metrics.sample_size import images_needed
 from nullspace.noise.artifact import NullNoise
-from pipelines.configs.pipeline import SearchSettings
 from pipelines.data.shards import lowest_places, shard_sizes
-from pipelines.data.split import Split, make_split
+from pipelines.data.split import Split, make_split, require_images
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.progress import Counter
 from pipelines.engine.shard_workers import Spread
-from pipelines.engine.stage import Context
+from pipelines.engine.stage import Check, Context, Stage
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
+from pipelines.settings import deciding
+from pipelines.stages.branch import Branch
 from pipelines.stages.search.calibration import calibrated_on_a_worker
 from pipelines.stages.search.images import Chosen, choose, join, write_images
 from pipelines.stages.search.importance import importance
 from pipelines.stages.search.progress import SearchProgress, attach
+from pipelines.stages.search.settings import SearchSettings
 from pipelines.stages.search.tables import SEARCHED, all_failed, trial_tables
 from pipelines.stages.search.trial import NoiseTrial, TrialData, read_noise
+from pipelines.tracking.trial_runs import TrialCallback, reconnect
 
 VERSION = 5
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled so that mean ‖Δsoftmax‖² <= epsilon on new images"
@@ -37,6 +40,56 @@ _CHUNKS = 4  # tasks for every worker
 _RETRIES = 3  # of a task: its node may die under it
 _IMAGES, _TUNE = "images.safetensors", "tune"
 _SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
+
+
+def search_stage(branch: Branch, settings: SearchSettings, inputs: Mapping[str, Stage]) -> Stage:
+    """The stage of one model; `inputs` are its reference and its kernel."""
+
+    def make(context: Context) -> dict[str, Any]:
+        return _recorded(context, branch, settings, f"{branch.facts.spec.label}-{stage.fingerprint[:12]}")
+
+    decides = {"seed": branch.seed, **deciding(settings)}
+    headlines = {"relative_norm": "relative_norm", "guaranteed_mse_probabilities": "guarantee.bound"}
+    stage = branch.stage("search", VERSION, decides, inputs, make, data="training", headlines=headlines)
+    return stage
+
+
+def enough_images(settings: SearchSettings) -> Check:
+    """A check of the ingest result, before any model runs: raises ConfigError where a part of the search gets none."""
+
+    def check(result: dict[str, Any]) -> None:
+        require_images(
+            result["images"],
+            learn=settings.learn_images,
+            validation=settings.validation_images,
+            calibration=settings.calibration_images,
+            fewest=images_needed(settings.epsilon, settings.confidence),
+        )
+
+    return check
+
+
+def _recorded(context: Context, branch: Branch, settings: SearchSettings, study: str) -> dict[str, Any]:
+    """The search, with each of its trials written to MLflow."""
+    means = branch.means
+    means.compute.start()
+    writer = [TrialCallback(means.tracker, context.run_id, searched=SEARCHED, steps="steps")]
+
+    def restored(tuner: Any) -> None:
+        writer[0] = reconnect(tuner, means.tracker)
+
+    plan = Search(
+        facts=branch.facts,
+        settings=settings,
+        seed=branch.seed,
+        device=means.compute.device,
+        spread=context.spread(),
+        study=study,
+        callbacks=writer,
+        restored=restored,
+        written=lambda: writer[0].flush(),
+    )
+    return search(context, plan)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.file_kernel import kernel_on_file
 from nullspace.kernel.patch_kernel import patch_kernel
 from nullspace.kernel.shift import exact_kernel
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.resize import Resize, resize_of
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import MAX_MOVE, EightBits
 from nullspace.pixels.eight_bits_on_file import save_on_file
 from nullspace.pixels.lift import patch_map
-from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
+from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.certify import certify, token_changes
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 from nullspace.watermark.payload.on_file import embed_on_file

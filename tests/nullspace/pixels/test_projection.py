@@ -14,7 +14,8 @@ from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, kernel_of
-from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
+from nullspace.model.images import from_uint8, round_to_uint8
+from nullspace.pixels.projection import project_to_box
 
 STD = (0.229, 0.224, 0.225)
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import patch_kernel
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import PatchMap, map_of, patch_map
-from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
+from nullspace.pixels.projection import project_to_box
 from nullspace.pixels.rounding import Rounding, round_in_kernel, round_patches, round_quickly, rounding_plan
 
 STD = (0.229, 0.224, 0.225)

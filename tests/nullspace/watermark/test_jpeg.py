@@ -10,9 +10,9 @@ from torch import Tensor
 
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.kernel.shift import exact_kernel
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.certify import token_changes
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel, subsampled

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.commands.status import planned, status
+from pipelines.commands.status import status
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.engine.progress import Progress
 from pipelines.engine.shard_workers import Spread
@@ -18,6 +18,7 @@ from pipelines.errors import WorkdirError
 from pipelines.files import write_json, write_text
 from pipelines.stages.ingest.manifest import MANIFEST
 from pipelines.workflow import workfolder
+from pipelines.workflow.workfolder import planned
 from tests.pipelines.driver import nullspace
 
 CONFIG = PipelineConfig.model_validate(

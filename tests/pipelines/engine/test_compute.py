@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from nullspace.errors import DeviceError
-from pipelines.configs.pipeline import ResourceSettings
 from pipelines.engine import compute as module
 from pipelines.engine.compute import Compute
 from pipelines.engine.lanes import Share
+from pipelines.engine.settings import ResourceSettings
 from pipelines.engine.shard_workers import Spread
 from pipelines.errors import ClusterError
 

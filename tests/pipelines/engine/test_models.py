@@ -15,12 +15,12 @@ from timm.models import save_for_hf
 
 from nullspace.errors import CannotCutError, UnknownModelError, WeightsError
 from nullspace.model.vit import SplitViT
-from pipelines.configs.pipeline import ModelSettings
 from pipelines.configs.reading import load_config
 from pipelines.digits import MODEL_NAME, register
 from pipelines.digits.model import weights_path
 from pipelines.engine import models
 from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts
+from pipelines.engine.settings import ModelSettings
 from pipelines.workflow.plan import make_plan
 from tests.pipelines import tiny
 

@@ -53,8 +53,8 @@ def compute(monkeypatch: pytest.MonkeyPatch) -> Compute:
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit:.4f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
     # Imported here: every worker that is started anew imports this file, and torch would take it seconds.
-    from pipelines.configs.pipeline import ResourceSettings
     from pipelines.engine.compute import Compute
+    from pipelines.engine.settings import ResourceSettings
 
     return Compute(ResourceSettings(workers=1, cpus_per_worker=1), address="local", device="cpu")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.configs.pipeline import ResourceSettings
 from pipelines.engine.compute import Compute
 from pipelines.engine.ray_folder import LIMIT, ROOM, choose_folder
+from pipelines.engine.settings import ResourceSettings
 from pipelines.errors import ClusterError
 
 LONG = "/scratch/" + "x" * 111  # 120 characters

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.configs.pipeline import ResourceSettings
 from pipelines.engine.compute import Compute
 from pipelines.engine.progress import Progress
+from pipelines.engine.settings import ResourceSettings
 from pipelines.engine.shard_workers import ShardWorker, run_shards
 from pipelines.errors import StageError
 

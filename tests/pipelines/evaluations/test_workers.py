@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from nullspace.errors import WeightsError
-from pipelines.configs.pipeline import WatermarkSettings
 from pipelines.engine.models import ModelSpec
-from pipelines.evaluations.kernel_noise.noise import KERNEL_CONDITIONS, TOKEN_CONDITIONS
+from pipelines.evaluations.kernel_noise.noise import KERNEL_CONDITIONS
+from pipelines.evaluations.learned_noise.noise import TOKEN_CONDITIONS
 from pipelines.evaluations.learned_noise.rows import _summaries
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES
 from pipelines.evaluations.visible_watermark.rows import CONDITIONS, WatermarkShards
 from pipelines.evaluations.visible_watermark.rows import _summaries as _marked
+from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 from pipelines.stages.reference.stage import ReferenceShards
 from tests.pipelines import tiny
 
@@ -134,7 +135,7 @@ def test_as_many_examples_are_kept_as_asked_for(made: Path, tmp_path: Path, coun
 
 def watermarker(out: Path, made: Path, **changed: Any) -> WatermarkShards:
     out.mkdir(exist_ok=True)
-    settings = WatermarkSettings(text="NULL", iterations=30)
+    settings = VisibleWatermarkSettings(text="NULL", iterations=30)
     said = {"batch_images": 8, "examples": ("000000", 3), "settings": settings, "seed": tiny.SEED}
     said |= {"rtol": None, "modulo_shift": False}
     paths = {"shards": str(made / "ingest"), "reference": str(made / "reference")}

@@ -18,10 +18,10 @@ from timm.models import save_for_hf
 from nullspace.errors import ArtifactError, ImageRangeError
 from nullspace.model.vit import SplitViT
 from nullspace.noise.artifact import NullNoise
-from pipelines.configs.pipeline import ModelSettings
 from pipelines.digits import MODEL_NAME, register
 from pipelines.digits.model import weights_path
 from pipelines.engine.models import learn_facts
+from pipelines.engine.settings import ModelSettings
 from pipelines.tracking.noise_model import COLUMNS, NoiseModel
 from pipelines.tracking.noise_versions import LOGGED_MODEL, pip_requirements, record_vit, register_noise
 from pipelines.tracking.store import TrackingError

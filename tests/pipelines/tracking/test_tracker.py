@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Dataset
 
-from pipelines.tracking.ledger import flatten, redact
+from pipelines.redact import flatten, redact
 from pipelines.tracking.store import HTTP_DEFAULTS, TrackingError
 from pipelines.tracking.tracker import Tracker
 

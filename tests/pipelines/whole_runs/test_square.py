@@ -11,13 +11,14 @@ from timm.models import is_model, register_model
 from timm.models.vision_transformer import VisionTransformer
 
 from pipelines import wording
-from pipelines.configs.pipeline import HiddenSettings, WatermarkSettings
 from pipelines.digits import model as digits_model
 from pipelines.engine.models import ModelSpec, load_model
 from pipelines.evaluations.learned_noise.rows import EvaluateShards, _summaries
 from pipelines.evaluations.payload import rows as hidden
+from pipelines.evaluations.payload.settings import PayloadSettings
 from pipelines.evaluations.visible_watermark.rows import WatermarkShards
 from pipelines.evaluations.visible_watermark.rows import _summaries as _marked
+from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 from pipelines.stages.kernel import stage as stage
 from pipelines.stages.reference.stage import ReferenceShards
 from pipelines.workflow import model_part
@@ -101,7 +102,7 @@ def test_noise_along_it_is_invisible(folder: Path, spec: ModelSpec, kernel: dict
 
 def test_a_visible_mark_lies_along_it(folder: Path, spec: ModelSpec, kernel: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "watermark").mkdir()
-    settings = WatermarkSettings(text="NULL", iterations=300)
+    settings = VisibleWatermarkSettings(text="NULL", iterations=300)
     worker = WatermarkShards(
         str(tmp_path / "watermark"), spec, **arguments(folder, kernel), settings=settings, seed=tiny.SEED
     )
@@ -112,5 +113,5 @@ def test_a_visible_mark_lies_along_it(folder: Path, spec: ModelSpec, kernel: dic
 
 
 def test_messages_have_too_few_directions_and_are_told_so(spec: ModelSpec, kernel: dict[str, Any]) -> None:
-    said = hidden.why_not(spec.load("cpu"), HiddenSettings(message_bytes=2), kernel)
+    said = hidden.why_not(spec.load("cpu"), PayloadSettings(message_bytes=2), kernel)
     assert said is not None and "one direction per patch, which only shifts the token: too few for messages" in said

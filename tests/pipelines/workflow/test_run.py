@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.commands.status import planned, status
+from pipelines.commands.status import status
 from pipelines.configs.reading import load_config
 from pipelines.engine.progress import Progress
 from pipelines.engine.stage import Context, Stage
@@ -17,6 +17,7 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.watchdog import Watchdog
 from pipelines.workflow import run as workflow
 from pipelines.workflow import workfolder
+from pipelines.workflow.workfolder import planned
 
 
 @pytest.fixture

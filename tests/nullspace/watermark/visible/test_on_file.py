@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.projection import from_uint8, round_to_uint8
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.on_file import embed_visible_on_file
 from nullspace.watermark.visible.visible import blend

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
+from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.projection import from_uint8, project_to_box, round_to_uint8
+from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.luma import luma
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.texture import EDGE

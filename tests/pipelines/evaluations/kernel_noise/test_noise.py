@@ -10,7 +10,8 @@ import torch
 from nullspace.kernel.patch_kernel import patch_kernel
 from nullspace.metrics.norms import relative_norm, remove_shift, spread, token_norms
 from nullspace.model.vit import SplitViT
-from pipelines.evaluations.kernel_noise.noise import KERNEL_CONDITIONS, TOKEN_CONDITIONS, KernelNoise, TokenNoise
+from pipelines.evaluations.kernel_noise.noise import KERNEL_CONDITIONS, KernelNoise
+from pipelines.evaluations.learned_noise.noise import TOKEN_CONDITIONS, TokenNoise
 from tests.pipelines import tiny
 
 IDS = ["a", "b", "c"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.configs.pipeline import WatermarkSettings
 from pipelines.errors import ConfigError
 from pipelines.evaluations.visible_watermark.mark import logo_digest, make_mark
+from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
 SIZE = (96, 128)
 
@@ -24,7 +24,7 @@ def extent(alpha: torch.Tensor) -> tuple[int, int, int, int]:
 
 
 def mark(**said: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return make_mark(WatermarkSettings(**said), SIZE)
+    return make_mark(VisibleWatermarkSettings(**said), SIZE)
 
 
 def logo(folder: Path, width: int = 40, height: int = 20) -> str:

@@ -1,0 +1,186 @@
+"""The contract of evaluations: one question asked of every image, by workers that hold the model, in one stage.
+
+A question is a folder: `settings.py` (what a config says of it), `rows.py` (what runs on workers and makes figures of
+their rows; ends in an `Evaluation`), `report.py` (words and figures, for the driver alone). What is the same for all of
+them is here: the loop over batches, clean outputs, examples, the stage.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from nullspace.metrics.outcomes import largest_probability_change, outcomes
+from nullspace.model.vit import Outputs
+from pipelines.data.shards import Shard, shard_sizes
+from pipelines.engine.ids import IdDigest, check_ids, digest_files
+from pipelines.engine.model_workers import ModelShards, read_outputs
+from pipelines.engine.models import ModelSpec
+from pipelines.engine.shard_workers import run_shards
+from pipelines.engine.stage import Context, Done, Stage
+from pipelines.evaluations.settings import EvaluationSettings
+from pipelines.evaluations.tallies import Tally, take_in
+from pipelines.files import write_json
+from pipelines.settings import deciding
+from pipelines.stages.branch import Branch
+
+S = TypeVar("S", bound=EvaluationSettings)
+Columns = Mapping[str, "Tensor | np.ndarray | list[Any]"]
+"""Columns of rows by name, an entry per image: numbers on any device, or a list."""
+
+
+@dataclass(frozen=True)
+class Asked(Generic[S]):
+    """A question about one model: its settings, and the finished stages that it reads, by name."""
+
+    settings: S
+    model: ModelSpec
+    seed: int
+    inputs: Mapping[str, Done]
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images that are worked on at once: `saved` uint8 (n,3,H,W), `images` the same as floats on the device."""
+
+    ids: list[str]
+    labels: Tensor
+    saved: Tensor
+    images: Tensor
+    before: Outputs
+    """What the model says of the clean images, on the CPU."""
+    first: int
+    """Place of its first image in the shard."""
+    keep: int
+    """How many of its images, from the first on, are kept as pictures for the report."""
+
+
+class EvaluationShards(ModelShards, Generic[S]):
+    """Base of the workers: `conditions(batch)` gives, one condition after the other, a row for every image."""
+
+    def __init__(self, out: str, asked: Asked[S], device: str, with_examples: str) -> None:
+        """`with_examples` is the shard whose first images are kept as pictures."""
+        super().__init__(out, asked.model, str(asked.inputs["ingest"].folder), device, asked.settings.batch_images)
+        self.settings, self.seed, self.inputs, self.with_examples = (
+            asked.settings,
+            asked.seed,
+            asked.inputs,
+            with_examples,
+        )
+
+    @abstractmethod
+    def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
+        """Each condition's name with its columns; id, label and condition are added. Every image is in each of them."""
+
+    def rows(self, name: str, shard: Shard) -> pa.Table:
+        parts = [
+            _table(batch, condition, columns)
+            for batch in self._batches(name, shard)
+            for condition, columns in self.conditions(batch)
+        ]
+        return pa.concat_tables(parts, promote_options="default")  # columns a condition has not are null there
+
+    def _batches(self, name: str, shard: Shard) -> Iterator[ImageBatch]:
+        clean = read_outputs(self.inputs["reference"].folder, name)
+        # Not every question has pictures to show.
+        keep = getattr(self.settings, "examples", 0) if name == self.with_examples else 0
+        for at in shard.batches(self.batch_images):
+            yield ImageBatch(
+                ids=shard.ids[at],
+                labels=shard.labels[at],
+                saved=shard.images[at],
+                images=self.pixels(shard, at),
+                before=Outputs(features=clean.features[at], logits=clean.logits[at]),
+                first=at.start,
+                keep=min(max(0, keep - at.start), at.stop - at.start),
+            )
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """What the model says of images (n,3,H,W), which may leave [0,1]: float32."""
+        return as_float(self.model.outputs_from_tokens(self.model.tokens(images, check_range=False)))
+
+
+def as_float(outputs: Outputs) -> Outputs:
+    """The same in float32, whatever the model computes in."""
+    return Outputs(features=outputs.features.float(), logits=outputs.logits.float())
+
+
+def outcome_columns(before: Outputs, after: Outputs) -> dict[str, Tensor]:
+    """What changed from one answer of the model to the other, for every image: see `nullspace.metrics.outcomes`."""
+    return {"probability_change": largest_probability_change(before.logits, after.logits), **outcomes(before, after)}
+
+
+def _table(batch: ImageBatch, condition: str, columns: Columns) -> pa.Table:
+    named = {"id": batch.ids, "label": batch.labels.numpy(), "condition": [condition] * len(batch.ids)}
+    arrays = {name: each.cpu().numpy() if isinstance(each, Tensor) else each for name, each in columns.items()}
+    return pa.table(named | arrays)
+
+
+@dataclass(frozen=True)
+class Evaluation(Generic[S]):
+    """One question: its name in configs, results, folders and MLflow; who answers it; what is made of the answers."""
+
+    name: str
+    version: int
+    """Raised by whoever changes its rows or figures."""
+    settings: type[S]
+    worker: type[EvaluationShards[S]]
+    tallies: Callable[[Asked[S]], Mapping[str, Tally]]
+    """What adds up the rows of each condition."""
+    needs: tuple[str, ...] = ()
+    """Stages it reads beside the ingest and the reference."""
+    skipped: Callable[[Asked[S]], str | None] = field(default=lambda asked: None)
+    """Why the question makes no sense for this model, a sentence, or None."""
+    warnings: Callable[[Asked[S]], list[str]] = field(default=lambda asked: [])
+    facts: Callable[[Asked[S]], dict[str, Any]] = field(default=lambda asked: {})
+    """Figures of the stages it reads that belong beside its own in results and report."""
+    headlines: tuple[str, ...] = ()
+    """The figures that models are compared by in MLflow: places in `conditions`, as `a.b`."""
+
+
+def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, made: Mapping[str, Stage]) -> Stage:
+    """The stage of a question about one model; `made` holds the model's other stages by name."""
+    needs = ("reference", *evaluation.needs)
+
+    def make(context: Context) -> dict[str, Any]:
+        asked = Asked(settings, branch.facts.spec, branch.seed, context.inputs)
+        return evaluate(context, evaluation, asked, branch.means.compute.device)
+
+    return branch.stage(
+        evaluation.name,
+        evaluation.version,
+        {"seed": branch.seed, **deciding(settings, contents=True)},
+        {name: made[name] for name in needs},
+        make,
+        data="evaluation",
+        headlines={f"{evaluation.name}.{place}": f"conditions.{place}" for place in evaluation.headlines},
+    )
+
+
+def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], device: str) -> dict[str, Any]:
+    """Ask the question of every image; returns the figures of each condition, or why there are none."""
+    reason = evaluation.skipped(asked)
+    if reason:
+        return {"skipped": reason}
+    ingested = asked.inputs["ingest"]
+    shards = shard_sizes(ingested.folder)
+    work = {"asked": asked, "device": device, "with_examples": next(iter(shards))}
+    run_shards(evaluation.worker, work, shards, out=context.folder, spread=context.spread(), progress=context.progress)
+    files = [context.folder / f"{evaluation.worker.prefix}-{name}.parquet" for name in shards]
+    check_ids(evaluation.name, IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
+    tallies = evaluation.tallies(asked)
+    take_in(files, tallies)
+    result = {
+        **evaluation.facts(asked),
+        "conditions": {name: tally.to_dict() for name, tally in tallies.items()},
+        "settings": deciding(asked.settings),
+        "warnings": evaluation.warnings(asked),
+    }
+    write_json(context.folder / f"{evaluation.name}.json", result)
+    return result

@@ -1,0 +1,81 @@
+"""What is said of noise from the kernel: the share of predictions unchanged, beside the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipelines import wording
+from pipelines.report.outcomes import CONTROLS
+from pipelines.report.parts import (
+    Cell,
+    ReportFigure,
+    Section,
+    Tile,
+    agreement_figure,
+    share_cell,
+    share_tile,
+    stability_table,
+)
+from pipelines.report.view import Result, Row, StageReport, StageView, rows_of
+
+TITLE = "Noise in the kernel"
+LABELS = {
+    "exact": "kernel noise",
+    "in_box": "kernel noise, valid pixels",
+    "permuted": "same noise, permuted",
+    "gaussian": "Gaussian noise, same norm",
+}
+
+
+def section(view: StageView) -> Section:
+    conditions = view.result.conditions
+    table = stability_table("Noise in the kernel and its controls", conditions, LABELS)
+    return Section(TITLE, tables=[table], pictures=view.examples())
+
+
+def tile(view: StageView) -> Tile:
+    return share_tile("Kernel noise", view.result.conditions["exact"], sentence(view.result))
+
+
+def sentence(found: Result) -> str:
+    """What noise there does beside its control."""
+    exact, control = found.conditions["exact"], found.conditions.get("permuted")
+    against = "" if control is None else f", the same noise permuted {control.unchanged}"
+    return f"Noise in the kernel leaves {exact.unchanged} of predictions unchanged{against}."
+
+
+def figures(view: StageView) -> Iterator[ReportFigure]:
+    """Agreement under kernel noise and its controls."""
+    yield agreement_figure("kernel-agreement", TITLE, view.result.conditions, LABELS)
+
+
+def saved_line(view: StageView) -> list[str]:
+    """How far 8-bit pixels moved tokens and probabilities."""
+    saved = view.result.conditions.get("in_box")
+    return [] if saved is None else [wording.saved_in_8_bits(saved.numbers)]
+
+
+def _rows(view: StageView) -> list[Row]:
+    return rows_of(view.result.conditions, LABELS, CONTROLS)
+
+
+def _exact(view: StageView) -> Cell:
+    return share_cell(view.result.conditions.get("exact"))
+
+
+REPORT = StageReport(
+    name="kernel_noise",
+    title=TITLE,
+    section=section,
+    tile=tile,
+    rows=_rows,
+    facts=saved_line,
+    columns={"Kernel noise": _exact},
+    figures=figures,
+    picture_titles={
+        "exact": "kernel noise (clipped to be shown)",
+        "exact_difference": "its difference, amplified",
+        "in_box": "kernel noise, valid pixels",
+        "in_box_difference": "its difference, amplified",
+    },
+)

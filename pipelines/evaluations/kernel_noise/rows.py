@@ -1,0 +1,68 @@
+"""Does the model notice noise from its kernel? Noise of a given RMS in every image, beside controls of equal norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from nullspace.kernel.patch_kernel import patch_kernel
+from nullspace.watermark.certify import mean_and_worst
+from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, outcome_columns
+from pipelines.evaluations.kernel_noise.noise import CONDITIONS, KernelNoise
+from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
+from pipelines.evaluations.pictures import save_difference, save_picture
+from pipelines.evaluations.tallies import OutcomeTally
+
+SKIPPED = "the kernel is trivial (nullity 0, also modulo the shift of tokens): there is no exact noise to add to pixels"
+_SHOWN = ("exact", "in_box")  # conditions of which pictures are kept
+
+
+class KernelNoiseShards(EvaluationShards[KernelNoiseSettings]):
+    """Adds noise from the kernel, and its controls, to the images of a shard."""
+
+    def __init__(self, out: str, asked: Asked[KernelNoiseSettings], device: str, with_examples: str) -> None:
+        super().__init__(out, asked, device, with_examples)
+        exact = asked.inputs["kernel"].result
+        kernel = patch_kernel(self.model, rtol=exact["rtol"], modulo_shift=exact["modulo_shift"])
+        self.noise = KernelNoise(self.model, kernel, self.settings.rms, self.seed)
+
+    def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
+        drawn = self.noise.draw(batch.ids)
+        for condition in CONDITIONS:
+            noised = self.noise.images(condition, batch.images, batch.ids, drawn)
+            self._keep_examples(condition, batch, noised)
+            moved, worst = mean_and_worst(self.noise.token_changes(batch.images, noised))
+            sizes = {
+                "noise_rms": self.noise.rms_of(noised - batch.images).double(),
+                "token_change": moved.double(),
+                "largest_token_change": worst.double(),
+            }
+            yield condition, outcome_columns(batch.before, self.outputs(noised)) | sizes
+
+    def _keep_examples(self, condition: str, batch: ImageBatch, noised: Tensor) -> None:
+        if condition not in _SHOWN or not batch.keep:
+            return
+        folder = self.out / "examples"
+        folder.mkdir(exist_ok=True)
+        for number in range(batch.keep):
+            stem, before, after = f"{batch.first + number:02d}", batch.images[number], noised[number]
+            save_picture(folder / f"{stem}_original.png", before)
+            save_picture(folder / f"{stem}_{condition}.png", after)
+            save_difference(folder / f"{stem}_{condition}_difference.png", before, after)
+
+
+def _skipped(asked: Asked[KernelNoiseSettings]) -> str | None:
+    return None if asked.inputs["kernel"].result["nullity"] else SKIPPED
+
+
+EVALUATION = Evaluation(
+    name="kernel_noise",
+    version=1,
+    settings=KernelNoiseSettings,
+    worker=KernelNoiseShards,
+    tallies=lambda asked: {name: OutcomeTally(("noise_rms", "token_change")) for name in CONDITIONS},
+    needs=("kernel",),
+    skipped=_skipped,
+    headlines=("exact.agreement", "exact.max_abs_logit_change", "permuted.agreement"),
+)

@@ -1,0 +1,35 @@
+"""The learned noise and its controls of equal norm, drawn for each image by its id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nullspace.metrics import controls
+from nullspace.noise.artifact import NullNoise
+from pipelines.engine.model_workers import generator
+
+CONDITIONS = ("learned", "permuted", "gaussian")
+
+
+@dataclass(frozen=True)
+class TokenNoise:
+    """The learned noise and its controls, drawn anew for every image so that no verdict rests on one draw."""
+
+    noise: NullNoise
+    seed: int
+
+    def draw(self, condition: str, ids: list[str], device: torch.device) -> Tensor:
+        """Noise of a condition for each image: (n,N,D)."""
+        if condition == "learned":
+            return self.noise.tensor.to(device).expand(len(ids), -1, -1)
+        control = {"permuted": controls.permuted, "gaussian": controls.gaussian}[condition]
+        invariant = self.noise.shift_invariant
+        drawn = [
+            # Held per token: relative norm and spread of the control are then exactly those of the noise.
+            control(self.noise.tensor, generator(self.seed, condition, id_), shift_invariant=invariant, hold="token")
+            for id_ in ids
+        ]
+        return torch.stack(drawn).to(device)

@@ -1,0 +1,139 @@
+"""One model on the page: headlines, a section for each stage, which model it was, how to load its noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+
+from pipelines import digits, wording
+from pipelines.redact import redact
+from pipelines.report.outcomes import Share
+from pipelines.report.parts import Cell, ModelPart, ReportFigure, Section, Tile
+from pipelines.report.view import Result, Row, StageReport, StageView
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage of a model, and what it says of itself."""
+
+    report: StageReport
+    view: StageView
+
+    @property
+    def skipped(self) -> str | None:
+        return self.view.result.skipped
+
+    def section(self) -> Section:
+        if self.skipped:
+            return Section(self.report.title, missing=self.skipped)
+        section = self.report.section(self.view)
+        return replace(section, figures=self.figures, picture_titles=self.report.picture_titles)
+
+    def tile(self) -> Tile | None:
+        if self.report.tile is None:
+            return None
+        if self.skipped:
+            return Tile(self.report.title, wording.MISSING, "", f"{self.skipped[:1].upper()}{self.skipped[1:]}.")
+        return self.report.tile(self.view)
+
+    def rows(self) -> list[Row]:
+        return [] if self.skipped else self.report.rows(self.view)
+
+    def lines(self) -> list[str]:
+        return [self.skipped] if self.skipped else self.report.facts(self.view)
+
+    @cached_property
+    def figures(self) -> list[ReportFigure]:
+        """Drawn once for a theme, though page and folder of figures both show them: most of what a report costs."""
+        found = [] if self.skipped else self.report.figures(self.view)
+        return [replace(figure, draw=cache(figure.draw)) for figure in found]
+
+    def cell(self, title: str) -> Cell:
+        """Its cell in a column of the comparison."""
+        return Cell(wording.MISSING) if self.skipped else self.report.columns[title](self.view)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of results.json: `said` is all that stands there of it, `run` what is said of the run."""
+
+    label: str
+    said: Result
+    parts: list[Part]
+    run: Result
+
+    def part(self, position: int) -> ModelPart:
+        """Its part of the page."""
+        tiles = [tile for tile in (part.tile() for part in self.parts) if tile is not None]
+        sections = [*(part.section() for part in self.parts), self._section()]
+        return ModelPart(self.label, f"model-{position}", self._subtitle(), tiles, sections)
+
+    def cells(self, columns: list[str]) -> list[Cell]:
+        """Its row of the comparison."""
+        known = {title: part for part in self.parts for title in part.report.columns}
+        return [known[title].cell(title) if title in known else Cell(wording.MISSING) for title in columns]
+
+    def _subtitle(self) -> str:
+        name = self.said.part("model").text("name")
+        words = [name] if name not in ("", self.label) else []
+        clean = self.said.part("reference").part("clean_accuracy")
+        if (accuracy := clean.value("accuracy")) is not None:
+            low, high = clean.said.get("ci") or (None, None)
+            share = Share(accuracy, low, high)
+            words.append(f"clean accuracy {share.both}, n = {clean.number('n')}")
+        return " · ".join(words)
+
+    def _section(self) -> Section:
+        """Which model it was, exactly, and how to load its noise."""
+        facts = self.said.part("model")
+        rows: list[tuple[str, object]] = [
+            ("timm name", facts.text("name") or self.label),
+            ("Weights", facts.said.get("weights_source")),
+            *(("About them", note) for note in facts.said.get("notes") or []),
+            ("SHA-256 of the weights", facts.said.get("weights_sha256")),
+            *((f"Argument {name}", value) for name, value in facts.part("args").items()),
+            *((name.replace("_", " "), value) for name, value in facts.part("preprocessing").items()),
+        ]
+        shown = [(title, redact(str(value))) for title, value in rows if value is not None]
+        return Section("Model, and how to load its noise", facts=shown, code=self.snippet())
+
+    def snippet(self) -> str:
+        """Python that applies the noise: through the registry, and without MLflow."""
+        noise, facts = self.said.part("search"), self.said.part("model")
+        lines: list[str] = []
+        if noise.text("registered_model"):
+            uri, store = f"models:/{noise.text('registered_model')}@champion", redact(self.run.text("tracking_uri"))
+            lines += ["import mlflow", ""] + ([f"mlflow.set_tracking_uri({store!r})"] if store else [])
+            lines += [
+                f"model = mlflow.pyfunc.load_model({uri!r})",
+                "model.predict(images)  # uint8 (B,H,W,3): clean and noised",
+                "",
+            ]
+        if noise.text("artifact"):
+            path, name = redact(str(Path(noise.text("artifact")))), facts.text("name") or self.label
+            lines += ["from nullspace import NullNoise, SplitViT"]
+            if name == digits.MODEL_NAME:
+                lines += ["from pipelines import digits", "", "digits.register()  # makes the name known to timm"]
+            else:
+                lines.append("")
+            lines += [f"vit = SplitViT.load({name!r}, {load_arguments(facts)})", f"noise = NullNoise.load({path!r})"]
+            lines += ["with noise.apply(vit):", "    logits = vit(images)  # float (B,3,H,W) in [0,1]"]
+        return "\n".join(lines).strip()
+
+
+def load_arguments(facts: Result) -> str:
+    """Arguments of `SplitViT.load` that bring back the model of the results."""
+    given: dict[str, object] = {"weights": redact(facts.text("weights") or "pretrained")}
+    if given["weights"] == "random":
+        given["seed"] = facts.said.get("seed", 0)
+    if facts.part("args"):
+        given["model_args"] = facts.said["args"]
+    if not facts.said.get("ema", True):
+        given["ema"] = False
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
+
+
+def columns_of(models: list[Model]) -> list[str]:
+    """Titles of the comparison's columns, in the order of the page."""
+    return list(dict.fromkeys(title for model in models for part in model.parts for title in part.report.columns))
