@@ -49,7 +49,7 @@ def test_no_command_of_the_readme_is_left_untested() -> None:
         ),
         "nullspace config show demo > my.yaml": "test_a_config_shown_can_be_run",
         "nullspace run my.yaml --workdir runs/my": "test_a_config_shown_can_be_run",
-        "nullspace run demo --set watermark.text=HELLO": "test_end_to_end.py",
+        "nullspace run demo --set visible_watermark.text=HELLO": "test_end_to_end.py",
         "nullspace run demo": "test_resume.py",
         "nullspace status runs/demo": "test_status_command",
         "nullspace ui runs/demo": "test_ui.py",
