@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +20,7 @@ from nullspace.model.names import LOCAL, local_folder, weights_in
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.configs.reading import load_config
 from pipelines.redact import redact
+from pipelines.settings import user_files
 
 CONFIG = "nullspace-job.yaml"
 _OUTSIDE = "uploaded"  # folder for files from outside the current folder
@@ -105,14 +107,13 @@ def _tracking(uri: str | None) -> dict[str, str]:
     return {TRACKING_URI: uri}
 
 
-def _named_paths(raw: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(full key, section, key) of every path in a config."""
-    for number, model in enumerate(raw["models"]):
-        if model["weights"] not in ("pretrained", "random"):
-            yield f"models.{number}.weights", model, "weights"
-    yield "watermark.logo", raw["watermark"], "logo"
+def _named_paths(config: PipelineConfig, raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(full key, section, key) of every path in a config: its files, and the source of images."""
+    for place, path in user_files(config):
+        if path not in ("pretrained", "random"):  # of weights, which need no file
+            section = reduce(lambda inner, key: inner[key], place[:-1], raw)
+            yield ".".join(map(str, place)), section, str(place[-1])
     yield "source.path", raw["source"], "path"
-    yield "source.labels", raw["source"], "labels"
 
 
 def _settle_paths(
@@ -125,7 +126,7 @@ def _settle_paths(
     raw = config.model_dump(mode="json")
     along: dict[str, Path] = {}
     on_cluster: dict[str, str] = {}
-    for shown, section, key in _named_paths(raw):
+    for shown, section, key in _named_paths(config, raw):
         value = section[key]
         if value is None:
             continue

@@ -60,9 +60,9 @@ def test_relative_files_go_along_and_absolute_ones_are_the_clusters(here: Path) 
     (here / "weights").mkdir()
     for name in ("weights/own.pth", "logo.png", "labels.csv"):
         (here / name).write_text(name)
-    made = order("models.0.weights=weights/own.pth", "watermark.logo=./logo.png")
+    made = order("models.0.weights=weights/own.pth", "visible_watermark.logo=./logo.png")
     assert set(made.upload.files) == {CONFIG, "weights/own.pth", "logo.png"}
-    assert config_of(made)["watermark"]["logo"] == "logo.png"
+    assert config_of(made)["visible_watermark"]["logo"] == "logo.png"
     made = order("models.0.weights=/shared/deit.pth", "source={path: 's3://b/images', labels: labels.csv}")
     assert set(made.upload.files) == {CONFIG, "labels.csv"}
     assert made.on_cluster == {"models.0.weights": "/shared/deit.pth", "source.path": "s3://b/images"}

@@ -32,7 +32,7 @@ TINY = SMALL | {
     "search.grace_steps": "10",
     "search.learn_images": "10",
     "search.validation_images": "10",
-    "watermark.iterations": "20",
+    "visible_watermark.iterations": "20",
 }
 
 

@@ -22,7 +22,7 @@ DOORS = {
     "config of run": ("run", URI),
     "work folder of run": ("run", "demo", "--workdir", URI),
     "weights in a config": ("run", "demo", "--set", f"models.0.weights={URI}"),
-    "logo in a config": ("run", "demo", "--set", f"watermark.logo={URI}"),
+    "logo in a config": ("run", "demo", "--set", f"visible_watermark.logo={URI}"),
     "config to show": ("config", "show", URI),
     "weights of kernel": ("kernel", "deit_tiny_patch16_224", "--weights", URI),
     "output of a zoo": ("zoo", "deit*", "--random", "-o", URI),

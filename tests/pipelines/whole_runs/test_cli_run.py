@@ -150,9 +150,13 @@ def test_a_dry_run_says_what_is_reused_and_what_is_to_do(demo_run: DemoRun, tmp_
         stage["stage"]: stage["seconds"] for stage in json.loads(nullspace("status", words[4], "--json").out)["stages"]
     }
     assert {stage["stage"]: stage["seconds"] for stage in after} == said
-    changed = json.loads(nullspace(*words, "--set", "evaluate.examples=3", "--json").out)
+    changed = json.loads(nullspace(*words, "--set", "kernel_noise.examples=3", "--json").out)
     to_do = {stage["stage"].partition("--")[0]: stage["folder"] for stage in changed if stage["state"] == "to do"}
-    assert set(to_do) == {"evaluate", "report"} and to_do["report"] is None and not Path(to_do["evaluate"]).exists()
+    assert (
+        set(to_do) == {"kernel_noise", "report"}
+        and to_do["report"] is None
+        and not Path(to_do["kernel_noise"]).exists()
+    )
     assert sorted(demo_run.work.rglob("*")) == before
 
 
@@ -161,7 +165,7 @@ def test_a_dry_run_before_the_first_makes_nothing(tmp_path: Path) -> None:
     lines = [line.split(None, 2) for line in answer.out.splitlines()]
     assert answer.code == 0 and not answer.err
     assert [line[:2] for line in lines] == [["to", "do"]] * len(STAGES)
-    assert str(tmp_path / "work" / "stages" / "evaluate--digits-") in answer.out
+    assert str(tmp_path / "work" / "stages" / "kernel_noise--digits-") in answer.out
     assert not [*tmp_path.iterdir()]
     other = tmp_path / "other"
     other.mkdir()
