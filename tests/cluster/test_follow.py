@@ -1,4 +1,4 @@
-"""Reading along and trying again, on a stand-in for Ray's job server that ends as it is told."""
+"""Following logs and retrying, on a stand-in for Ray's job server with given exit codes."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ def test_a_log_that_is_gone_does_not_keep_a_job_open() -> None:
     ],
 )
 def test_what_is_tried_again(ends: list[Job | Exception], submitted: int, code: int) -> None:
-    server, said = Server(ends), list[str]()
-    *_, last = follow_and_retry(real(server), ORDER, JOB, 2, say=said.append, log=Log(lambda line: None))
+    server, printed = Server(ends), list[str]()
+    *_, last = follow_and_retry(real(server), ORDER, JOB, 2, say=printed.append, log=Log(lambda line: None))
     assert (server.submitted, last.code) == (submitted, code)
-    assert len([line for line in said if "resumes in /shared/runs/demo" in line]) == submitted
+    assert len([line for line in printed if "resumes in /shared/runs/demo" in line]) == submitted
     assert last.id == (f"{ORDER.name}-{submitted + 1}" if submitted else JOB.id)
 
 

@@ -1,4 +1,4 @@
-"""Jobs on a real Ray head: a driver that is killed, a run that is stopped, and what is said of both."""
+"""Jobs on a real Ray head: a driver that is killed, a run that is stopped, and what is printed of both."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_job_runs_on_without_whoever_submitted_it(head: Head, tmp_path: Path) 
         assert end_of(waiting, "the waiting ends", said=said) == 130
     finally:
         waiting.kill()
-    assert f"{job_id} runs on" in said.read_text() and f"nullspace stop {job_id}" in said.read_text()
+    assert f"{job_id} continues" in said.read_text() and f"nullspace stop {job_id}" in said.read_text()
     assert "Traceback" not in said.read_text()
     assert not JobServer(head.address).job(job_id).is_over
     assert nullspace("stop", job_id, "--address", head.address).code == 0

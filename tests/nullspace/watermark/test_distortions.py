@@ -1,4 +1,4 @@
-"""Distortions do what they say: against Pillow and numpy, seeded, of stated strength."""
+"""Distortions do what their names state: against Pillow and numpy, seeded, of stated strength."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_names_go_there_and_back(steps: list[tuple[str, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("jpg_75", "unknown distortion 'jpg_75'; known are none and jpeg_…, webp_…"),
         ("jpeg_0", r"1 to 100 \(quality, 4:2:0\) in the distortion 'jpeg_0'"),
@@ -112,8 +112,8 @@ def test_names_go_there_and_back(steps: list[tuple[str, int]]) -> None:
         ("jpeg", "unknown distortion 'jpeg'"),
     ],
 )
-def test_a_name_that_says_nothing_is_refused(name: str, said: str) -> None:
-    with pytest.raises(NullspaceError, match=said):
+def test_an_unknown_name_is_refused(name: str, expected: str) -> None:
+    with pytest.raises(NullspaceError, match=expected):
         distortion_named(name)
 
 

@@ -83,12 +83,12 @@ def test_unfinished_stages_say_how_far_they_are(work: Path) -> None:
 
 
 def test_a_stage_under_way_says_what_its_progress_line_says(work: Path) -> None:
-    for name, said in {
+    for name, progress in {
         "reference--a": {"done": 64, "of": 120, "unit": "images"},
         "search--a": {"done": 1, "of": 8, "unit": "trials", "note": "trial 5 step 40"},
         "watermark--a": {"done": 0, "of": 9, "unit": "images", "part": "hidden messages"},
     }.items():
-        write_json(partial(work, name) / PROGRESS, said)
+        write_json(partial(work, name) / PROGRESS, progress)
     lines = [line.split(None, 2) for line in nullspace("status", str(work)).out.splitlines()[1:]]
     assert lines == [
         ["unfinished", "reference--a", "64 of 120 images"],
@@ -143,11 +143,12 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -
     assert states["reference--vit"] == states["report"] == "not begun"
     assert [each["stage"] for each in found["stages"] if each.get("earlier")] == [old]
     assert "plan" not in found
-    said = nullspace("status", str(work)).out.splitlines()
+    lines = nullspace("status", str(work)).out.splitlines()
     assert (
-        said[1].split() == ["done", "ingest--32x32", *said[1].split()[2:]] and "  not begun  reference--vit" in said[2]
+        lines[1].split() == ["done", "ingest--32x32", *lines[1].split()[2:]]
+        and "  not begun  reference--vit" in lines[2]
     )
-    assert said[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
+    assert lines[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
 
 
 def test_a_folder_without_a_plan_is_listed_in_the_order_of_the_work_too(work: Path) -> None:

@@ -73,7 +73,7 @@ def test_ui_serves_the_experiment_of_the_run_until_it_is_told_to_end(demo_run: D
         started = below(shown.pid)
     finally:
         shown.terminate()  # to this one process alone, as a supervisor does
-        said = shown.communicate(timeout=LIMIT)[0].decode()
+        printed = shown.communicate(timeout=LIMIT)[0].decode()
         left = {pid: args for pid, args in started.items() if is_alive(pid)}
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -87,8 +87,8 @@ def test_ui_serves_the_experiment_of_the_run_until_it_is_told_to_end(demo_run: D
     assert experiment["lifecycle_stage"] == "active"
     run_id = demo_run.results["run"]["run_id"]
     place = f"http://127.0.0.1:{port}/#/experiments/{experiment['experiment_id']}/runs"
-    assert f"MLflow on {place}/{run_id}?workflowType=machine_learning " in said
-    assert f"{place}?viewStateShareKey=nullspace-models&workflowType=machine_learning" in said
+    assert f"MLflow on {place}/{run_id}?workflowType=machine_learning " in printed
+    assert f"{place}?viewStateShareKey=nullspace-models&workflowType=machine_learning" in printed
     assert "mlflow.sharedViewState.nullspace-models" in {tag["key"] for tag in experiment["tags"]}
 
 

@@ -36,7 +36,7 @@ def test_a_one_speaks_up_and_a_zero_down() -> None:
     assert found[5:].abs().max() < 1e-6
 
 
-def test_bits_are_sums_over_their_slots() -> None:
+def test_bits_are_sums_over_their_sites() -> None:
     sites = torch.randn(3, 11, dtype=torch.float64)
     expected = torch.stack([sites[:, bit::4].sum(-1) / len(sites[0, bit::4]) ** 0.5 for bit in range(4)], dim=-1)
     torch.testing.assert_close(bit_scores(sites, 4), expected)
@@ -88,8 +88,8 @@ def _false_alarms(model: SplitViT, images: Tensor, keys: int) -> tuple[np.ndarra
         p = log_p_value(bit_scores(scores, coded_bits(8), room)).exp()
         hits += [int((p <= rate).sum()) for rate in RATES]
         if number % EVERY == 0:
-            said = explained(scores, lattice.kinds, room, lattice.tables(42))
-            both = evidence(scores, *said, room, coded_bits(8)).exp()
+            ratios = explained(scores, lattice.kinds, room, lattice.tables(42))
+            both = evidence(scores, *ratios, room, coded_bits(8)).exp()
             either += [int((both <= rate).sum()) for rate in RATES]
     return hits, either, keys * len(images)
 

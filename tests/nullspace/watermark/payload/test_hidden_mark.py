@@ -128,8 +128,8 @@ def test_a_certificate_holds_the_matrix_times_the_change(model: SplitViT) -> Non
     size = tokens[0].norm(dim=-1).mean(dim=1)
     expected = (tokens[1] - tokens[0]).norm(dim=-1).square().mean(dim=1).sqrt() / size
     torch.testing.assert_close(found.token_change, expected, rtol=1e-4, atol=0)
-    said = found.to_dict(1)
-    assert said["same_prediction"] == bool(found.same[1]) and said["logit_change"] == float(found.logit_change[1])
+    figures = found.to_dict(1)
+    assert figures["same_prediction"] == bool(found.same[1]) and figures["logit_change"] == float(found.logit_change[1])
 
 
 def test_saturated_images_are_marked_where_there_is_room(mark: HiddenMark) -> None:

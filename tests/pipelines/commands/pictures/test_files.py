@@ -111,7 +111,7 @@ def test_damaged_exif_costs_itself_alone() -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize(
-    ("mode", "profile", "told"),
+    ("mode", "profile", "note"),
     [
         ("RGB", icc.wide_rgb(), "converted from its profile"),
         ("CMYK", icc.cmyk(), "converted from its profile"),
@@ -120,10 +120,10 @@ def test_damaged_exif_costs_itself_alone() -> None:
         ("L", icc.without_curves(b"GRAY"), "cannot be used"),
     ],
 )
-def test_a_profile_of_other_colours_is_never_carried_along(mode: str, profile: bytes, told: str, suffix: str) -> None:
+def test_a_profile_of_other_colours_is_never_carried_along(mode: str, profile: bytes, note: str, suffix: str) -> None:
     data = encoded(RGB.convert(mode), "JPEG", quality=95, icc_profile=profile)
     picture = picture_of(data)
-    assert told in picture.notes_for(suffix)[0]
+    assert note in picture.notes_for(suffix)[0]
     image = written(picture.with_pixels(255 - picture.pixels), suffix)
     assert image.mode == ("L" if mode == "L" and suffix != ".webp" else "RGB")
     assert image.info.get("icc_profile") != profile
