@@ -55,8 +55,8 @@ class Code:
     def found(self, soft: np.ndarray) -> tuple[bytes | None, int]:
         """As `decode`: the message or None, and the number of codewords whose tag was checked."""
         tried = 0
-        for tried, word in enumerate(self._candidates(soft), 1):
-            message = self._authenticated(word)
+        for tried, codeword in enumerate(self._candidates(soft), 1):
+            message = self._authenticated(codeword)
             if message is not None:
                 return message, tried
         return None, tried
@@ -70,11 +70,11 @@ class Code:
             corrected = _corrected(codec, read, unreliable[:erasures])
             if corrected is not None:
                 yield corrected
-        for word in likeliest(soft, _generator(self.length), CODEWORDS):
-            yield np.packbits(word.astype(bool)).tobytes()[: self.data_bytes]
+        for codeword in likeliest(soft, _generator(self.length), CODEWORDS):
+            yield np.packbits(codeword.astype(bool)).tobytes()[: self.data_bytes]
 
-    def _authenticated(self, word: bytes) -> bytes | None:
-        message, tag = word[: self.length], word[self.length :]
+    def _authenticated(self, codeword: bytes) -> bytes | None:
+        message, tag = codeword[: self.length], codeword[self.length :]
         return message if self.secret.tag(message, TAG_BYTES) == tag else None
 
 
@@ -110,8 +110,8 @@ def _reed_solomon(parity: int):
 def _generator(length: int) -> np.ndarray:
     """Generator matrix over GF(2), a row for each bit of message and tag: the code is linear over bits too."""
     codec, bits = _reed_solomon(parity_bytes(length)), np.eye(8 * (length + TAG_BYTES), dtype=np.uint8)
-    words = [bytes(codec.encode(np.packbits(row).tobytes())) for row in bits]
-    return np.unpackbits(np.frombuffer(b"".join(words), np.uint8)).reshape(len(bits), -1)
+    codewords = [bytes(codec.encode(np.packbits(row).tobytes())) for row in bits]
+    return np.unpackbits(np.frombuffer(b"".join(codewords), np.uint8)).reshape(len(bits), -1)
 
 
 def _corrected(codec, read: bytes, erasures: list[int]) -> bytes | None:

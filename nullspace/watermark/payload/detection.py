@@ -53,18 +53,18 @@ def scores(phases: Tensor) -> Tensor:
 
 
 def bit_scores(sites: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
-    """Scores (...,bits) of bits from those (...,n) of the sites dealt to them in turn: standard normal again.
+    """Scores (...,bits) of bits from those (...,n) of the sites assigned to them in turn: standard normal again.
 
     `weights` from 0 to 1, which broadcast to `sites`, may depend on the image, not on the key: the distribution holds
     for any. A bit without weight scores 0.
     """
     weights = torch.ones_like(sites) if weights is None else weights
-    summed, squares = (dealt(each, bits) for each in (sites * weights, weights.square()))
+    summed, squares = (sums_by_bit(each, bits) for each in (sites * weights, weights.square()))
     return torch.where(squares > 0, summed / squares.clamp_min(1e-12).sqrt(), 0.0)
 
 
-def dealt(values: Tensor, bits: int) -> Tensor:
-    """Sums (...,bits) of values (...,n) dealt in turn."""
+def sums_by_bit(values: Tensor, bits: int) -> Tensor:
+    """Sums (...,bits) of values (...,n) of sites, assigned to bits in turn."""
     rounds, rest = divmod(values.shape[-1], bits)
     summed = values[..., : rounds * bits].unflatten(-1, (rounds, bits)).sum(-2)
     summed[..., :rest] += values[..., rounds * bits :]

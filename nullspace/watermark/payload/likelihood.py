@@ -15,7 +15,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from nullspace.watermark.payload.detection import dealt
+from nullspace.watermark.payload.detection import sums_by_bit
 
 BINS = 256  # from a lattice point of a 1 to the nearest of a 0
 # Hypotheses: JPEG with shares of the step at quality 50 (0.2 is quality 90, 0.5 is 75, 1.25 is 40, 1.67 is 30) ...
@@ -76,7 +76,7 @@ def log_chance(ones: Tensor, zeros: Tensor, bits: int) -> Tensor:
     ratio has mean 1, also that of each bit being a 1 or a 0 with even odds; by Markov's inequality it reaches 1/p with
     probability p at most. Taking the best of all hypotheses costs a factor of their number.
     """
-    either = torch.logaddexp(dealt(ones.double(), bits), dealt(zeros.double(), bits)) - math.log(2)
+    either = torch.logaddexp(sums_by_bit(ones.double(), bits), sums_by_bit(zeros.double(), bits)) - math.log(2)
     return (math.log(len(SHARES) * len(SPREADS)) - either.sum(dim=-1)).clamp(max=0)
 
 

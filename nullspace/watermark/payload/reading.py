@@ -19,7 +19,7 @@ from torch import Tensor
 from nullspace.model.vit import SplitViT
 from nullspace.watermark.payload.code import TAG_BYTES, Code, coded_bits
 from nullspace.watermark.payload.deblur import sharpened
-from nullspace.watermark.payload.detection import Detection, bit_scores, dealt, log_p_value
+from nullspace.watermark.payload.detection import Detection, bit_scores, log_p_value, sums_by_bit
 from nullspace.watermark.payload.lattice import Lattice
 from nullspace.watermark.payload.likelihood import explained, log_chance
 
@@ -126,7 +126,7 @@ def _verdict(lattice: Lattice, readings: _Readings, place: tuple[int, int], log_
     soft = bit_scores(readings.scores[strength], bits, readings.room).numpy()
     message, as_read = None, code.as_read(soft)
     if log_p <= search.log_promising:
-        likely = dealt(readings.ratios[strength], bits).numpy()
+        likely = sums_by_bit(readings.ratios[strength], bits).numpy()
         message, by_tag = _decoded(code, (likely, soft), search)
         log_p = min(log_p, by_tag)
         soft, as_read = likely, code.as_read(likely)

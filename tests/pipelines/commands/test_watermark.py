@@ -27,7 +27,7 @@ MODEL = ["--model", "vit_tiny_patch16_224", "--weights", "random"]
 MESSAGE = "mine 2026"
 
 
-class Said:
+class Answer:
     """Exit code, standard output and standard error of a command."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
@@ -44,13 +44,13 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     monkeypatch.setenv(KEY_VARIABLE, "a key for tests only")
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: object) -> Said:
+    def run(*words: object) -> Answer:
         monkeypatch.setattr("sys.argv", ["nullspace", "watermark", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         code = ended.value.code
         printed = capsys.readouterr()
-        return Said(code if isinstance(code, int) else 0, printed.out, printed.err)
+        return Answer(code if isinstance(code, int) else 0, printed.out, printed.err)
 
     return run
 
