@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from nullspace.subspace.sensitivity import captured_elsewhere, sensitivity_spectrum
     from nullspace.subspace.spectrum import SensitivitySpectrum
     from nullspace.subspace.starts import least_sensitive_start
-    from nullspace.watermark.attacks import attack_named, attacked
     from nullspace.watermark.certify import certify
+    from nullspace.watermark.distortions import distorted, distortion_named
     from nullspace.watermark.payload.detection import Detection
     from nullspace.watermark.payload.hidden_mark import HiddenMark
     from nullspace.watermark.payload.on_file import embed_on_file
@@ -86,12 +86,12 @@ __all__ = [
     "ZooRow",
     "additivity",
     "agreement_by_norm",
-    "attack_named",
-    "attacked",
     "calibrate_scale",
     "captured_elsewhere",
     "certify",
     "choose_device",
+    "distorted",
+    "distortion_named",
     "embed_on_file",
     "evidence",
     "exact_kernel",
@@ -165,12 +165,12 @@ _ROOMS = {
     "ZooRow": "kernel.zoo",
     "additivity": "subspace.closure",
     "agreement_by_norm": "subspace.closure",
-    "attack_named": "watermark.attacks",
-    "attacked": "watermark.attacks",
     "calibrate_scale": "noise.calibrated_scale",
     "captured_elsewhere": "subspace.sensitivity",
     "certify": "watermark.certify",
     "choose_device": "model.device",
+    "distorted": "watermark.distortions",
+    "distortion_named": "watermark.distortions",
     "embed_on_file": "watermark.payload.on_file",
     "evidence": "metrics.nullness",
     "exact_kernel": "kernel.shift",

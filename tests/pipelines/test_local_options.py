@@ -25,7 +25,7 @@ DOORS = {
     "logo in a config": ("run", "demo", "--set", f"visible_watermark.logo={URI}"),
     "config to show": ("config", "show", URI),
     "weights of kernel": ("kernel", "deit_tiny_patch16_224", "--weights", URI),
-    "output of a zoo": ("kernel", "--zoo", "deit*", "--random", "-o", URI),
+    "output of a zoo": ("zoo", "deit*", "--random", "-o", URI),
     "work folder of status": ("status", URI),
     "work folder of ui": ("ui", URI),
     "config of submit": ("submit", URI, "--workdir", "/shared/x", "--dry-run"),

@@ -15,8 +15,8 @@ from nullspace.kernel.patch_kernel import patch_kernel
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import Outputs
 from nullspace.pixels.eight_bits import EightBits
-from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import mean_and_worst, token_changes
+from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.visible import embed
@@ -101,7 +101,7 @@ def jpeg_condition(quality: int) -> str:
 
 def _as_jpeg(images: Tensor, quality: int) -> Tensor:
     """Images (n,3,H,W) in [0,1] as a JPEG file of each keeps them."""
-    files = attacked(round_to_uint8(images), attack_named(f"jpeg_{quality}"), [0] * len(images))
+    files = distorted(round_to_uint8(images), distortion_named(f"jpeg_{quality}"), [0] * len(images))
     return from_uint8(files).to(images.device)
 
 

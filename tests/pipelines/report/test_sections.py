@@ -31,7 +31,7 @@ def test_a_search_that_kept_neither_says_nothing_of_them() -> None:
         assert not {"Searched", "What decided the radius"} & dict(noise_facts(nothing)).keys()
 
 
-def test_hidden_messages_have_a_row_for_every_attack() -> None:
+def test_hidden_messages_have_a_row_for_every_distortion() -> None:
     row = {
         "bit_accuracy": 1.0,
         "word_accuracy": 0.98,
@@ -46,9 +46,9 @@ def test_hidden_messages_have_a_row_for_every_attack() -> None:
         "ssim": 0.98,
         "max_probability_change": 0.002,
         "unmarked": {"found_at_1e-3": 0.0},
-        "attacks": [
-            {"attack": "none", "family": "none", **row},
-            {"attack": "noise_0.02+jpeg_75", "family": "combined", **row},
+        "distortions": [
+            {"distortion": "none", "family": "none", **row},
+            {"distortion": "noise_0.02+jpeg_75", "family": "combined", **row},
         ],
     }
     section = hidden_section({"watermark": {"psnr": 20.0, "hidden": hidden}})
@@ -60,17 +60,17 @@ def test_hidden_messages_have_a_row_for_every_attack() -> None:
 
 def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
     shares = {"none": (1.0, [0.99, 1.0]), "jpeg_50": (0.98, [0.96, 0.99]), "jpeg_50+blur_1": (0.1, [0, 0.2])}
-    attacks = [
-        {"attack": name, "word_accuracy": share, "word_accuracy_ci": ends, "n": 600}
+    distortions = [
+        {"distortion": name, "word_accuracy": share, "word_accuracy_ci": ends, "n": 600}
         for name, (share, ends) in shares.items()
     ]
-    mark = {"psnr": 20.0, "hidden": {"message_bytes": 8, "psnr": 40.31, "attacks": attacks}}
+    mark = {"psnr": 20.0, "hidden": {"message_bytes": 8, "psnr": 40.31, "distortions": distortions}}
     said = "8 bytes, 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %, least [96.0, 99.0], n = 600"
     assert wording.messages(mark) == said
     assert f"  messages   {said}" in list(terminal.facts({"watermark": mark}))
     none = [{"psnr": 20.0}, {"skipped": "no kernel"}, {"psnr": 20.0, "hidden": {"skipped": "too few"}}, {}]
     assert not any(wording.messages(mark) for mark in none)
-    assert wording.messages({"psnr": 20.0, "hidden": {"message_bytes": 8, "attacks": attacks[2:]}}) is None
+    assert wording.messages({"psnr": 20.0, "hidden": {"message_bytes": 8, "distortions": distortions[2:]}}) is None
 
 
 def test_why_there_are_no_hidden_messages_is_said() -> None:
