@@ -40,6 +40,11 @@ def deciding(settings: BaseModel, *, contents: bool = False) -> dict[str, Any]:
             del said[name]
         elif isinstance(value, BaseModel):
             said[name] = deciding(value, contents=contents)
+        elif isinstance(value, (list, tuple)):
+            pairs = zip(value, said[name], strict=True)
+            said[name] = [
+                deciding(each, contents=contents) if isinstance(each, BaseModel) else plain for each, plain in pairs
+            ]
         elif contents and USER_FILE in field.metadata and value is not None:
             said[name] = _digest(name, value)
     return said

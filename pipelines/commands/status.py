@@ -102,4 +102,4 @@ def how_far(stage: dict[str, Any]) -> str:
     if progress is None:
         return f"{stage['shards']} of {stage.get('of') or '?'} shards" if stage.get("shards") else ""
     counted = f"{progress['done']} of {progress['of']} {progress['unit']}"
-    return ", ".join(filter(None, [progress.get("part"), counted, progress.get("note")]))
+    return ", ".join(filter(None, [counted, progress.get("note")]))

@@ -1,4 +1,4 @@
-"""Actors that hold a model: what reference, evaluate and watermark share."""
+"""Actors that hold a model: what the reference and all evaluations share."""
 
 from __future__ import annotations
 

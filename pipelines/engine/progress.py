@@ -25,7 +25,7 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
-        self.stage, self.counted = "", ""
+        self.stage = ""
         self.kept: Path | None = None
         self._display = _Display(self.console)
 
@@ -39,12 +39,6 @@ class Progress:
         """The same, with the count kept in a file, where `nullspace status` reads it."""
         own = copy.copy(self)
         own.kept = file
-        return own
-
-    def part(self, name: str) -> Progress:
-        """The progress of one part of a stage that counts the same images more than once."""
-        own = self.of(f"{self.stage}, {name}" if self.stage else name)
-        own.counted = name
         return own
 
     def say(self, text: str) -> None:
@@ -106,9 +100,8 @@ class Counter:
             return
         self.last_kept = now
         said = {"done": self.done, "of": self.total, "unit": self.unit}
-        more = {"part": self.progress.counted, "note": self.noted}
         with suppress(OSError):  # a full disk is told by the work itself
-            write_json(self.progress.kept, said | {name: text for name, text in more.items() if text})
+            write_json(self.progress.kept, said | ({"note": self.noted} if self.noted else {}))
 
     def _show(self) -> None:
         now = time.monotonic()

@@ -1,22 +1,30 @@
-"""A few real digits as an ingest folder, and stages made from it by their workers themselves, without Ray."""
+"""A few real digits as an ingest folder, and stages made from it without Ray."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import torch
 
 from nullspace.noise.artifact import NullNoise
 from pipelines.data.shards import shard_path, shard_sizes, shard_table
 from pipelines.data.split import Split, make_split, place
 from pipelines.digits import MODEL_NAME, data
+from pipelines.engine.ids import IdDigest
 from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts
+from pipelines.engine.progress import Progress
 from pipelines.engine.settings import ModelSettings
-from pipelines.engine.shard_workers import ShardWorker
-from pipelines.evaluations.learned_noise.rows import EvaluateShards
+from pipelines.engine.shard_workers import ShardWorker, Spread
+from pipelines.engine.stage import Context, Done
+from pipelines.evaluations.base import Asked, Evaluation, evaluate
+from pipelines.evaluations.settings import EvaluationSettings
 from pipelines.files import write_table
 from pipelines.stages.reference.stage import ReferenceShards
 
@@ -89,22 +97,37 @@ def noise(size: float = 0.3) -> NullNoise:
     )
 
 
-def evaluator(out: Path, shards: Path, reference: Path, **changed: Any) -> EvaluateShards:
-    """An evaluate worker; its noise is written beside `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    artifact = out.with_name("noise.safetensors")
-    noise().save(artifact)
-    said: dict[str, Any] = {
-        "model": spec(),
-        "shards": str(shards),
-        "device": "cpu",
-        "batch_images": 8,
-        "reference": str(reference),
-        "noise": str(artifact),
-        "split": split(),
-        "rms": 1.5,
-        "rtol": None,
-        "modulo_shift": False,
-        "examples": ("000000", 2),
+def finished(folder: Path, **result: Any) -> Done:
+    """A finished stage, of which only some of the result is known."""
+    return Done(folder, result, 1.0, reused=False)
+
+
+def inputs(folder: Path, sizes: tuple[int, ...] = (14, 10), batch_images: int = 8) -> dict[str, Done]:
+    """The stages that every evaluation reads, of as many digits as `sizes` have, beside a kernel and a found noise."""
+    shards = ingested(folder / "ingest", sizes)
+    ids = digits().ids[: sum(sizes)]
+    found = folder / "search"
+    found.mkdir(exist_ok=True)
+    noise().save(found / "noise.safetensors")
+    return {
+        "ingest": finished(shards, ids=IdDigest().add(ids).to_dict(), images=len(ids)),
+        "reference": finished(referenced(folder / "reference", shards, batch_images)),
+        "kernel": finished(folder / "kernel", rtol=None, modulo_shift=False, nullity=672),
+        "search": finished(found, split=asdict(split()), relative_norm=0.5, epsilon=0.05),
     }
-    return EvaluateShards(str(out), **{**said, **changed})
+
+
+def evaluated(
+    evaluation: Evaluation[Any], out: Path, settings: EvaluationSettings, made: Mapping[str, Done], **changed: Any
+) -> Done:
+    """An evaluation of the digits model, done in this process: its rows in `out`, its figures as the result."""
+    out.mkdir(parents=True, exist_ok=True)
+    asked: Asked[Any] = Asked(**{"settings": settings, "model": spec(), "seed": SEED, "inputs": made, **changed})
+    context = Context(out, made, Progress(), "", lambda: Spread(1, 1, 0, here=True))
+    return Done(out, evaluate(context, evaluation, asked, "cpu"), 1.0, reused=False)
+
+
+def rows(folder: Path) -> Any:
+    """All rows of a stage as a data frame; Any, since pandas' stubs take its comparisons for series."""
+    tables = [pq.read_table(file).to_pandas() for file in sorted(folder.glob("rows-*.parquet"))]
+    return pd.concat(tables, ignore_index=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,16 +50,6 @@ def _corners(position: str, canvas: tuple[int, int], picture: tuple[int, int]) -
     yield max(across, 0), max(down, 0)
 
 
-def logo_digest(path: str | None) -> str | None:
-    """Hash of the logo's file, so that another picture under the same name is another mark."""
-    if path is None:
-        return None
-    try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"watermark.logo: cannot read {path}: {error}; give a PNG file") from error
-
-
 def _text(text: str) -> Image.Image:
     # Drawn large and scaled down once: the letters' edges stay smooth at any size.
     font = ImageFont.load_default(size=160)
@@ -76,4 +65,4 @@ def _logo(path: str) -> Image.Image:
     try:
         return Image.open(Path(path).expanduser()).convert("RGBA")
     except OSError as error:
-        raise ConfigError(f"watermark.logo: cannot read {path} as a picture: {error}; give a PNG file") from error
+        raise ConfigError(f"logo: cannot read {path} as a picture: {error}; give a PNG file") from error

@@ -87,14 +87,14 @@ def test_a_stage_under_way_says_what_its_progress_line_says(work: Path) -> None:
     for name, progress in {
         "reference--a": {"done": 64, "of": 120, "unit": "images"},
         "search--a": {"done": 1, "of": 8, "unit": "trials", "note": "trial 5 step 40"},
-        "watermark--a": {"done": 0, "of": 9, "unit": "images", "part": "hidden messages"},
+        "visible_watermark--a": {"done": 0, "of": 9, "unit": "images"},
     }.items():
         write_json(partial(work, name) / PROGRESS, progress)
     lines = [line.split(None, 2) for line in nullspace("status", str(work)).out.splitlines()[1:]]
     assert lines == [
         ["unfinished", "reference--a", "64 of 120 images"],
         ["unfinished", "search--a", "1 of 8 trials, trial 5 step 40"],
-        ["unfinished", "watermark--a", "hidden messages, 0 of 9 images"],
+        ["unfinished", "visible_watermark--a", "0 of 9 images"],
     ]
 
 
@@ -130,12 +130,12 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -
     stages = [ingest] + [
         Stage(name, 1, {}, {}, lambda context: {}, branch=label)
         for label in ("vit", "deit")
-        for name in ("reference", "kernel", "search", "evaluate", "watermark")
+        for name in ("reference", "kernel", "search", "learned_noise", "payload")
     ]
     for stage in (stages[2], ingest):
         do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
     stages[3].folder(work).with_suffix(".partial").mkdir()
-    old = partial(work, "watermark--gone").name.removesuffix(".partial").rpartition("-")[0]
+    old = partial(work, "payload--gone").name.removesuffix(".partial").rpartition("-")[0]
     workfolder.update_run(work, plan=[*planned(stages), {"stage": "report", "folder": ""}])
     found = status(work)
     assert [each["stage"] for each in found["stages"]] == [*(stage.key for stage in stages), "report", old]
@@ -152,8 +152,10 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -
     assert lines[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
 
 
-def test_a_folder_without_a_plan_is_listed_branch_by_branch_in_the_order_of_time(work: Path) -> None:
-    names = ["ingest--32x32", "reference--a", "kernel--a", "search--b", "payload--b", "report"]
-    for name in sorted(names):
-        os.utime(partial(work, name), (0, names.index(name)))
+def test_a_folder_without_a_plan_is_listed_in_the_order_of_the_work_too(work: Path) -> None:
+    names = ["ingest--32x32", "reference--a", "kernel--a", "learned_noise--a", "search--b", "payload--b", "report"]
+    # In a branch, what was worked on last comes last; an ingest is before all, a report after all, whatever their time.
+    for second, name in enumerate([names[-1], *names[1:-1], names[0]]):
+        folder = partial(work, name)
+        os.utime(folder, (second, second))
     assert [found["stage"] for found in status(work)["stages"]] == names

@@ -24,9 +24,10 @@ def load(tmp_path: Path, *overrides: str, without: str = "", **changed: Any) -> 
 
 def test_three_keys_make_a_config_and_the_rest_has_defaults(tmp_path: Path) -> None:
     config = load(tmp_path)
+    assert config.search is not None and config.kernel_noise is not None
     assert (config.seed, config.device, config.tracking.uri) == (0, "auto", None)
     assert (config.models[0].weights, config.models[0].label) == ("pretrained", "nullspace_digits_vit")
-    assert (config.kernel.rms, config.search.steps, config.ingest.shard_images) == (0.5, (50, 200), 256)
+    assert (config.kernel_noise.rms, config.search.steps, config.ingest.shard_images) == (0.5, (50, 200), 256)
     assert load_config(tmp_path / "config.yaml") == config
 
 
@@ -52,17 +53,23 @@ def test_arguments_of_a_model_can_be_set(tmp_path: Path) -> None:
         ({"search": {"trails": 3}}, r"search.trails: unknown key; did you mean 'trials'?"),
         ({"source": {"kind": "digits", "lable": 1}}, r"source.lable: unknown key; did you mean 'labels'?"),
         ({"models": [{"name": "a", "wieghts": "b"}]}, r"models.0.wieghts: unknown key; did you mean 'weights'?"),
-        ({"kernel": {"zzzzzz": 1}}, "kernel.zzzzzz: unknown key; known keys here: rms, rtol"),
+        ({"kernel": {"zzzzzz": 1}}, "kernel.zzzzzz: unknown key; known keys here: rtol"),
+        (
+            {"kernel_noise": {"zzzzzz": 1}},
+            "kernel_noise.zzzzzz: unknown key; known keys here: batch_images, examples, rms",
+        ),
         ({"seed": "many"}, r"seed: Input should be a valid integer.* \(got 'many'\)"),
         ({"models": "deit"}, r"models: Input should be a valid (list|tuple).* \(got 'deit'\)"),
-        ({"kernel": {"rms": 0}}, r"kernel.rms: Input should be greater than 0 \(got 0\)"),
-        ({"kernel": {"rms": float("inf")}}, "kernel.rms: Input should be a finite number"),
+        ({"kernel_noise": {"rms": 0}}, r"kernel_noise.rms: Input should be greater than 0 \(got 0\)"),
+        ({"kernel_noise": {"rms": float("inf")}}, "kernel_noise.rms: Input should be a finite number"),
         ({"ingest": {"max_error_fraction": 2}}, "ingest.max_error_fraction: .*less than or equal to 1"),
         ({"search": {"relative_norm": [2, 1]}}, r"search.relative_norm: expected \[low, high\] with 0 < low <= high"),
         ({"search": {"steps": [1, 2, 3]}}, "search.steps: .*at most 2 items"),
         ({"search": {"epsilon": 2}}, "search.epsilon: .*less than 2"),
-        ({"watermark": {"position": "nose"}}, "watermark.position: .*'bottom-right' or 'tile'"),
-        ({"watermark": {"text": "  "}}, "watermark.text: expected a text that can be seen"),
+        ({"visible_watermark": {"position": "nose"}}, "visible_watermark.position: .*'bottom-right' or 'tile'"),
+        ({"visible_watermark": {"text": "  "}}, "visible_watermark.text: expected a text that can be seen"),
+        ({"payload": {"distortions": ["jpeg_0"]}}, "payload.distortions: expected a strength of 1 to 100"),
+        ({"search": None}, "learned_noise needs the noise that search finds, and search is null; make it null, too"),
         ({"source": {"kind": "folder"}}, "source: `path` is needed"),
         ({"source": {"kind": "floder", "path": "x"}}, "source.kind: .*'folder'"),
         ({"models": []}, "models: .*at least 1 item"),
@@ -87,23 +94,23 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 
 
 def test_what_was_set_on_the_command_line_is_named_by_its_option() -> None:
-    wrong = ["search.epsilon=3", "kernel={rms: -1}", "search.confidence=2"]
+    wrong = ["search.epsilon=3", "kernel_noise={rms: -1}", "search.confidence=2"]
     with pytest.raises(ConfigError) as error:
         load_config("demo", wrong)
     lines = str(error.value).splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
-        "--set kernel",
         "--set search.epsilon",
         "--set search.confidence",
+        "--set kernel_noise",
     ]
-    assert lines[0].startswith("--set kernel: kernel.rms: Input should be greater than 0")
+    assert lines[2].startswith("--set kernel_noise: kernel_noise.rms: Input should be greater than 0")
     with pytest.raises(ConfigError, match=r"^--set search.epsilon: search: calibration_images, epsilon: "):
         load_config("demo", ["search.epsilon=0.001"])
 
 
 def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)has 2 problems:.*  kernel.rms.*  search.trials"):
-        load(tmp_path, kernel={"rms": -1}, search={"trials": 0})
+    with pytest.raises(ConfigError, match=r"(?s)has 2 problems:.*  search.trials.*  kernel_noise.rms"):
+        load(tmp_path, kernel_noise={"rms": -1}, search={"trials": 0})
 
 
 @pytest.mark.parametrize("uri", ["https://me:secret@host", "https://secret@host/x", "postgresql://me:secret@host/db"])
@@ -159,9 +166,10 @@ def test_variables_come_from_the_environment_or_their_default(tmp_path: Path, mo
 
 def test_overrides_are_yaml_and_reach_lists_and_new_sections(tmp_path: Path) -> None:
     said = ("seed=7", "search.trials=3", "search.steps=[5, 10]", "models.0.weights=random", "source.limit=null")
-    config = load(tmp_path, *said, "watermark.text='a=b'")
+    config = load(tmp_path, *said, "visible_watermark.text='a=b'")
+    assert config.search is not None and config.visible_watermark is not None
     assert (config.seed, config.search.trials, config.search.steps) == (7, 3, (5, 10))
-    assert (config.models[0].weights, config.source.limit, config.watermark.text) == ("random", None, "a=b")
+    assert (config.models[0].weights, config.source.limit, config.visible_watermark.text) == ("random", None, "a=b")
 
 
 @pytest.mark.parametrize(
@@ -197,12 +205,18 @@ def test_shipped_configs_load_by_name_and_say_how_to_run(file: Path, monkeypatch
     assert path is None or path.startswith(("/assets/", "/imagenet"))
 
 
-RESULTS = ["seed=1", "name=other", "source.limit=5", "models.0.weights=random", "kernel.rms=2", "search.trials=9"]
+RESULTS = ["seed=1", "name=other", "source.limit=5", "models.0.weights=random", "kernel_noise.rms=2", "search.trials=9"]
 MEANS = ["device=cpu", "resources.workers=3", "tracking.uri=databricks", "search.max_concurrent=2"]
-BATCHES = ["evaluate.batch_images=3", "watermark.batch_images=3", "ingest.max_error_fraction=0.5"]
+BATCHES = [
+    *(f"{name}.batch_images=3" for name in ("reference", "kernel_noise", "learned_noise", "visible_watermark")),
+    *("payload.batch_images=3", "ingest.max_error_fraction=0.5"),
+]
+NULL = ["learned_noise=null", "payload=null"]
 
 
-@pytest.mark.parametrize("override", [*RESULTS, "search.batch_images=3", "ingest.shard_images=3", *MEANS, *BATCHES])
+@pytest.mark.parametrize(
+    "override", [*RESULTS, *NULL, "search.batch_images=3", "ingest.shard_images=3", *MEANS, *BATCHES]
+)
 def test_the_fingerprint_changes_with_what_is_done_not_with_how(tmp_path: Path, override: str) -> None:
     changed = load(tmp_path, override).fingerprint() != load(tmp_path).fingerprint()
     assert changed == (override not in (*MEANS, *BATCHES))

@@ -62,10 +62,12 @@ def test_files_are_digested_together_or_by_a_column(tmp_path: Path) -> None:
 
 def test_the_check_says_what_is_wrong_and_what_to_do() -> None:
     expected = IdDigest().add("abc")
-    check_ids("evaluate", expected, {"learned": expected, "permuted": expected})
+    check_ids("learned_noise", expected, {"learned": expected, "permuted": expected})
     check_ids("ingest", IdDigest(), {})
-    with pytest.raises(StageError, match="evaluate: expected each of 3 ids once for 'permuted', got 2 rows; .*remove"):
-        check_ids("evaluate", expected, {"learned": expected, "permuted": IdDigest().add("ab")})
+    with pytest.raises(
+        StageError, match="learned_noise: expected each of 3 ids once for .permuted., got 2 rows; .*rem"
+    ):
+        check_ids("learned_noise", expected, {"learned": expected, "permuted": IdDigest().add("ab")})
     with pytest.raises(StageError, match="reference: expected each of 3 ids once, got 3 rows with other or doubled"):
         check_ids("reference", expected, {"": IdDigest().add("aab")})
     with pytest.raises(StageError, match="reference: expected 3 ids, got none"):

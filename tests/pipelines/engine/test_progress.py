@@ -74,26 +74,12 @@ def test_what_is_said_is_neither_marked_up_nor_broken() -> None:
     assert out.getvalue() == said + "\n"
 
 
-def test_a_part_of_a_stage_says_which_it_counts(clock: Clock) -> None:
-    progress, out = plain()
-    for part in ("visible mark", "hidden messages"):
-        with progress.part(part).counting(2, "images") as counter:
-            clock.now += 20
-            counter.add(1)
-    lines = [line.partition(" in ")[0] for line in out.getvalue().splitlines()]
-    assert lines == [
-        "  reference--digits, visible mark: 1/2 images",
-        "  reference--digits, hidden messages: 1/2 images",
-    ]
-    assert progress.stage == "reference--digits"
-
-
 def on_terminal() -> tuple[Progress, io.StringIO]:
     out = io.StringIO()
     progress = Progress(
         Console(file=out, force_terminal=True, width=140, color_system=None, _environ={"TERM": "xterm"})
     )
-    return progress.of("evaluate--digits"), out
+    return progress.of("payload--digits"), out
 
 
 def test_what_an_earlier_run_did_says_nothing_of_the_pace(clock: Clock) -> None:
@@ -108,9 +94,9 @@ def test_what_an_earlier_run_did_says_nothing_of_the_pace(clock: Clock) -> None:
 def test_the_count_is_kept_for_others_to_read(clock: Clock, tmp_path: Path) -> None:
     progress, _ = plain()
     file = tmp_path / "progress.json"
-    with progress.kept_in(file).part("hidden messages").counting(1000, "images") as counter:
+    with progress.kept_in(file).counting(1000, "images") as counter:
         counter.skip(800)
-        said = {"done": 800, "of": 1000, "unit": "images", "part": "hidden messages"}
+        said = {"done": 800, "of": 1000, "unit": "images"}
         assert read_json(file) == said
         counter.add(1)
         assert read_json(file) == said, "at most once a second"
@@ -150,7 +136,7 @@ def test_a_terminal_shows_a_bar_that_moves() -> None:
         assert (bars.tasks[0].completed, bars.tasks[0].total, counter.done) == (3, 4, 3)
     assert not bars.tasks and not bars.live.is_started
     shown = out.getvalue()
-    assert "evaluate--digits" in shown and "3/4" in shown and "shards" in shown
+    assert "payload--digits" in shown and "3/4" in shown and "shards" in shown
 
 
 def test_stages_side_by_side_share_one_display() -> None:

@@ -3,30 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pipelines.configs.reading import load_config
+from pipelines.engine.stage import Done, Stage
+from pipelines.stages.branch import Means
 from pipelines.tracking.model_runs import headlines, model_run
 from pipelines.tracking.tracker import Tracker
+from pipelines.workflow.plan import make_plan
 from tests.pipelines import tiny
 from tests.pipelines.workflow.test_results import RESULTS, finished
 
 
+def stages() -> dict[str, Stage]:
+    """The stages of the demo's model, as the plan makes them."""
+    nothing: Any = SimpleNamespace()
+    plan = make_plan(load_config("demo"), [tiny.facts()], "digest", Means(nothing, nothing, nothing))
+    return dict(plan.branches[tiny.spec().label])
+
+
 def test_headline_figures_are_those_of_the_stages() -> None:
-    found = headlines(finished())
-    assert (found["agreement"], found["relative_norm"], found["clean_accuracy"]) == (0.9, 0.5, 0.98)
-    assert (found["kernel.nullity"], found["kernel.agreement"], found["permuted.agreement"]) == (96.0, 0.9, 0.9)
-    assert (found["watermark.psnr"], found["seconds"]) == (20.0, float(len(RESULTS)))
+    found = headlines(stages(), finished())
+    assert (found["learned_noise.learned.agreement"], found["relative_norm"]) == (0.9, 0.5)
+    assert found["clean_accuracy"] == 0.98
+    assert (found["kernel.nullity"], found["kernel_noise.exact.agreement"]) == (96.0, 0.9)
+    assert (found["learned_noise.permuted.agreement"], found["kernel_noise.exact.max_abs_logit_change"]) == (0.9, 1e-4)
+    assert (found["visible_watermark.marked.psnr"], found["seconds"]) == (20.0, float(len(RESULTS)))
 
 
 def test_what_a_model_has_none_of_is_left_out() -> None:
     none = {"skipped": "no kernel"}
-    evaluated = {**RESULTS["evaluate"], "kernel": {}}
     found = headlines(
-        finished(evaluate=evaluated, watermark=none, reference={"clean_accuracy": None}, search={"skipped": "why"})
+        stages(),
+        finished(
+            kernel_noise=none, visible_watermark=none, reference={"clean_accuracy": None}, search={"skipped": "why"}
+        ),
     )
-    assert found["agreement"] == 0.9 and "relative_norm" not in found and "clean_accuracy" not in found
-    assert not [name for name in found if name.startswith(("watermark.", "kernel.agreement"))]
+    assert found["learned_noise.learned.agreement"] == 0.9
+    assert "relative_norm" not in found and "clean_accuracy" not in found
+    assert not [name for name in found if name.startswith(("visible_watermark.", "kernel_noise.", "payload."))]
+
+
+def test_stages_name_their_headlines_themselves() -> None:
+    stage = Stage("mine", 1, {}, {}, lambda context: {}, headlines={"best": "a.b", "none": "a.c"})
+    done = Done(Path("/runs/mine"), {"a": {"b": 0.5}, "c": 7}, 2.0, False)
+    assert headlines({"mine": stage}, {"mine": done}) == {"best": 0.5, "seconds": 2.0}
 
 
 def test_a_row_ends_as_its_model_does(tmp_path: Path) -> None:

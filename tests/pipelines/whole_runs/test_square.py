@@ -5,23 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from timm.models import is_model, register_model
 from timm.models.vision_transformer import VisionTransformer
 
-from pipelines import wording
 from pipelines.digits import model as digits_model
+from pipelines.engine.ids import IdDigest
 from pipelines.engine.models import ModelSpec, load_model
-from pipelines.evaluations.learned_noise.rows import EvaluateShards, _summaries
-from pipelines.evaluations.payload import rows as hidden
+from pipelines.engine.stage import Done
+from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
+from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
+from pipelines.evaluations.payload.rows import EVALUATION as PAYLOAD
 from pipelines.evaluations.payload.settings import PayloadSettings
-from pipelines.evaluations.visible_watermark.rows import WatermarkShards
-from pipelines.evaluations.visible_watermark.rows import _summaries as _marked
+from pipelines.evaluations.visible_watermark.rows import EVALUATION as VISIBLE_WATERMARK
 from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
+from pipelines.report.view import Result
+from pipelines.stages.kernel import report
 from pipelines.stages.kernel import stage as stage
 from pipelines.stages.reference.stage import ReferenceShards
-from pipelines.workflow import model_part
 from tests.pipelines import tiny
 
 NAME = "nullspace_square_vit"
@@ -61,57 +62,47 @@ def kernel(folder: Path, spec: ModelSpec) -> dict[str, Any]:
     return stage.kernel(context, model=spec.load("cpu"), rtol=None)
 
 
-def arguments(folder: Path, kernel: dict[str, Any]) -> dict[str, Any]:
+@pytest.fixture
+def made(folder: Path, kernel: dict[str, Any]) -> dict[str, Done]:
+    """The stages that evaluations read."""
+    ids = IdDigest().add(tiny.digits().ids[:6]).to_dict()
     return {
-        "shards": str(folder / "ingest"),
-        "reference": str(folder / "reference"),
-        "device": "cpu",
-        "batch_images": 6,
-        "rtol": None,
-        "modulo_shift": kernel["modulo_shift"],
-        "examples": ("000000", 1),
+        "ingest": tiny.finished(folder / "ingest", ids=ids),
+        "reference": tiny.finished(folder / "reference"),
+        "kernel": tiny.finished(folder / "kernel", **kernel),
     }
 
 
 def test_the_kernel_has_one_direction_and_is_said_to_be_modulo_the_shift(kernel: dict[str, Any]) -> None:
     assert (kernel["nullity"], kernel["plain_nullity"], kernel["modulo_shift"]) == (1, 0, True)
     assert kernel["rank"] == 767
-    assert "The model is blind to 1 of 768 directions of a patch, modulo the shift" in wording.kernel_sentence(kernel)
-    assert "0 leave the token as it is, one only shifts it" in model_part.nullity_fact(kernel)
+    said = Result(kernel)
+    assert "The model is blind to 1 of 768 directions of a patch, modulo the shift" in report.sentence(said)
+    assert "0 leave the token as it is, one only shifts it" in report.nullity_fact(said)
 
 
-def test_noise_along_it_is_invisible(folder: Path, spec: ModelSpec, kernel: dict[str, Any], tmp_path: Path) -> None:
-    noise = tiny.noise()
-    wide = type(noise)(**{**vars(noise), "tensor": noise.tensor.repeat(1, 8)})
-    wide.save(tmp_path / "noise.safetensors")
-    more = {"noise": str(tmp_path / "noise.safetensors"), "split": tiny.split(), "rms": 0.5}
-    (tmp_path / "evaluate").mkdir()
-    worker = EvaluateShards(str(tmp_path / "evaluate"), spec, **arguments(folder, kernel), **more)
-    tiny.work_through(worker, folder / "ingest")
-    files = sorted((tmp_path / "evaluate").glob("rows-*.parquet"))
-    found = _summaries(files)["kernel"]
+def test_noise_along_it_is_invisible(made: dict[str, Done], spec: ModelSpec, tmp_path: Path) -> None:
+    settings = KernelNoiseSettings(rms=0.5, examples=1, batch_images=6)
+    found = tiny.evaluated(KERNEL_NOISE, tmp_path, settings, made, model=spec).result["conditions"]
     assert found["exact"]["agreement"] == 1 and found["exact"]["largest_token_change"] < 1e-4
     assert found["exact"]["max_abs_logit_change"] < 0.01 * found["permuted"]["max_abs_logit_change"]
     assert 0 < found["in_box"]["token_change"] < 0.1 * found["permuted"]["token_change"]
-    rows = pq.read_table(files[0]).to_pandas().set_index("condition")
-    assert rows.loc["learned", "token_change"].isna().all()
-    assert found["in_box"]["largest_token_change"] == rows.loc["kernel_in_box", "largest_token_change"].max()
-    assert found["in_box"]["max_probability_change"] == rows.loc["kernel_in_box", "probability_change"].max()
-    assert len(list((tmp_path / "evaluate" / "examples").iterdir())) == 5
+    rows = tiny.rows(tmp_path).set_index("condition")
+    assert found["in_box"]["largest_token_change"] == rows.loc["in_box", "largest_token_change"].max()
+    assert found["in_box"]["max_probability_change"] == rows.loc["in_box", "probability_change"].max()
+    assert len(list((tmp_path / "examples").iterdir())) == 5
 
 
-def test_a_visible_mark_lies_along_it(folder: Path, spec: ModelSpec, kernel: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "watermark").mkdir()
-    settings = VisibleWatermarkSettings(text="NULL", iterations=300)
-    worker = WatermarkShards(
-        str(tmp_path / "watermark"), spec, **arguments(folder, kernel), settings=settings, seed=tiny.SEED
-    )
-    files = sorted(tiny.work_through(worker, folder / "ingest").glob("rows-*.parquet"))
-    found = _marked(files)
+def test_a_visible_mark_lies_along_it(made: dict[str, Done], spec: ModelSpec, tmp_path: Path) -> None:
+    settings = VisibleWatermarkSettings(text="NULL", iterations=300, batch_images=6, examples=1)
+    found = tiny.evaluated(VISIBLE_WATERMARK, tmp_path, settings, made, model=spec).result["conditions"]
     assert found["marked"]["token_change"] < 0.2 * found["permuted"]["token_change"]
     assert found["marked"]["max_abs_logit_change"] < 0.2 * found["plain"]["max_abs_logit_change"]
 
 
-def test_messages_have_too_few_directions_and_are_told_so(spec: ModelSpec, kernel: dict[str, Any]) -> None:
-    said = hidden.why_not(spec.load("cpu"), PayloadSettings(message_bytes=2), kernel)
-    assert said is not None and "one direction per patch, which only shifts the token: too few for messages" in said
+def test_messages_have_too_few_directions_and_are_told_so(
+    made: dict[str, Done], spec: ModelSpec, tmp_path: Path
+) -> None:
+    said = tiny.evaluated(PAYLOAD, tmp_path, PayloadSettings(message_bytes=2), made, model=spec).result
+    assert "one direction per patch, which only shifts the token: too few for messages" in said["skipped"]
+    assert list(said) == ["skipped"]

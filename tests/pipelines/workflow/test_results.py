@@ -12,7 +12,7 @@ from pipelines.tracking.stage_runs import numbers, recorded
 from pipelines.tracking.tracker import BRANCH, FINGERPRINT, PARENT, STAGE
 from pipelines.workflow import report_stage
 from pipelines.workflow.plan import Plan
-from pipelines.workflow.results import NO_KERNEL, all_warnings, data_results, model_results
+from pipelines.workflow.results import all_warnings, data_results, model_results
 from tests.pipelines import tiny
 
 CONDITION = {"agreement": 0.9, "agreement_ci": [0.8, 0.95], "n": 50, "mse_logits": 1.0, "mse_probabilities": 0.1}
@@ -20,11 +20,10 @@ RESULTS: dict[str, dict[str, Any]] = {
     "reference": {"clean_accuracy": {"accuracy": 0.98, "ci": [0.96, 0.99], "n": 50}, "token_norm": 5.0},
     "kernel": {"patch_dim": 192, "embed_dim": 96, "rank": 96, "nullity": 96, "rtol": 4e-14},
     "search": {"norm": 3.0, "relative_norm": 0.5, "spread": 1.0, "split": {"seed": 0}},
-    "evaluate": {
-        "noise": {"learned": CONDITION, "permuted": CONDITION, "gaussian": CONDITION},
-        "kernel": {"exact": {**CONDITION, "max_abs_logit_change": 1e-4}},
-    },
-    "watermark": {"psnr": 20.0, "ssim": 0.8, "agreement": 1.0, "n": 50},
+    "kernel_noise": {"conditions": {"exact": {**CONDITION, "max_abs_logit_change": 1e-4}, "permuted": CONDITION}},
+    "learned_noise": {"conditions": {"learned": CONDITION, "permuted": CONDITION, "gaussian": CONDITION}},
+    "visible_watermark": {"conditions": {"marked": {"psnr": 20.0, "ssim": 0.8, "agreement": 1.0, "n": 50}}},
+    "payload": {"skipped": "too few places for bits"},
 }
 
 
@@ -37,12 +36,20 @@ def test_a_models_results_have_the_promised_keys() -> None:
     assert found["model"]["weights_sha256"] == tiny.spec().weights_sha256
     assert found["model"]["preprocessing"]["input_size"] == [64, 64]
     assert {"patch_dim", "embed_dim", "rank", "nullity", "rtol"} <= set(found["kernel"])
-    assert found["kernel"]["conditions"]["exact"]["max_abs_logit_change"] == 1e-4
-    assert found["noise"]["artifact"] == "/runs/search/noise.safetensors"
-    assert (found["noise"]["registered_model"], found["noise"]["version"]) == ("mine", 3)
-    assert set(found["noise"]["conditions"]) == {"learned", "permuted", "gaussian"}
-    assert "split" not in found["noise"] and found["watermark"] == RESULTS["watermark"]
-    assert found["clean_accuracy"]["n"] == 50
+    assert list(found) == ["model", *RESULTS, "warnings"]
+    for name in set(RESULTS) - {"search"}:
+        assert found[name] == RESULTS[name], "as its stage said it, or why there is nothing"
+    assert found["kernel_noise"]["conditions"]["exact"]["max_abs_logit_change"] == 1e-4
+    assert found["search"]["artifact"] == "/runs/search/noise.safetensors"
+    assert (found["search"]["registered_model"], found["search"]["version"]) == ("mine", 3)
+    assert set(found["learned_noise"]["conditions"]) == {"learned", "permuted", "gaussian"}
+    assert "split" not in found["search"] and "split" in RESULTS["search"]
+    assert found["reference"]["clean_accuracy"]["n"] == 50
+
+
+def test_stages_that_were_not_run_have_no_key() -> None:
+    done = {name: each for name, each in finished().items() if name in ("reference", "kernel", "payload")}
+    assert list(model_results(tiny.facts(), done, {})) == ["model", "reference", "kernel", "payload", "warnings"]
 
 
 def test_equal_models_under_two_labels_keep_their_own_stages(tmp_path: Path) -> None:
@@ -52,16 +59,10 @@ def test_equal_models_under_two_labels_keep_their_own_stages(tmp_path: Path) -> 
     assert first.fingerprint == second.fingerprint and first.place != second.place
     done = {first.place: Done(tmp_path / "a", {}, 1.0, True), second.place: Done(tmp_path / "b", {}, 2.0, False)}
     models = {label: {"kernel": tmp_path / label} for label in ("a", "b")}
-    assert report_stage._folders(plan, done).models == models
+    assert report_stage._folders(plan, done) == models
     tracker: Any = SimpleNamespace(uri="sqlite:///mlflow.db")
     said = report_stage._run(load_config("demo"), plan, done, tracker, "7")["stages"]
     assert [(each["branch"], each["seconds"], each["reused"]) for each in said] == [("a", 1.0, True), ("b", 2.0, False)]
-
-
-def test_a_trivial_kernel_says_why_there_is_nothing() -> None:
-    evaluated = {**RESULTS["evaluate"], "kernel": {}}
-    found = model_results(tiny.facts(), finished(evaluate=evaluated), {})
-    assert found["kernel"]["conditions"] == {"skipped": NO_KERNEL}
 
 
 def test_data_results_count_for_each_preprocessing() -> None:
