@@ -26,8 +26,7 @@ def permuted(
     norm and spread agree exactly too. The generator lives on the CPU: the same seed gives the same control everywhere.
     """
     effective = _effective(noise, shift_invariant)
-    order = torch.randperm(effective.numel(), generator=generator).to(noise.device)
-    return _matched(effective.reshape(-1)[order].reshape(noise.shape), effective, shift_invariant, hold)
+    return _matched(in_random_order(effective, generator), effective, shift_invariant, hold)
 
 
 def gaussian(
@@ -46,6 +45,12 @@ def uniform(
     effective = _effective(noise, shift_invariant)
     drawn = torch.rand(effective.shape, generator=generator, dtype=torch.float32).mul(2).sub(1).to(effective)
     return _matched(drawn, effective, shift_invariant, hold)
+
+
+def in_random_order(values: Tensor, generator: torch.Generator) -> Tensor:
+    """All elements of a tensor of any shape in random order: what `permuted` draws, before any norm is held."""
+    order = torch.randperm(values.numel(), generator=generator).to(values.device)
+    return values.reshape(-1)[order].reshape(values.shape)
 
 
 def _effective(noise: Tensor, shift_invariant: bool) -> Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from nullspace.metrics.keyed import place
 from nullspace.noise.artifact import NullNoise
 from pipelines.configs.pipeline import ModelSettings
 from pipelines.data.shards import shard_path, shard_sizes, shard_table
-from pipelines.data.split import Split, make_split, place
+from pipelines.data.split import Split, make_split
 from pipelines.digits import MODEL_NAME, data
 from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts
 from pipelines.engine.shard_workers import ShardWorker

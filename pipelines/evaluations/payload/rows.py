@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.keyed import distortion_seed, message
 from nullspace.metrics.outcomes import Moments, largest_probability_change, wilson_interval
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
@@ -105,7 +105,7 @@ class HiddenShards(ModelShards):
         quality = {name: measure(after, before) for name, measure in zip(_QUALITY, (psnr, ssim, fidelity), strict=True)}
         yield self._table(ids, UNMARKED, images, images, messages, {})
         for attack in self.attacks:
-            seeds = [_seed(self.seed, attack.name, id_) for id_ in ids]
+            seeds = [distortion_seed(self.seed, attack.name, id_) for id_ in ids]
             yield self._table(
                 ids,
                 attack.name,
@@ -157,7 +157,7 @@ class HiddenShards(ModelShards):
         }
 
     def _message(self, id_: str) -> bytes:
-        return hashlib.shake_256(f"{self.seed}:{id_}".encode()).digest(self.settings.message_bytes)
+        return message(self.seed, id_, self.settings.message_bytes)
 
     def _keep_examples(self, start: int, keep: int, images: Tensor, marked: Tensor) -> None:
         folder = self.out / "examples"
@@ -172,10 +172,6 @@ def _right(read: bytes, sent: bytes) -> float:
     """Share of bits that were read as sent."""
     ours, theirs = (np.unpackbits(np.frombuffer(each, np.uint8)) for each in (read, sent))
     return float((ours == theirs).mean())
-
-
-def _seed(seed: int, attack: str, id_: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{attack}:{id_}".encode(), digest_size=7).digest(), "big")
 
 
 def summarised(files: list[Path], settings: HiddenSettings) -> dict[str, Any]:

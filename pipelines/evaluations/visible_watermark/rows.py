@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from nullspace.kernel.patch_kernel import patch_kernel
+from nullspace.metrics.controls import in_random_order
+from nullspace.metrics.keyed import generator
 from nullspace.metrics.outcomes import Moments, Summary, largest_probability_change, outcomes
 from nullspace.model.vit import Outputs
 from nullspace.pixels.eight_bits import EightBits
@@ -24,7 +26,7 @@ from nullspace.watermark.visible.visible import embed
 from pipelines.configs.pipeline import WatermarkSettings
 from pipelines.data.shards import Shard, shard_sizes
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
-from pipelines.engine.model_workers import ModelShards, generator, read_outputs
+from pipelines.engine.model_workers import ModelShards, read_outputs
 from pipelines.engine.models import ModelSpec
 from pipelines.engine.shard_workers import Spread, run_shards
 from pipelines.engine.stage import Context
@@ -155,11 +157,8 @@ def _jpeg(quality: int) -> str:
 
 def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
     """The change (n,3,H,W) of each image with its elements in random order: same norm, no structure."""
-    rows = [
-        row.flatten()[torch.randperm(row.numel(), generator=generator(seed, "mark_permuted", id_)).to(row.device)]
-        for row, id_ in zip(change, ids, strict=True)
-    ]
-    return torch.stack(rows).reshape(change.shape)
+    sources = [generator(seed, "mark_permuted", id_) for id_ in ids]
+    return torch.stack([in_random_order(row, source) for row, source in zip(change, sources, strict=True)])
 
 
 def watermark(

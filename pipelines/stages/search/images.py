@@ -13,11 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nullspace.metrics.keyed import place
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import Outputs
 from nullspace.noise.learn import LearningData
 from pipelines.data.shards import read_shard, shard_path
-from pipelines.data.split import Part, Split, place
+from pipelines.data.split import Part, Split
 from pipelines.engine.model_workers import read_outputs
 from pipelines.files import written_aside
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.keyed import place
 from nullspace.metrics.mean_bound import upper_mean_bound
 from nullspace.metrics.norms import relative_norm, remove_shift, token_norms
 from nullspace.metrics.radius import changes, null_radius
 from nullspace.model.encoder import Encoder
 from pipelines.data.shards import read_shard, shard_path, shard_sizes
-from pipelines.data.split import Part, place
+from pipelines.data.split import Part
 from pipelines.engine.model_workers import read_outputs
 from pipelines.stages.search.calibration import calibrated
 from pipelines.stages.search.images import choose, join, read_images, write_images
