@@ -89,7 +89,7 @@ def agreement_rows(held_out: HeldOut, spectrum: SensitivitySpectrum) -> list[dic
 
     def start(how: Start, rank: int = 1) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        return least_sensitive_start(spectrum, 1.0, held_out.token_norm, generator, how=how, rank=rank)
+        return least_sensitive_start(spectrum, 1.0, held_out.unit.token_norm, generator, how=how, rank=rank)
 
     starts = {f"channels {rank}": start("channels", rank) for rank in (1, 4, 16)} | {"kronecker": start("kronecker")}
     return [shown(row) for row in agreement_by_norm(held_out, spectrum=spectrum, others=starts)]

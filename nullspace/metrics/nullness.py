@@ -15,8 +15,9 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import gaussian, permuted
-from nullspace.metrics.norms import check_token_norm, mean_token_norm, relative_norm, remove_shift, spread, total_norm
+from nullspace.metrics.norms import total_norm
 from nullspace.metrics.outcomes import outcomes, summarise
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import Outputs
 
@@ -92,9 +93,7 @@ class HeldOut:
         if batch_size < 1:
             raise NullspaceError(f"expected batch_size >= 1, got {batch_size}")
         self.encoder, self.states, self.batch_size = encoder, states.detach(), batch_size
-        self.shift_invariant = shift_invariant
-        self.token_norm = mean_token_norm(encoder.patch_part(states)) if token_norm is None else token_norm
-        check_token_norm(self.token_norm)
+        self.unit = Unit.of(encoder.patch_part(states), shift_invariant=shift_invariant, token_norm=token_norm)
         self.clean = self._outputs(None)
 
     def outcomes(self, noise: Tensor) -> dict[str, Tensor]:
@@ -105,10 +104,6 @@ class HeldOut:
                 f"{self.encoder.injection!r}, got {tuple(noise.shape)}"
             )
         return outcomes(self.clean, self._outputs(noise.detach()))
-
-    def effective(self, noise: Tensor) -> Tensor:
-        """The noise that counts: without its shift part where the model is shift invariant."""
-        return remove_shift(noise) if self.shift_invariant else noise
 
     @torch.no_grad()
     def _outputs(self, noise: Tensor | None) -> Outputs:
@@ -123,13 +118,13 @@ class HeldOut:
 
 def evidence(held_out: HeldOut, noise: Tensor, condition: str, **details: Any) -> Evidence:
     """Measure noise (N,D) on the held-out images; `details` are kept in the row."""
-    effective = held_out.effective(noise)
+    unit = held_out.unit
     return Evidence(
         condition=condition,
         norm=total_norm(noise),
-        effective_norm=total_norm(effective),
-        relative_norm=relative_norm(noise, held_out.token_norm, shift_invariant=held_out.shift_invariant),
-        spread=spread(effective),
+        effective_norm=total_norm(unit.effective(noise)),
+        relative_norm=unit.relative_norm(noise),
+        spread=unit.spread(noise),
         metrics=summarise(held_out.outcomes(noise)),
         details=details,
     )
@@ -157,9 +152,9 @@ def control(held_out: HeldOut, noise: Tensor, name: str, seed: int) -> Tensor:
     if name not in CONTROLS:
         raise NullspaceError(f"expected a control of {sorted(CONTROLS)}, got {name!r}")
     generator = torch.Generator().manual_seed(seed)
-    return CONTROLS[name](noise, generator, shift_invariant=held_out.shift_invariant, hold="token")
+    return CONTROLS[name](noise, generator, shift_invariant=held_out.unit.shift_invariant, hold="token")
 
 
 def is_null_exactly(held_out: HeldOut, noise: Tensor) -> bool:
     """Whether nothing but rounding is left of the noise without its shift part."""
-    return total_norm(held_out.effective(noise)) <= 10 * torch.finfo(noise.dtype).eps * total_norm(noise)
+    return total_norm(held_out.unit.effective(noise)) <= 10 * torch.finfo(noise.dtype).eps * total_norm(noise)

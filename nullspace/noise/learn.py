@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.norms import relative_norm
 from nullspace.metrics.radius import Measurement, measure
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import Outputs
@@ -134,8 +133,8 @@ def learn_noise(
     return LearnedNoise(
         noise=noise,
         settings=settings,
-        relative_norm=relative_norm(noise.flatten(0, -2), learner.token_norm, shift_invariant=shift_invariant),
-        token_norm=learner.token_norm,
+        relative_norm=learner.unit.relative_norm(noise.flatten(0, -2)),
+        token_norm=learner.unit.token_norm,
         losses=tuple(losses),
         checks=tuple(watch.checks),
         best_step=watch.best_step or learner.steps_done,

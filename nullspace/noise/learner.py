@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.norms import check_token_norm, mean_token_norm
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import Outputs
 from nullspace.noise.adam import Adam
@@ -60,9 +60,8 @@ class NoiseLearner:
         if micro_batch is not None and micro_batch < 1:
             raise NullspaceError(f"expected micro_batch >= 1, got {micro_batch}")
         self.encoder, self.states, self.clean, self.settings = encoder, states.detach(), clean, settings
-        self.shift_invariant, self.micro_batch = shift_invariant, micro_batch
-        self.token_norm = mean_token_norm(encoder.patch_part(states)) if token_norm is None else token_norm
-        check_token_norm(self.token_norm)
+        self.micro_batch = micro_batch
+        self.unit = Unit.of(encoder.patch_part(states), shift_invariant=shift_invariant, token_norm=token_norm)
         self.steps_done = self.image_steps = 0
         generator = torch.Generator().manual_seed(settings.seed)  # on the CPU: equal draws on every device
         self._batches = Batches(len(states), settings.batch_size, generator)
@@ -134,7 +133,7 @@ class NoiseLearner:
     def _form_at(self, step: int) -> NoiseForm:
         rank = self.settings.stage(step).rank
         rank = rank if rank is None else min(rank, *self.encoder.noise_shape)
-        return NoiseForm(self.settings.relative_norm * self.token_norm, rank, self.shift_invariant)
+        return NoiseForm(self.settings.relative_norm * self.unit.token_norm, rank, self.unit.shift_invariant)
 
     def _adam(self) -> Adam:
         """What is learned; the start is made when first asked for, as a learner that is loaded needs none."""

@@ -10,7 +10,6 @@ import torch
 from ray.tune import Trainable
 from safetensors.torch import load_file, save_file
 
-from nullspace.metrics.norms import relative_norm
 from nullspace.metrics.radius import Radius, null_radius
 from nullspace.model.encoder import Encoder
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
@@ -89,7 +88,7 @@ class NoiseTrial(Trainable):
     def _compare(self, noise: torch.Tensor) -> None:
         """Keep the noise when its radius is the largest so far."""
         radius = self._radius(noise)
-        norm = relative_norm(noise, self.data.token_norm, shift_invariant=self.data.shift_invariant)
+        norm = self.learner.unit.relative_norm(noise)
         if self.best_noise is None or radius.scale * norm > self.best["radius"]:
             self.best_noise = noise
             self.best = {

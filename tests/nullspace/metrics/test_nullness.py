@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.norms import hold_token_norm, mean_token_norm, token_norms
+from nullspace.metrics.norms import mean_token_norm, token_norms
 from nullspace.metrics.nullness import Evidence, HeldOut, control, evidence, is_null_exactly, measure_nullness
 from nullspace.metrics.outcomes import outcomes, summarise
 from nullspace.model.encoder import Encoder
@@ -53,13 +53,13 @@ def held_out(model: SplitViT) -> HeldOut:
 
 def noise_of(held_out: HeldOut, relative: float = 0.5, seed: int = 1) -> Tensor:
     drawn = torch.randn(16, 24, generator=torch.Generator().manual_seed(seed))
-    return hold_token_norm(held_out.effective(drawn), relative * held_out.token_norm)
+    return held_out.unit.hold(drawn, relative)
 
 
 def shift_of(held_out: HeldOut, size: float = 20.0, seed: int = 2) -> Tensor:
     """A multiple of (1,…,1) per token, far longer than the tokens."""
     lengths = torch.randn(16, 1, generator=torch.Generator().manual_seed(seed))
-    return size * held_out.token_norm * lengths.expand(16, 24)
+    return size * held_out.unit.token_norm * lengths.expand(16, 24)
 
 
 @pytest.mark.parametrize("injection", ["patch_tokens", "block:1"])
@@ -73,7 +73,7 @@ def test_rows_are_those_of_the_model_itself(model: SplitViT, injection: str) -> 
     for name, value in expected.items():
         assert row.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
     assert row.n == 20 and row.agreement == expected["agreement"] and row.details == {"seed": 3}
-    assert held_out.token_norm == pytest.approx(mean_token_norm(encoder.patch_part(held_out.states)))
+    assert held_out.unit.token_norm == pytest.approx(mean_token_norm(encoder.patch_part(held_out.states)))
     assert row.relative_norm == pytest.approx(0.5, rel=1e-5) and row.spread == pytest.approx(1, rel=1e-5)
     assert row.norm == pytest.approx(row.effective_norm, rel=1e-5)
 
@@ -89,7 +89,7 @@ def test_shift_noise_is_null_scaled_and_added(model: SplitViT, injection: str) -
         assert row.agreement == 1 and row.metrics["mse_logits"] < 1e-4, row
         assert row.within(1e-4) == "inside"
         assert row.relative_norm < 1e-4 and row.effective_norm <= 1e-5 * max(row.norm, 1)
-    assert rows[0].norm > 10 * held_out.token_norm
+    assert rows[0].norm > 10 * held_out.unit.token_norm
 
 
 def test_shift_counts_where_the_model_reads_it(model: SplitViT) -> None:
@@ -101,7 +101,7 @@ def test_shift_counts_where_the_model_reads_it(model: SplitViT) -> None:
 
 def test_controls_have_the_norm_of_every_token(held_out: HeldOut) -> None:
     noise = noise_of(held_out) * torch.linspace(0.2, 2, 16)[:, None] + shift_of(held_out, 0.3)
-    wanted = token_norms(held_out.effective(noise))
+    wanted = token_norms(held_out.unit.effective(noise))
     for name in ("permuted", "gaussian"):
         found = control(held_out, noise, name, seed=5)
         torch.testing.assert_close(token_norms(found), wanted, rtol=1e-5, atol=0)

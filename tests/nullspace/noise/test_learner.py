@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import permuted
-from nullspace.metrics.norms import mean_token_norm, relative_norm, spread, token_norms
+from nullspace.metrics.norms import mean_token_norm, spread, token_norms
 from nullspace.metrics.radius import measure
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import Outputs
@@ -41,7 +41,7 @@ def test_norm_is_held_for_every_token(encoder: Encoder, data: LearningData) -> N
         wanted = 0.4 * mean_token_norm(data.states)
         assert token_norms(learning.noise).numpy() == pytest.approx(wanted, rel=1e-5)
         assert float(learning.noise.mean(dim=-1).abs().max()) < 1e-6
-        assert relative_norm(learning.noise, learning.token_norm) == pytest.approx(0.4, rel=1e-5)
+        assert learning.unit.relative_norm(learning.noise) == pytest.approx(0.4, rel=1e-5)
         assert spread(learning.noise) == pytest.approx(1.0, rel=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_ranks_follow_each_other_without_a_jump(encoder: Encoder, data: Learning
 def test_a_step_is_that_of_torch_adam(encoder: Encoder, data: LearningData) -> None:
     """The whole tensor, by autograd through the normalisation, with Adam's rate scaled to the noise's own size."""
     learning = learner(encoder, data, ranks=None, batch_size=96, steps=5, learning_rate=0.05)
-    wanted = 0.5 * learning.token_norm
+    wanted = 0.5 * learning.unit.token_norm
     noise = learning.noise.requires_grad_()
     adam = torch.optim.Adam([noise], betas=(0.9, 0.99), eps=0)
     for step in range(5):
@@ -112,7 +112,7 @@ def test_one_noise_per_image(encoder: Encoder, data: LearningData) -> None:
     learning = learner(encoder, few, scope="image", ranks=None, start="random", learning_rate=0.1, micro_batch=4)
     losses = [learning.step() for _ in range(20)]
     assert learning.noise.shape == (10, *encoder.noise_shape)
-    assert token_norms(learning.noise).numpy() == pytest.approx(0.5 * learning.token_norm, rel=1e-5)
+    assert token_norms(learning.noise).numpy() == pytest.approx(0.5 * learning.unit.token_norm, rel=1e-5)
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -13,8 +13,9 @@ import torch
 from nullspace.errors import NullspaceError
 from nullspace.metrics.keyed import place
 from nullspace.metrics.mean_bound import upper_mean_bound
-from nullspace.metrics.norms import relative_norm, remove_shift, token_norms
+from nullspace.metrics.norms import remove_shift, token_norms
 from nullspace.metrics.radius import changes, null_radius
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from pipelines.data.shards import read_shard, shard_path, shard_sizes
 from pipelines.data.split import Part
@@ -106,7 +107,7 @@ def test_the_radius_is_the_norm_at_which_validation_images_reach_epsilon(data: T
     report = trial.step()
     held_out, noise = trial.parts["validation"], trial.learner.noise
     found = null_radius(trial.encoder, held_out.states, held_out.clean.logits, noise, epsilon=data.epsilon)
-    norm = relative_norm(noise, data.token_norm)
+    norm = Unit(data.token_norm, True).relative_norm(noise)
     assert norm == pytest.approx(0.4, rel=1e-4)
     assert (report["scale"], report["radius"]) == (found.scale, pytest.approx(found.scale * norm))
     assert report["probability_change"] == pytest.approx(found.probability_change, rel=1e-3) and found.scale > 0
