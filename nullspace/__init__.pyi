@@ -15,8 +15,9 @@ from nullspace.kernel.shift_lift import shift_lift as shift_lift
 from nullspace.kernel.zoo import ZooRow as ZooRow
 from nullspace.kernel.zoo import zoo_names as zoo_names
 from nullspace.kernel.zoo import zoo_rows as zoo_rows
+from nullspace.metrics.encoder_data import EncoderData as EncoderData
+from nullspace.metrics.encoder_data import prepare as prepare
 from nullspace.metrics.nullness import Evidence as Evidence
-from nullspace.metrics.nullness import HeldOut as HeldOut
 from nullspace.metrics.nullness import evidence as evidence
 from nullspace.metrics.nullness import measure_nullness as measure_nullness
 from nullspace.metrics.radius import Radius as Radius
@@ -38,9 +39,7 @@ from nullspace.noise.calibrated_scale import calibrate_scale as calibrate_scale
 from nullspace.noise.growing import GrownNoise as GrownNoise
 from nullspace.noise.growing import grow_noise as grow_noise
 from nullspace.noise.learn import LearnedNoise as LearnedNoise
-from nullspace.noise.learn import LearningData as LearningData
 from nullspace.noise.learn import learn_noise as learn_noise
-from nullspace.noise.learn import prepare as prepare
 from nullspace.noise.learner import NoiseLearner as NoiseLearner
 from nullspace.noise.settings import NoiseSettings as NoiseSettings
 from nullspace.pixels.box import Furthest as Furthest

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import gaussian
-from nullspace.metrics.nullness import CONTROLS, Evidence, HeldOut, control, evidence, is_null_exactly, measure_nullness
+from nullspace.metrics.encoder_data import EncoderData
+from nullspace.metrics.nullness import CONTROLS, Evidence, control, evidence, is_null_exactly, measure_nullness
 from nullspace.subspace.spectrum import SensitivitySpectrum
 
 SCALES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -18,7 +19,7 @@ RELATIVE_NORMS = (0.25, 0.5, 1.0)
 
 
 def scaling_curve(
-    held_out: HeldOut, noise: Tensor, *, scales: Sequence[float] = SCALES, seed: int | None = 0
+    held_out: EncoderData, noise: Tensor, *, scales: Sequence[float] = SCALES, seed: int | None = 0
 ) -> list[Evidence]:
     """Rows for a·v, a in `scales` (in `details`), for v = noise (N,D) and, unless `seed` is None, for its controls."""
     curves = {"learned": noise}
@@ -27,7 +28,7 @@ def scaling_curve(
     return [evidence(held_out, scale * v, name, scale=scale) for name, v in curves.items() for scale in scales]
 
 
-def additivity(held_out: HeldOut, first: Tensor, second: Tensor, *, seed: int = 0) -> list[Evidence]:
+def additivity(held_out: EncoderData, first: Tensor, second: Tensor, *, seed: int = 0) -> list[Evidence]:
     """Rows "first", "second", "sum", "sum rescaled" for two learned noises (N,D), and both sums for their controls.
 
     "sum rescaled" has, token by token, the norm of `first`. The sum of two controls is held to the norm of the learned
@@ -46,7 +47,7 @@ def additivity(held_out: HeldOut, first: Tensor, second: Tensor, *, seed: int = 
 
 
 def transfer(
-    held_outs: Mapping[str, HeldOut],
+    held_outs: Mapping[str, EncoderData],
     noises: Mapping[str, Tensor],
     *,
     relative_norm: float | None = None,
@@ -56,7 +57,7 @@ def transfer(
     """`measure_nullness` of every noise (N,D), e.g. one per seed, on every set of images or model of equal shape.
 
     The rows' `details` say which ("noise", "on"). With `relative_norm` every token is held to it in the unit of each
-    `HeldOut`, as models differ in their token norms; without, the noise is added as it is.
+    `EncoderData`, as models differ in their token norms; without, the noise is added as it is.
     """
     rows: list[Evidence] = []
     for place, held_out in held_outs.items():
@@ -68,7 +69,7 @@ def transfer(
 
 
 def agreement_by_norm(
-    held_out: HeldOut,
+    held_out: EncoderData,
     *,
     learned: Tensor | None = None,
     spectrum: SensitivitySpectrum | None = None,
