@@ -19,7 +19,6 @@ from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.controls import permuted
-from nullspace.metrics.norms import remove_shift
 from nullspace.metrics.outcomes import largest_probability_change
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
@@ -142,7 +141,7 @@ class Shower:
         for title, each in zip(titles, (noise, replace(noise, tensor=mixed)), strict=True):
             with each.apply(self.model):
                 logits = self.model(image)
-            felt = remove_shift(each.tensor.double()) if noise.shift_invariant else each.tensor.double()
+            felt = noise.unit.effective(each.tensor.double())
             mean, worst = mean_and_worst(torch.linalg.vector_norm(felt, dim=-1)[None] / noise.token_norm)
             change = {
                 "token_change": float(mean),

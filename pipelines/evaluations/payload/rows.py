@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.keyed import distortion_seed, message
 from nullspace.metrics.outcomes import Moments, largest_probability_change, wilson_interval
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
@@ -45,12 +45,12 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
         self.distortions = [distortion_named(name) for name in self.settings.distortions]
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
-        messages = [message_of(id_, self.seed, self.settings.message_bytes) for id_ in batch.ids]
+        messages = [message(self.seed, id_, self.settings.message_bytes) for id_ in batch.ids]
         marked = self.mark.embed(batch.saved, messages, psnr=self.settings.psnr).images
         self._keep_examples(batch, marked)
         yield UNMARKED, self._read(batch.saved, messages)
         for distortion in self.distortions:
-            seeds = [_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
+            seeds = [distortion_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
             clean, after = (distorted(each, distortion, seeds) for each in (batch.saved, marked))
             looks = _looks(batch.saved, marked) if distortion.name == "none" else {}
             yield distortion.name, self._read(after, messages) | looks | self._seen(clean, after)
@@ -90,15 +90,6 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
 def _looks(images: Tensor, marked: Tensor) -> dict[str, Tensor]:
     after, before = from_uint8(marked), from_uint8(images)
     return {name: measure(after, before).double() for name, measure in zip(_QUALITY, _MEASURES, strict=True)}
-
-
-def message_of(id_: str, seed: int, length: int) -> bytes:
-    """The message of `length` bytes that is written into an image."""
-    return hashlib.shake_256(f"{seed}:{id_}".encode()).digest(length)
-
-
-def _seed(seed: int, distortion: str, id_: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{distortion}:{id_}".encode(), digest_size=7).digest(), "big")
 
 
 def _right(read: bytes, sent: bytes) -> float:
