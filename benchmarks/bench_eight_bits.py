@@ -40,8 +40,8 @@ from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
 from nullspace.pixels.eight_bits_on_file import save_on_file
 from nullspace.pixels.projection import project_to_box
-from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import token_changes
+from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.luma import luma
 from nullspace.watermark.payload.hidden_mark import HiddenMark
@@ -222,7 +222,7 @@ def both(
 
 
 def as_jpeg(pixels: Tensor, quality: int) -> Tensor:
-    return from_uint8(attacked(pixels, attack_named(f"jpeg_{quality}"), [0] * len(pixels)))
+    return from_uint8(distorted(pixels, distortion_named(f"jpeg_{quality}"), [0] * len(pixels)))
 
 
 def asset_batches(assets: Path, model: SplitViT, count: int, first: int) -> Iterator[Tensor]:

@@ -13,20 +13,23 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from common import report
 
+from nullspace.metrics.encoder_data import EncoderData, prepare
 from nullspace.metrics.mean_bound import upper_mean_bound
 from nullspace.metrics.outcomes import wilson_interval
 from nullspace.metrics.radius import changes, measure, null_radius
 from nullspace.metrics.sample_size import LARGEST_CHANGE
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
-from nullspace.model.vit import Outputs, SplitViT
+from nullspace.model.vit import SplitViT
 from nullspace.noise.calibrated_scale import STEPS
-from nullspace.noise.learn import LearningData, learn_noise, prepare
+from nullspace.noise.learn import learn_noise
 from nullspace.noise.settings import NoiseSettings
 from pipelines import digits
 from pipelines.digits import data
@@ -73,10 +76,10 @@ def main() -> None:
     digits.register()
     encoder = Encoder(SplitViT.load(digits.MODEL_NAME))
     images = torch.from_numpy(np.ascontiguousarray(data.load("all").images.transpose(0, 3, 1, 2)))
-    everything = prepare(encoder, images)
+    everything = prepare(encoder, images, shift_invariant=True)
     found: dict[float, list[dict[str, Any]]] = {epsilon: [] for epsilon in EPSILONS}
     for seed in range(splits):
-        for epsilon, rows in one_split(encoder, everything, seed).items():
+        for epsilon, rows in one_split(everything, seed).items():
             found[epsilon] += rows
         if seed % 10 == 9:
             print(f"{seed + 1}/{splits} splits", flush=True)
@@ -85,34 +88,33 @@ def main() -> None:
         report(f"ε = {epsilon:g}: {splits} splits of {len(images)} digits, {sizes}", summarised(rows, epsilon))
 
 
-def one_split(encoder: Encoder, everything: LearningData, seed: int) -> dict[float, list[dict[str, Any]]]:
+def one_split(everything: EncoderData, seed: int) -> dict[float, list[dict[str, Any]]]:
     """For every epsilon and way: the relative norm reached, and the mean over the test images."""
-    order = torch.randperm(len(everything.states), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(everything.n, generator=torch.Generator().manual_seed(seed))
     sizes = [LEARN, VALIDATION, CALIBRATION, len(order) - LEARN - VALIDATION - CALIBRATION]
-    learn, validation, calibration, test = (some(everything, rows) for rows in order.split(sizes))
+    learn, validation, calibration, test = (everything.subset(rows) for rows in order.split(sizes))
     settings = NoiseSettings(relative_norm=1.5, ranks=(1, 4), steps=60, batch_size=32, seed=seed)
-    learned = learn_noise(encoder, learn, settings, shift_invariant=True, held_out=validation, check_every=20)
+    unit = Unit.of(learn.states, shift_invariant=True)
+    learned = learn_noise(replace(learn, unit=unit), settings, held_out=validation, check_every=20)
     rows: dict[float, list[dict[str, Any]]] = {}
     for epsilon in EPSILONS:
-        radius = null_radius(encoder, validation.states, validation.clean.logits, learned.noise, epsilon=epsilon)
+        radius = null_radius(validation, learned.noise, epsilon=epsilon)
         scales = {
             "validation images (before)": radius.scale,
-            **calibrated(encoder, calibration, learned.noise, radius.scale, epsilon),
+            **calibrated(calibration, learned.noise, radius.scale, epsilon),
         }
-        tested = {scale: test_mean(encoder, test, learned.noise, scale) for scale in set(scales.values())}
+        tested = {scale: test_mean(test, learned.noise, scale) for scale in set(scales.values())}
         rows[epsilon] = [
             {"way": way, "norm": scale * learned.relative_norm, "test": tested[scale]} for way, scale in scales.items()
         ]
     return rows
 
 
-def calibrated(
-    encoder: Encoder, images: LearningData, noise: torch.Tensor, expected: float, epsilon: float
-) -> dict[str, float]:
+def calibrated(images: EncoderData, noise: torch.Tensor, expected: float, epsilon: float) -> dict[str, float]:
     """Scale by each way (0: none): the last one before its first failure, in the sequence of `calibrate_scale`."""
     scales, open_ways = dict.fromkeys(WAYS, 0.0), set(WAYS)
     for step in STEPS:
-        change, _ = changes(encoder, images.states, images.clean.logits, noise, scale=step * expected)
+        change, _ = changes(images, noise, scale=step * expected)
         values = change.clamp(max=LARGEST_CHANGE).numpy() / LARGEST_CHANGE
         open_ways = {way for way in open_ways if WAYS[way](values, epsilon / LARGEST_CHANGE)}
         if not open_ways:
@@ -121,14 +123,10 @@ def calibrated(
     return scales
 
 
-def test_mean(encoder: Encoder, test: LearningData, noise: torch.Tensor, scale: float) -> float:
+def test_mean(test: EncoderData, noise: torch.Tensor, scale: float) -> float:
     if scale == 0:
         return 0.0
-    return measure(encoder, test.states, test.clean.logits, noise, scale=scale).probability_change
-
-
-def some(data_: LearningData, rows: torch.Tensor) -> LearningData:
-    return LearningData(data_.states[rows], Outputs(data_.clean.features[rows], data_.clean.logits[rows]))
+    return measure(test, noise, scale=scale).probability_change
 
 
 def summarised(rows: list[dict[str, Any]], epsilon: float) -> list[dict[str, Any]]:

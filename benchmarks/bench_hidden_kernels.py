@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_hidden_kernels.py --assets FOLDER --images 100 --json kernels.json
 
 Kernels made of photos see the first 200 images by name, messages are written into those after them. "Before" is a fixed
-number of slots for every kernel, and readings added up as normal numbers instead of by likelihood; both are read in the
-same run. Every reader knows length and strength. Bits are as read, before mending; whole messages after it.
+number of sites for every kernel, and readings added up as normal numbers instead of by likelihood; both are read in the
+same run. Every reader knows length and strength. Bits are as read, before correction; whole messages after it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from torch import Tensor
 from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.watermark.attacks import attack_named, attacked
-from nullspace.watermark.payload import atoms, lattice, reading
+from nullspace.watermark.distortions import distorted, distortion_named
+from nullspace.watermark.payload import carriers, lattice, reading
 from nullspace.watermark.payload.detection import Detection, bit_scores, log_p_value
 from nullspace.watermark.payload.hidden_mark import HiddenMark, per_patch
 
@@ -39,16 +39,16 @@ STD = torch.tensor((0.229, 0.224, 0.225), dtype=torch.float64)[:, None, None]
 
 
 class Before(HiddenMark):
-    """Four slots per 256 pixels on every kernel, coarse patterns alone, one rounding error, no likelihoods."""
+    """Four sites per 256 pixels on every kernel, coarse patterns alone, one rounding error, no likelihoods."""
 
     _rounding = lattice.ROUNDING  # pyright: ignore[reportAssignmentType]  fixed, where the present one is measured
 
     def __init__(self, model: SplitViT, key: str) -> None:
         super().__init__(model, key)
-        with patch.object(atoms, "FINEST", 7):
+        with patch.object(carriers, "FINEST", 7):
             count = per_patch(model.patch_size, model.num_patches)
-            chosen = atoms.choose_atoms(self.kernel, model.patch_size, count=count)
-        self.lattice = replace(self.lattice, atoms=chosen)
+            chosen = carriers.choose_carriers(self.kernel, model.patch_size, count=count)
+        self.lattice = replace(self.lattice, carriers=chosen)
 
     def detect(self, images: Tensor, **known: Any) -> list[Detection]:
         with patch.object(reading, "explained", _as_normal), patch.object(reading, "evidence", _by_squares):
@@ -118,7 +118,7 @@ def principal(assets: Path, count: int) -> Tensor:
 
 def coloured(assets: Path, count: int, *, luma: bool = False, power: float = 1) -> Tensor:
     """Random filters that read each component of photos as strongly as these have it, to the power given."""
-    colour = torch.tensor(atoms.LUMA, dtype=torch.float64) if luma else None
+    colour = torch.tensor(carriers.LUMA, dtype=torch.float64) if luma else None
     values, vectors = covariance(assets, colour)
     drawn = torch.randn(count, 768, generator=torch.Generator().manual_seed(0)).double()[:, : len(values)]
     filters = drawn @ (vectors * values ** (power / 2)) @ vectors.T
@@ -161,7 +161,7 @@ def measured(model: SplitViT, assets: Path, count: int) -> dict[str, Any]:
     before, mark = Before(model, "benchmark of kernels"), HiddenMark(model, "benchmark of kernels")
     row: dict[str, Any] = {
         "nullity": mark.kernel.nullity,
-        "slots": f"{before.lattice.atoms.count} → {mark.lattice.atoms.count}",
+        "sites": f"{before.lattice.carriers.count} → {mark.lattice.carriers.count}",
         "room": mark.room(BYTES),
     }
     embedded(mark, images[:2], messages[:2])
@@ -173,7 +173,7 @@ def measured(model: SplitViT, assets: Path, count: int) -> dict[str, Any]:
         row[f"{name}PSNR mean, least"] = f"{float(quality.mean()):.2f}, {float(quality.min()):.2f}"
         start, reading = 0.0, 0.0
         for condition in conditions:
-            arrived = attacked(marked, attack_named(condition), list(range(len(marked))))
+            arrived = distorted(marked, distortion_named(condition), list(range(len(marked))))
             start = time.process_time()
             found = each.detect(arrived, length=BYTES, psnr=PSNR)
             reading += time.process_time() - start

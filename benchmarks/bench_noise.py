@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
 from nullspace.metrics.controls import gaussian
-from nullspace.metrics.norms import hold_token_norm, mean_token_norm, remove_shift, spread
+from nullspace.metrics.encoder_data import EncoderData, prepare
+from nullspace.metrics.norms import spread
 from nullspace.metrics.outcomes import wilson_interval
 from nullspace.metrics.radius import measure
 from nullspace.model.encoder import Encoder
-from nullspace.model.vit import Outputs
 from nullspace.noise.baselines import PublishedSettings, learn_published
-from nullspace.noise.learn import LearningData, learn_noise, prepare
+from nullspace.noise.learn import learn_noise
 from nullspace.noise.learner import NoiseSettings
 
 NORMS = (0.25, 0.5, 1.0)
@@ -40,8 +41,8 @@ SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of a run, at which the curve
 class Curve:
     """Disagreement on the test images against image-steps and seconds of learning, at each norm."""
 
-    def __init__(self, encoder: Encoder, test: LearningData, unit: float, method: str, total: int) -> None:
-        self.encoder, self.test, self.unit, self.method = encoder, test, unit, method
+    def __init__(self, test: EncoderData, method: str, total: int) -> None:
+        self.test, self.method = test, method
         self.wanted: list[float] = [share * total for share in SHARES]
         self.rows: list[dict[str, Any]] = []
         self.begun, self.paused = time.perf_counter(), 0.0
@@ -53,13 +54,13 @@ class Curve:
         self.wanted = [steps for steps in self.wanted if steps > image_steps]
         now = time.perf_counter()
         for norm in norms:
-            held = hold_token_norm(remove_shift(noise), norm * self.unit)
+            held = self.test.unit.hold(noise, norm)
             self.rows.append(self._row(image_steps, now - self.begun - self.paused, held, norm))
         self.paused += time.perf_counter() - now
 
     def _row(self, image_steps: int, seconds: float, noise: Tensor, norm: float) -> dict[str, Any]:
-        n = len(self.test.states)
-        found = measure(self.encoder, self.test.states, self.test.clean.logits, noise)
+        n = self.test.n
+        found = measure(self.test, noise)
         low, high = wilson_interval(round((1 - found.agreement) * n), n)
         row = {
             "method": self.method, "norm": norm, "image_steps": image_steps, "seconds": seconds,
@@ -70,30 +71,27 @@ class Curve:
         return row
 
 
-def published(encoder: Encoder, learn: LearningData, test: LearningData, unit: float, total: int) -> list[dict]:
+def published(learn: EncoderData, test: EncoderData, total: int) -> list[dict]:
     rows = []
     for limit in LIMITS:
-        curve = Curve(encoder, test, unit, f"published, limit {limit}", total)
+        curve = Curve(test, f"published, limit {limit}", total)
         settings = PublishedSettings(
             algorithm="adamw", limit=limit, learning_rate=0.05, rounds=total // 20, batch_size=20
         )
-        found = learn_published(
-            encoder, learn.states, learn.clean, settings, progress=lambda n, v, c=curve: c.see(n, v, NORMS)
-        )
+        found = learn_published(learn, settings, progress=lambda n, v, c=curve: c.see(n, v, NORMS))
         curve.see(found.image_steps, found.noise, NORMS, last=True)
         rows += curve.rows
     return rows
 
 
-def ours(encoder: Encoder, learn: LearningData, test: LearningData, unit: float, total: int) -> list[dict]:
+def ours(learn: EncoderData, test: EncoderData, total: int) -> list[dict]:
     rows = []
-    fit, validation = some(learn, slice(0, 250)), some(learn, slice(250, None))
+    fit, validation = learn.subset(slice(0, 250)), learn.subset(slice(250, None))
     for norm in NORMS:
-        curve = Curve(encoder, test, unit, "ours", total)
+        curve = Curve(test, "ours", total)
         settings = NoiseSettings(relative_norm=norm, ranks=(1, 4, 16, 64, 192), steps=total // 10, batch_size=10)
         found = learn_noise(
-            encoder, fit, settings,
-            shift_invariant=True, held_out=validation, check_every=max(1, settings.steps // 20), token_norm=unit,
+            fit, settings, held_out=validation, check_every=max(1, settings.steps // 20),
             progress=lambda learner, _, c=curve, r=norm: c.see(learner.image_steps, learner.noise, (r,)),
         )  # fmt: skip
         curve.wanted = [total]
@@ -103,14 +101,10 @@ def ours(encoder: Encoder, learn: LearningData, test: LearningData, unit: float,
     return rows
 
 
-def some(data: LearningData, rows: slice) -> LearningData:
-    return LearningData(data.states[rows], Outputs(data.clean.features[rows], data.clean.logits[rows]))
-
-
-def controls(encoder: Encoder, test: LearningData, unit: float) -> list[dict]:
-    drawn = torch.randn(encoder.noise_shape, generator=torch.Generator().manual_seed(0))
+def controls(test: EncoderData) -> list[dict]:
+    drawn = torch.randn(test.encoder.noise_shape, generator=torch.Generator().manual_seed(0))
     noise = gaussian(drawn, torch.Generator().manual_seed(1), shift_invariant=True)
-    curve = Curve(encoder, test, unit, "Gaussian", 1)
+    curve = Curve(test, "Gaussian", 1)
     curve.see(0, noise, NORMS, last=True)
     return curve.rows
 
@@ -154,13 +148,16 @@ def main() -> None:
         return
     model = deit_tiny(Path(given.assets))
     encoder = Encoder(model)
-    learn, test = (prepare(encoder, asset_images(Path(given.assets), model, 300, start=start)) for start in (0, 300))
-    unit = mean_token_norm(learn.states)
+    learn, test = (
+        prepare(encoder, asset_images(Path(given.assets), model, 300, start=start), shift_invariant=True)
+        for start in (0, 300)
+    )
+    test = replace(test, unit=learn.unit)
     rows: list[dict[str, Any]] = []
     if given.only != "ours":
-        rows += controls(encoder, test, unit) + published(encoder, learn, test, unit, given.image_steps)
+        rows += controls(test) + published(learn, test, given.image_steps)
     if given.only != "published":
-        rows += ours(encoder, learn, test, unit, given.image_steps // 3)
+        rows += ours(learn, test, given.image_steps // 3)
     if given.out:
         known = json.loads(given.out.read_text())["rows"] if given.out.exists() else []
         rows = known + rows

@@ -14,9 +14,10 @@ import torch
 from common import asset_images, assets_folder, deit_tiny, report
 
 from nullspace.kernel.shift import shift_test
-from nullspace.metrics.nullness import Evidence, HeldOut, measure_nullness
+from nullspace.metrics.encoder_data import EncoderData, prepare
+from nullspace.metrics.nullness import Evidence, measure_nullness
 from nullspace.model.encoder import Encoder
-from nullspace.noise.learn import learn_noise, prepare
+from nullspace.noise.learn import learn_noise
 from nullspace.noise.settings import NoiseSettings
 from nullspace.subspace.closure import additivity, scaling_curve, transfer
 
@@ -32,15 +33,15 @@ def main() -> None:
     encoder = Encoder(deit_tiny(assets))
     images = asset_images(assets, encoder.model, 350)
     invariant = shift_test(encoder.model, images[:2]).invariant
-    fit, validation = prepare(encoder, images[:100]), prepare(encoder, images[100:150])
+    fit, validation = (prepare(encoder, part, shift_invariant=invariant) for part in (images[:100], images[100:150]))
     noises = {}
     for seed in (0, 1):
         settings = NoiseSettings(seed=seed, **SETTINGS)  # pyright: ignore[reportArgumentType]
-        learned = learn_noise(encoder, fit, settings, shift_invariant=invariant, held_out=validation, check_every=9)
+        learned = learn_noise(fit, settings, held_out=validation, check_every=9)
         noises[f"seed {seed}"] = learned.noise
     with torch.no_grad():
         sets = {
-            name: HeldOut(encoder, encoder.states(images[part]), shift_invariant=invariant, batch_size=20)
+            name: EncoderData.of(encoder, encoder.states(images[part]), shift_invariant=invariant, batch_size=20)
             for name, part in (("images", slice(150, 250)), ("other images", slice(250, 350)))
         }
     held_out, first, second = sets["images"], noises["seed 0"], noises["seed 1"]

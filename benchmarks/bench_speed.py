@@ -18,9 +18,9 @@ from common import asset_images, assets_folder, deit_tiny, report
 from PIL import Image
 from torch import Tensor
 
+from nullspace.metrics.encoder_data import prepare
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import SplitViT
-from nullspace.noise.learn import prepare
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
 
 BATCH, STEPS, TURNS = 16, 4, 3
@@ -62,10 +62,10 @@ def main() -> None:
     loop, encoder = PublishedLoop(model, files), Encoder(model)
     images = asset_images(assets, model, 64)
     begun = time.perf_counter()
-    data = prepare(encoder, images)
+    data = prepare(encoder, images, shift_invariant=True)
     preparation = (time.perf_counter() - begun) / len(images)
     settings = NoiseSettings(ranks=(64,), start="random", steps=10_000, batch_size=BATCH)
-    learner = NoiseLearner(encoder, data.states, data.clean, settings, shift_invariant=True)
+    learner = NoiseLearner(data, settings)
     loop.step()  # the first step of each warms up
     learner.step()
     times = {"published": 0.0, "ours": 0.0}

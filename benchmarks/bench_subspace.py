@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import asset_images, assets_folder, deit_tiny, report
 
 from nullspace.kernel.shift import shift_test
-from nullspace.metrics.nullness import Evidence, HeldOut
+from nullspace.metrics.encoder_data import EncoderData
+from nullspace.metrics.nullness import Evidence
 from nullspace.model.encoder import Encoder
 from nullspace.subspace.closure import agreement_by_norm
 from nullspace.subspace.jacobian import Linearised
@@ -51,7 +52,7 @@ def main() -> None:
         rows.append(row)
     report("sensitivity spectrum of deit_tiny, probabilities, patch tokens", rows)
     report("what the last one is worth", [checked_row(spectrum, encoder, learned_from, others[:ELSEWHERE])])
-    held_out = HeldOut(encoder, others, shift_invariant=shift_invariant, batch_size=20)
+    held_out = EncoderData.of(encoder, others, shift_invariant=shift_invariant, batch_size=20)
     report("agreement on other images by relative norm, held for every token", agreement_rows(held_out, spectrum))
 
 
@@ -84,12 +85,12 @@ def checked_row(spectrum: SensitivitySpectrum, encoder: Encoder, states: Tensor,
     }
 
 
-def agreement_rows(held_out: HeldOut, spectrum: SensitivitySpectrum) -> list[dict[str, Any]]:
+def agreement_rows(held_out: EncoderData, spectrum: SensitivitySpectrum) -> list[dict[str, Any]]:
     """Agreement with its interval for every condition and norm."""
 
     def start(how: Start, rank: int = 1) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        return least_sensitive_start(spectrum, 1.0, held_out.token_norm, generator, how=how, rank=rank)
+        return least_sensitive_start(spectrum, 1.0, held_out.unit.token_norm, generator, how=how, rank=rank)
 
     starts = {f"channels {rank}": start("channels", rank) for rank in (1, 4, 16)} | {"kronecker": start("kronecker")}
     return [shown(row) for row in agreement_by_norm(held_out, spectrum=spectrum, others=starts)]

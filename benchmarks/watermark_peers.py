@@ -7,7 +7,7 @@ with. invisible-watermark refuses images of fewer pixels than 256×256; that is 
 embedders behind it are called, which work at any size and read the same bits. Their strength is the step `scales[1]`;
 for equal quality it is searched for so that the mean PSNR of a few images is as asked. The floor is theirs: they put
 two of the wavelet's bands back in each other's place, an error that stays however small the step. Bits of ours are as
-read, before mending; whole messages after it. Times are CPU seconds of one thread, so that a busy machine matters
+read, before correction; whole messages after it. Times are CPU seconds of one thread, so that a busy machine matters
 little.
 """
 
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
-from nullspace.watermark.attacks import attack_named, attacked
+from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 
 PSNR, BYTES, BATCH, NATIVE = 42, 8, 60, 36.0
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, default=os.environ.get("NULLSPACE_ASSETS"))
     parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--attacks", nargs="+", default=DEFAULT.split(), help="names such as jpeg_75 or crop_0.9")
+    parser.add_argument("--distortions", nargs="+", default=DEFAULT.split(), help="names such as jpeg_75 or crop_0.9")
     parser.add_argument("--methods", nargs="+", default=["ours", "dwtDct"], help="beginnings of names")
     parser.add_argument("--json", type=Path, help="file for the rows and the environment")
     args = parser.parse_args()
@@ -65,11 +65,11 @@ def main() -> None:
     torch.set_num_threads(1)
     model = deit_tiny(Path(args.assets))
     images = round_to_uint8(asset_images(Path(args.assets), model, args.images))
-    results = [measured(each, model, images, args.attacks) for each in methods(model, images, tuple(args.methods))]
+    results = [measured(each, model, images, args.distortions) for each in methods(model, images, tuple(args.methods))]
     tables = {
         f"quality, and what {model.name} sees, {len(images)} images": [row for row, _ in results],
         "bit accuracy / whole messages": [
-            {"after": name, **{row["method"]: after[name] for row, after in results}} for name in args.attacks
+            {"after": name, **{row["method"]: after[name] for row, after in results}} for name in args.distortions
         ],
     }
     for name, rows in tables.items():
@@ -135,7 +135,7 @@ def calibrated(embedder: Any, images: Tensor, length: int) -> float:
     return (low + high) / 2
 
 
-def measured(method: Method, model: SplitViT, images: Tensor, attacks: list[str]) -> tuple[dict[str, Any], dict]:
+def measured(method: Method, model: SplitViT, images: Tensor, distortions: list[str]) -> tuple[dict[str, Any], dict]:
     messages = random_messages(len(images), method.length)
     start = time.process_time()
     marked = torch.cat(
@@ -143,11 +143,11 @@ def measured(method: Method, model: SplitViT, images: Tensor, attacks: list[str]
     )
     embedding = time.process_time() - start
     after, reading = {}, 0.0
-    for name in attacks:
+    for name in distortions:
         right, whole = [], []
         for at in range(0, len(images), BATCH):
             part = marked[at : at + BATCH]
-            arrived = attacked(part, attack_named(name), list(range(at, at + len(part))))
+            arrived = distorted(part, distortion_named(name), list(range(at, at + len(part))))
             start = time.process_time()
             found = method.read(arrived)
             reading += time.process_time() - start
@@ -160,7 +160,7 @@ def measured(method: Method, model: SplitViT, images: Tensor, attacks: list[str]
         "PSNR mean": f"{float(psnr(images, marked).mean()):.2f}",
         "PSNR least": f"{float(psnr(images, marked).min()):.2f}",
         "embed ms": f"{1e3 * embedding / len(images):.1f}",
-        "detect ms": f"{1e3 * reading / len(images) / len(attacks):.1f}",
+        "detect ms": f"{1e3 * reading / len(images) / len(distortions):.1f}",
         **seen(model, images, marked),
     }
     return row, after

@@ -1,1 +1,1 @@
-"""How a pipeline reaches a cluster: starting Ray on machines of one's own. `README.md` has the commands."""
+"""Running the pipeline on a cluster: as a job of Ray, on nodes that the scripts here start. See `README.md`."""

@@ -1,8 +1,7 @@
-"""The `nullspace` command: the pipeline's own commands, and those that reach a cluster."""
+"""The `nullspace` command: the pipeline's own commands, and those for jobs on a cluster."""
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -12,7 +11,8 @@ import typer
 
 from cluster import submitting
 from cluster.errors import JobError
-from pipelines.commands.cli import ConfigArgument, Overrides, app
+from pipelines.commands.arguments import AsJson, ConfigArgument, Overrides, print_json
+from pipelines.commands.cli import app
 from pipelines.commands.command_line import run_command_line
 from pipelines.engine.failure import FAULT
 from pipelines.local_options import WORKDIR, here
@@ -25,7 +25,6 @@ Address = Annotated[
     ),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `nullspace jobs` lists them.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -38,7 +37,7 @@ def submit(
         typer.Option(
             metavar="FOLDER",
             callback=here("--workdir", WORKDIR),
-            help="Work folder: an absolute path that every node sees. The same goes on.",
+            help="Work folder: an absolute path that every node sees. The same folder again resumes the run.",
         ),
     ] = None,
     upload: Annotated[
@@ -46,27 +45,30 @@ def submit(
         typer.Option(
             metavar="FOLDER",
             callback=here("--upload"),
-            help="Take this folder along, less what its .nullspaceignore names; the job runs in it.",
+            help="Upload this folder, except what its .nullspaceignore names; the job runs in it.",
         ),
     ] = None,
-    retries: Annotated[int, typer.Option(min=0, help="Further attempts after a failure that is not the input's.")] = 2,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Further attempts after a failure that is not caused by the input.")
+    ] = 2,
     wait: Annotated[
-        bool, typer.Option(help="Follow the job to its end, or only start it (then nothing retries).")
+        bool, typer.Option(help="Follow the job to its end, or only start it (then without retries).")
     ] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list everything, send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list everything; nothing is sent.")] = False,
     upload_limit: Annotated[float, typer.Option(metavar="MIB", help="Refuse to upload more than this.")] = 100.0,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run or --no-wait: print JSON.")] = False,
 ) -> None:
     """Run the pipeline as a job of a Ray cluster: `nullspace run` there, its log and its exit code here.
 
-    Relative paths of weights, logo and labels are yours and are uploaded; absolute paths and URIs are the cluster's,
-    as the images always are. The nodes have nullspace installed. Ctrl-C stops following, not the job.
+    Relative paths of weights, logo and labels refer to this machine, and the files are uploaded; absolute paths and
+    URIs refer to the cluster, as the images always do. nullspace must be installed on the nodes. Ctrl-C stops
+    following, not the job.
 
     Example: `nullspace submit deit_tiny --set source.path=/shared/images --set models.0.weights=deit.safetensors
     --workdir /shared/runs/deit --address http://127.0.0.1:8265` (and `--dry-run` first, to see what would be sent)
     """
     if as_json and wait and not dry_run:
-        raise JobError("--json belongs to --dry-run or --no-wait: with --wait the job's log is what is printed")
+        raise JobError("--json belongs to --dry-run or --no-wait: with --wait the job's log is printed")
     order = submitting.prepare(config, set_, workdir=workdir, folder=upload, limit_mib=upload_limit)
     if dry_run:
         _show(order.to_dict() if as_json else submitting.plan(order, upload_limit), as_json)
@@ -91,9 +93,9 @@ def jobs(address: Address = None, as_json: AsJson = False) -> None:
 def logs(
     job: JobArgument,
     address: Address = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job is over.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the job is over.")] = False,
 ) -> None:
-    """What a job has printed so far; with --follow also what it prints from now on, and its exit code.
+    """Print the log of a job; with --follow also what it prints from now on, then exit with its exit code.
 
     Example: `nullspace logs nullspace-demo-1a2b3c4d --follow`
     """
@@ -102,7 +104,7 @@ def logs(
 
 @app.command()
 def stop(job: JobArgument, address: Address = None) -> None:
-    """Stop a job and wait for its end: stages stop, MLflow is told, what is finished is kept.
+    """Stop a job and wait for its end: its runs in MLflow are closed, finished stages are kept.
 
     Example: `nullspace stop nullspace-demo-1a2b3c4d`
     """
@@ -110,14 +112,16 @@ def stop(job: JobArgument, address: Address = None) -> None:
 
 
 def _show(content: Any, as_json: bool) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) if as_json else "\n".join(content)
-    sys.stdout.write(f"{text}\n")
+    if as_json:
+        print_json(content)
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in content))
 
 
 def main() -> None:
     """Run the command line; the entry point of the package."""
     try:
         run_command_line(app)
-    except Exception:  # noqa: BLE001  shown whole, as Python would; only the exit code differs from bad input's
+    except Exception:  # noqa: BLE001  a fault of the program: with traceback, and another exit code than bad input
         traceback.print_exc()
         sys.exit(FAULT)

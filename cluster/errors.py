@@ -1,15 +1,15 @@
-"""Errors of reaching a cluster that better input cures; the command line prints them without a traceback."""
+"""Errors of commands for a cluster that the user can correct; the command line prints them without traceback."""
 
 from __future__ import annotations
 
 from nullspace.errors import NullspaceError
 
-INTERRUPTED = 130  # by Ctrl-C, or stopped by somebody
+INTERRUPTED = 130  # by Ctrl-C, or by a stop
 
 
 class UploadError(NullspaceError):
-    """A job's working folder that is too large, or a file of it that cannot be taken along."""
+    """A job's working folder is too large, or a file of it cannot be uploaded."""
 
 
 class JobError(NullspaceError):
-    """A job that cannot be asked for, found, followed or stopped as it was wanted."""
+    """A job that cannot be submitted, found, followed or stopped as requested."""

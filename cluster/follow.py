@@ -1,4 +1,4 @@
-"""Reading along with a job until it is over, and trying again what nobody's input has failed."""
+"""Following the log of a job to its end, and retrying after failures that were not caused by the input."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cluster.errors import JobError
 from cluster.jobs import Job, JobServer, Unreachable
 from cluster.order import Order
 
-# Bad input, a wrong option, a command that is not there: the next attempt would end the same way.
+# Bad input, a wrong option, a missing command: the next attempt would end the same way.
 FINAL_CODES = (1, 2, 126, 127)
-PATIENCE_S = 60.0  # a tunnel that broke or a head that is busy comes back
+PATIENCE_S = 60.0  # for a broken tunnel or a busy head
 _PAUSE_S = 1.0
 _UNREAD = 3
 _MLFLOW = "mlflow "
@@ -21,25 +21,25 @@ _MLFLOW = "mlflow "
 
 @dataclass
 class Log:
-    """What jobs print, handed on line by line, each once, also when the connection had to be made anew."""
+    """The output of jobs, passed on line by line, each once, also across reconnections."""
 
     write: Callable[[str], None]
     mlflow: str | None = None
-    """The line with the address of the run in MLflow, once a job has said it."""
+    """The line with the address of the run in MLflow, once a job has printed it."""
     _shown: int = 0
     _seen: int = 0
     _rest: str = ""
 
     def begin_job(self) -> None:
-        """What comes now is another job's."""
+        """Another job's output follows."""
         self._shown, self._rest = 0, ""
 
     def begin(self) -> None:
-        """What comes now is the job's log from its beginning, again."""
+        """The job's log follows from its beginning, again."""
         self._seen = 0
 
     def add(self, text: str) -> None:
-        """The next piece, cut anywhere."""
+        """The next piece, which may end inside a line."""
         new = text[max(self._shown - self._seen, 0) :]
         self._seen += len(text)
         self._shown = max(self._shown, self._seen)
@@ -48,7 +48,7 @@ class Log:
             self._line(line)
 
     def end(self) -> None:
-        """No more will come: a last line without its end is a line."""
+        """The log is complete: a last line without newline is passed on too."""
         if self._rest:
             self._line(self._rest)
             self._rest = ""
@@ -60,7 +60,7 @@ class Log:
 
 
 def follow(server: JobServer, job_id: str, log: Log) -> Job:
-    """Hand on the log until the job is over. Raises JobError when nobody answers for a minute."""
+    """Pass on the log until the job is over. Raises JobError when the server does not answer for a minute."""
     log.begin_job()
     answered, unread = time.monotonic(), 0
     while True:
@@ -69,11 +69,11 @@ def follow(server: JobServer, job_id: str, log: Log) -> Job:
             job = server.job(job_id)
         except Unreachable as error:
             if time.monotonic() - answered > PATIENCE_S:
-                raise JobError(f"lost sight of {job_id}, which may still run: {error}") from error
+                raise JobError(f"lost contact with {job_id}, which may still run: {error}") from error
         else:
             answered = time.monotonic()
             unread += job.is_over and not whole
-            # A log that cannot be read to its end, because its node is gone, does not keep the job open for ever.
+            # If its node is lost, a log cannot be read to its end; that must not keep this loop going.
             if job.is_over and (whole or unread > _UNREAD):
                 log.end()
                 return job
@@ -81,26 +81,26 @@ def follow(server: JobServer, job_id: str, log: Log) -> Job:
 
 
 async def _tail(server: JobServer, job_id: str, log: Log) -> bool:
-    """Hand on what the log holds and gets; returns whether it was read to its end."""
+    """Pass on the log as it grows; returns whether it was read to its end."""
     log.begin()
     pieces = server.client.tail_job_logs(job_id)
     while True:
         try:
             piece = await anext(pieces, None)
-        except Exception:  # noqa: BLE001  however the connection broke: the caller asks whether the job lives on
+        except Exception:  # noqa: BLE001  however the connection broke: the caller asks whether the job still runs
             return False
         if piece is None:
             return True
         log.add(piece)
 
 
-def see_through(
+def follow_and_retry(
     server: JobServer, order: Order, job: Job, retries: int, *, say: Callable[[str], None], log: Log
 ) -> Iterator[Job]:
-    """Follow a job to its end and start it again, at most `retries` times, when its failure was nobody's input.
+    """Follow a job to its end; start it again, at most `retries` times, if its failure was not caused by the input.
 
-    Every attempt works in the same folder, so it goes on where the last one stopped. Yields every attempt twice: when
-    it is about to be followed, and when it is over.
+    Every attempt works in the same folder, so it resumes where the last one stopped. Yields every attempt twice: before
+    it is followed, and when it is over.
     """
     for left in range(retries, -1, -1):
         yield job
@@ -109,7 +109,7 @@ def see_through(
             say(f"failed       {job.id}, exit code {job.code}: {job.reason}")
             time.sleep(_PAUSE_S)
             job = server.submit(order)
-            say(f"submitted    {job.id}, which goes on in {order.workdir}; {left - 1} more attempts after it")
+            say(f"submitted    {job.id}, which resumes in {order.workdir}; {left - 1} more attempts after it")
         else:
             yield job
             return

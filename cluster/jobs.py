@@ -1,4 +1,4 @@
-"""Ray's job server as nullspace uses it: reach it, list, submit, look, stop. `follow.py` reads along."""
+"""Ray's job server as nullspace uses it: connecting, listing, submitting, stopping. `follow.py` follows logs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 PREFIX = "nullspace-"
-# Ray lets RAY_ADDRESS win over the address it is handed, and RAY_API_SERVER_ADDRESS over both.
+# In Ray, RAY_ADDRESS takes precedence over the address passed to it, and RAY_API_SERVER_ADDRESS over both.
 _OVERRULING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _T = TypeVar("_T")
 
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def code(self) -> int:
-        """Exit code of a finished job as a shell shows it: 128 + signal for a kill, 70 when the cluster failed it."""
+        """Exit code of a finished job as in a shell: 128 + signal after a signal, 70 if the cluster failed."""
         if self.state == "STOPPED":
             return INTERRUPTED
         if self.exit_code is None:
@@ -59,7 +59,7 @@ class Job:
 
 
 def choose_address(given: str | None) -> str:
-    """The given address, else RAY_ADDRESS when it is one of HTTP, else this machine's or a tunnel's."""
+    """The given address, else RAY_ADDRESS if it is an HTTP address, else that of this machine or a tunnel."""
     known = os.environ.get("RAY_ADDRESS", "")
     address = given or (known if known.startswith(("http://", "https://")) else DEFAULT_ADDRESS)
     if not address.startswith(("http://", "https://")):
@@ -83,7 +83,7 @@ class JobServer:
         return sorted((_job(job) for job in found), key=lambda job: job.started or 0)
 
     def job(self, job_id: str) -> Job:
-        """One job. Raises JobError naming those there are when there is none of this id."""
+        """One job. Raises JobError with the latest ids when there is none of this id."""
         try:
             return _job(self.asked(lambda: self.client.get_job_info(job_id)))
         except Refused as error:
@@ -93,7 +93,7 @@ class JobServer:
             raise JobError(f"no job {job_id!r} at {self.address}; the latest are: {known}") from error
 
     def running(self, order: Order) -> Job | None:
-        """The job that already does this: the same config in the same work folder."""
+        """The job already running the same config in the same work folder, or None."""
         wanted = (order.fingerprint, order.workdir)
         found = [job for job in self.jobs() if not job.is_over and (job.fingerprint, job.workdir) == wanted]
         return found[-1] if found else None
@@ -113,29 +113,29 @@ class JobServer:
         return self.job(job_id)
 
     def stop(self, job_id: str, seconds: float = STOP_SECONDS + 30) -> Job:
-        """Stop a job and wait until it is over; one that is over already is left as it is."""
+        """Stop a job and wait until it is over; a finished job is left alone."""
         job = self.job(job_id)
         if not job.is_over:
             self.asked(lambda: self.client.stop_job(job_id))
         deadline = time.monotonic() + seconds
         while not (job := self.job(job_id)).is_over:
             if time.monotonic() > deadline:
-                raise JobError(f"{job_id} was told to stop and still runs after {seconds:g} s; see `nullspace jobs`")
+                raise JobError(f"{job_id} was asked to stop and still runs after {seconds:g} s; see `nullspace jobs`")
             time.sleep(0.5)
         return job
 
     def asked(self, question: Callable[[], _T]) -> _T:
-        """The answer to a question; the ways not to get one become JobError."""
+        """The result of a request; the ways in which it can fail become JobError."""
         from ray.exceptions import AuthenticationError
 
         try:
             return question()
         except AuthenticationError as error:
             raise JobError(
-                f"{self.address} asks for Ray's token: put the head's ~/.ray/auth_token into the same place here, or "
+                f"{self.address} asks for Ray's token: copy the head's ~/.ray/auth_token to the same place here, or "
                 "its content into RAY_AUTH_TOKEN"
             ) from error
-        except OSError as error:  # also all of requests' own
+        except OSError as error:  # includes the errors of `requests`
             raise Unreachable(
                 f"no Ray job server answers at {self.address}; its dashboard listens on the head's loopback alone: "
                 "open a tunnel with `ssh -L 8265:127.0.0.1:8265 HEAD` and use --address http://127.0.0.1:8265"
@@ -153,22 +153,22 @@ class JobServer:
 
 
 class Unreachable(JobError):
-    """Nobody answers at the address, now."""
+    """No server answers at the address at the moment."""
 
 
 class Refused(JobError):
-    """The job server answered that it will not."""
+    """The job server refused the request."""
 
 
 def next_id(name: str, taken: list[str]) -> str:
-    """The name itself, then name-2, name-3, …: one above every number that is in use."""
+    """The name itself, then name-2, name-3, …: one above the largest number in use."""
     numbers = [job_id.removeprefix(name).removeprefix("-") or "1" for job_id in taken if job_id.startswith(name)]
     last = max((int(number) for number in numbers if number.isdecimal()), default=0)
     return f"{name}-{last + 1}" if last else name
 
 
 def token_header() -> dict[str, str] | None:
-    """Ray's token where it is at hand, as `ray.init` itself takes it unless RAY_AUTH_MODE says otherwise."""
+    """Ray's token if there is one, found as `ray.init` finds it, unless RAY_AUTH_MODE turns it off."""
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return None
     token = os.environ.get("RAY_AUTH_TOKEN")
@@ -178,15 +178,15 @@ def token_header() -> dict[str, str] | None:
     return {"Authorization": f"Bearer {token}"} if token else None
 
 
-def _job(said: JobDetails) -> Job:
-    metadata = said.metadata or {}
+def _job(details: JobDetails) -> Job:
+    metadata = details.metadata or {}
     return Job(
-        id=said.submission_id or "",
-        state=said.status.value,
-        exit_code=said.driver_exit_code,
-        reason=(said.message or "").splitlines()[0] if said.message else "",
-        started=said.start_time / 1000 if said.start_time else None,
-        ended=said.end_time / 1000 if said.end_time else None,
+        id=details.submission_id or "",
+        state=details.status.value,
+        exit_code=details.driver_exit_code,
+        reason=(details.message or "").splitlines()[0] if details.message else "",
+        started=details.start_time / 1000 if details.start_time else None,
+        ended=details.end_time / 1000 if details.end_time else None,
         workdir=metadata.get("nullspace.workdir", ""),
         fingerprint=metadata.get("nullspace.fingerprint", ""),
     )

@@ -1,4 +1,4 @@
-"""What is asked of a cluster: the checked config, the files that go along, the command, the name of the job."""
+"""The order of a job: the checked config, the files to upload, the command, the name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,30 +20,31 @@ from nullspace.model.names import LOCAL, local_folder, weights_in
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.configs.reading import load_config
 from pipelines.redact import redact
+from pipelines.settings import user_files
 
 CONFIG = "nullspace-job.yaml"
-_OUTSIDE = "uploaded"  # folder of files that do not lie below the folder they were named in
-# Ray kills a stopped job after 3 seconds otherwise: too early for stages to stop and MLflow to be told.
+_OUTSIDE = "uploaded"  # folder for files from outside the current folder
+# By default Ray kills a stopped job after 3 seconds: too early to stop stages and close the runs in MLflow.
 STOP_SECONDS = 300
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
 class Order:
-    """A job before it has a number: the same config and work folder always make the same order."""
+    """A job before it has a number: the same config and work folder always give the same order."""
 
     name: str
-    """Id of the first attempt; later ones have -2, -3, … behind it."""
+    """Id of the first attempt; later ones have -2, -3, … appended."""
     fingerprint: str
     workdir: str
     entrypoint: str
     env: Mapping[str, str]
     upload: Upload
     on_cluster: Mapping[str, str]
-    """What the config names and is not uploaded: key and path."""
+    """Paths in the config that are not uploaded, by key."""
 
     def metadata(self) -> dict[str, str]:
-        """What the cluster keeps beside the job, by which it is found again."""
+        """Stored with the job by the cluster, for finding it again."""
         return {"nullspace.fingerprint": self.fingerprint, "nullspace.workdir": self.workdir}
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +61,7 @@ class Order:
 
 
 def make_order(config: str, overrides: list[str] | None, *, workdir: str | None, folder: Path | None = None) -> Order:
-    """Check everything that can be checked here. Raises NullspaceError for what better input cures; sends nothing."""
+    """Check everything that can be checked here; nothing is sent. Raises NullspaceError for bad input."""
     settings = load_config(config, overrides)
     work = _checked_workdir(workdir, settings.name)
     files: dict[str, Path | bytes] = {}
@@ -74,7 +76,7 @@ def make_order(config: str, overrides: list[str] | None, *, workdir: str | None,
         name=f"nullspace-{settings.name}-{settings.fingerprint()[:8]}",
         fingerprint=settings.fingerprint(),
         workdir=work,
-        # exec: the signal of a stop reaches the pipeline, and its exit code is the job's.
+        # exec: the signal of a stop reaches the pipeline, and its exit code becomes that of the job.
         entrypoint=f"exec nullspace run {CONFIG} --workdir {shlex.quote(work)}",
         env={"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **_tracking(os.environ.get(TRACKING_URI))},
         upload=Upload(files),
@@ -97,35 +99,34 @@ def _tracking(uri: str | None) -> dict[str, str]:
         return {}
     if redact(uri) != uri:
         raise JobError(
-            f"{TRACKING_URI} is {redact(uri)}: it holds credentials, and what a job is told can be read on Ray's "
+            f"{TRACKING_URI} is {redact(uri)}: it holds credentials, and the environment of a job can be read on Ray's "
             "dashboard; leave them out, and set MLFLOW_TRACKING_USERNAME and _PASSWORD in the environment of the nodes"
         )
     if re.match(r"sqlite:///(?!/)", uri) or "://" not in uri:
-        raise JobError(f"{TRACKING_URI} is {uri}, which means another file on every machine; give an http address")
+        raise JobError(f"{TRACKING_URI} is {uri}, which is a different file on every machine; give an http address")
     return {TRACKING_URI: uri}
 
 
-def _named_paths(raw: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(key for people, section, key) of every path a config may hold."""
-    for number, model in enumerate(raw["models"]):
-        if model["weights"] not in ("pretrained", "random"):
-            yield f"models.{number}.weights", model, "weights"
-    yield "watermark.logo", raw["watermark"], "logo"
+def _named_paths(config: PipelineConfig, raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(full key, section, key) of every path in a config: its files, and the source of images."""
+    for place, path in user_files(config):
+        if path not in ("pretrained", "random"):  # of weights, which need no file
+            section = reduce(lambda inner, key: inner[key], place[:-1], raw)
+            yield ".".join(map(str, place)), section, str(place[-1])
     yield "source.path", raw["source"], "path"
-    yield "source.labels", raw["source"], "labels"
 
 
 def _settle_paths(
     config: PipelineConfig, folder: Path | None, listed: Mapping[str, Any]
 ) -> tuple[PipelineConfig, dict[str, Path], dict[str, str]]:
-    """Relative paths are this machine's and go along; absolute ones and URIs are the cluster's and stay away.
+    """Relative paths refer to this machine and are uploaded; absolute ones and URIs refer to the cluster.
 
-    Returns the config with the paths as the job will find them, the files that go along, and the others by key.
+    Returns the config with the paths as the job will find them, the files to upload, and the other paths by key.
     """
     raw = config.model_dump(mode="json")
     along: dict[str, Path] = {}
     on_cluster: dict[str, str] = {}
-    for shown, section, key in _named_paths(raw):
+    for shown, section, key in _named_paths(config, raw):
         value = section[key]
         if value is None:
             continue
@@ -136,10 +137,10 @@ def _settle_paths(
         elif shown == "source.path":
             raise UploadError(
                 f"source.path is {value!r}, and images are not uploaded: expected an absolute path on storage that "
-                "every node sees, or a URI (s3://…); a few images can go along with --upload FOLDER"
+                "every node sees, or a URI (s3://…); a few images can be uploaded with --upload FOLDER"
             )
         else:
-            section[key] = _take_along(shown, value, along)
+            section[key] = _uploaded(shown, value, along)
     for number, model in enumerate(raw["models"]):
         _settle_model_folder(f"models.{number}.name", model, folder, listed, along, on_cluster)
     return PipelineConfig.model_validate(raw), along, on_cluster
@@ -153,7 +154,7 @@ def _settle_model_folder(
     along: dict[str, Path],
     on_cluster: dict[str, str],
 ) -> None:
-    """The folder of a `local-dir:` model as `_settle_paths` has it; its config and the weights used go along."""
+    """As `_settle_paths` for the folder of a `local-dir:` model; its config and the weights used are uploaded."""
     own = local_folder(model["name"])
     if own is None:
         return
@@ -163,7 +164,7 @@ def _settle_model_folder(
     elif folder is not None:
         _check_listed(shown, given, folder, listed)
     else:
-        taken = _take_along(shown, f"{given}/{MODEL_CONFIG}", along)
+        taken = _uploaded(shown, f"{given}/{MODEL_CONFIG}", along)
         target = PurePosixPath(taken).parent
         if model["weights"] == "pretrained":
             weights = weights_in(own)
@@ -175,12 +176,12 @@ def _check_listed(shown: str, value: str, folder: Path, listed: Mapping[str, Any
     name = PurePosixPath(os.path.normpath(value)).as_posix()
     if not any(file == name or file.startswith(f"{name}/") or name == "." for file in listed):
         raise UploadError(
-            f"{shown} is {value!r}, which is not among the files of --upload {folder}; put it there, take it "
-            "out of what is ignored, or give an absolute path that every node sees"
+            f"{shown} is {value!r}, which is not among the files of --upload {folder}; put it there, remove it "
+            "from what is ignored, or give an absolute path that every node sees"
         )
 
 
-def _take_along(shown: str, value: str, along: dict[str, Path]) -> str:
+def _uploaded(shown: str, value: str, along: dict[str, Path]) -> str:
     """Add the file; returns its path in the job's folder."""
     file = Path(value).expanduser()
     if not file.is_file():

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# One run on Slurm: Ray on every node of the allocation, the pipeline on the first, and all of it ends with the job.
+# One run on Slurm: Ray on every node of the allocation, the pipeline on the first, and everything ends with the job.
 #
 #   sbatch --nodes 4 cluster/slurm.sh CONFIG --workdir /shared/runs/first [--set KEY=VALUE …]
 #
 # Submit it in the folder of this repository, installed with `make env` on storage that every node sees. The arguments
-# are those of `nullspace run`. The same line again goes on where the last job stopped; NULLSPACE_REQUEUE=1 does that by
-# itself when the time is up. `scancel --batch --signal=TERM JOB` stops early, `--dry-run` shows the commands.
+# are those of `nullspace run`. The same line again resumes where the last job stopped; NULLSPACE_REQUEUE=1 does so
+# automatically when the time is up. `scancel --batch --signal=TERM JOB` stops early, `--dry-run` shows the commands.
 #SBATCH --job-name=nullspace
 #SBATCH --output=nullspace-%j.log
 #SBATCH --nodes=2
@@ -13,7 +13,7 @@
 #SBATCH --exclusive
 #SBATCH --time=12:00:00
 #SBATCH --requeue
-# Two minutes before the time is up: stages stop, MLflow is told, what is finished is kept.
+# Two minutes before the time is up: stages stop, runs in MLflow are closed, finished stages are kept.
 #SBATCH --signal=B:TERM@120
 set -euo pipefail
 
@@ -39,9 +39,9 @@ job=${SLURM_JOB_ID:-0}
 
 nodes=()
 while read -r node; do nodes+=("$node"); done < <(scontrol show hostnames "${SLURM_JOB_NODELIST:?not inside a Slurm job}")
-export RAY_PORT=${RAY_PORT:-$((20000 + job % 20000))} # jobs that share a machine do not meet
+export RAY_PORT=${RAY_PORT:-$((20000 + job % 20000))} # avoids collisions of jobs that share a machine
 head=${nodes[0]}:$RAY_PORT
-# Everybody on the machines' network can reach Ray's ports: only who has this job's token gets an answer.
+# Everyone on the network can reach Ray's ports: without this job's token requests are refused.
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')}
 export RAY_AUTH_TOKEN
@@ -51,14 +51,14 @@ show() {
   echo
 }
 
-# Start Ray on one node, in the background, with what Slurm gave this job there.
+# Start Ray on one node, in the background, with the resources that Slurm allocated to this job there.
 start() {
   local command=(srun --nodes 1 --ntasks 1 --overlap --nodelist "$1" "$root/cluster/start-node.sh" "${@:2}")
   command+=(--num-cpus "${SLURM_CPUS_ON_NODE:-1}" --num-gpus "${SLURM_GPUS_ON_NODE:-0}" --block)
   if [[ -n $dry_run ]]; then show "${command[@]}"; else "${command[@]}" & fi
 }
 
-# Workers that come late would be missed by the first stage.
+# The first stage would not use workers that join late.
 await_nodes() {
   timeout 600 "$bin/python" -c '
 import sys, time

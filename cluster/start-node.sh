@@ -33,7 +33,7 @@ role=${1:-}
 shift || true
 
 case $role in
-  # The dashboard runs code for whoever reaches it: loopback only, look at it through an ssh tunnel.
+  # Anyone with access to the dashboard can run code: loopback only, to be reached through an ssh tunnel.
   head) command=(start --head --port "${RAY_PORT:-6379}" --dashboard-host 127.0.0.1) ;;
   worker)
     [[ ${1:-} =~ ^[^:/-][^:/]*:[0-9]+$ ]] || fail "expected HOST:PORT of the head after worker, got '${1:-}'"
@@ -57,7 +57,7 @@ if [[ -n $dry_run ]]; then
   echo
   exit 0
 fi
-# Jobs run `nullspace`, which lies beside `ray`.
+# Jobs run `nullspace`, which is installed beside `ray`.
 bin=$(dirname "$ray")
 export PATH=$bin:$PATH
 exec "$ray" "${command[@]}"

@@ -1,4 +1,4 @@
-"""What the commands `submit`, `jobs`, `logs` and `stop` do and say."""
+"""The commands `submit`, `jobs`, `logs` and `stop`: what they do and print."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # loaded when a command runs, not when the command line is bu
 def prepare(
     config: str, overrides: list[str] | None, *, workdir: str | None, folder: Path | None, limit_mib: float
 ) -> Order:
-    """The checked order; nothing is sent. Raises NullspaceError for what better input cures."""
+    """The checked order; nothing is sent. Raises NullspaceError for what the user can correct."""
     from cluster.order import make_order
 
     order = make_order(config, overrides, workdir=workdir, folder=folder)
@@ -35,13 +35,13 @@ def plan(order: Order, limit_mib: float) -> Iterator[str]:
     yield f"job          {order.name}"
     yield f"entrypoint   {order.entrypoint}"
     yield f"workdir      {order.workdir}  (must be on storage that every node sees)"
-    yield f"tracking     {order.env.get(TRACKING_URI, 'as config or nodes say, else a file beside the work folder')}"
+    yield f"tracking     {order.env.get(TRACKING_URI, 'from config or nodes, else a file beside the work folder')}"
     for line in order.upload.lines():
         yield f"upload       {line}"
     total = sum(order.upload.sizes().values())
     yield f"             {weight(total)}  in all, of {limit_mib:g} MiB allowed"
     for key, path in order.on_cluster.items():
-        yield f"not uploaded {key} {path}  (must be there on every node)"
+        yield f"not uploaded {key} {path}  (must exist on every node)"
 
 
 def server(address: str | None) -> JobServer:
@@ -52,14 +52,14 @@ def server(address: str | None) -> JobServer:
 
 
 def send(order: Order, address: str | None, *, retries: int, wait: bool, limit_mib: float, quiet: bool = False) -> Job:
-    """Start the job, or join it when it runs already; with `wait` see it through. Returns its last attempt."""
+    """Start the job, or join it if it runs already; with `wait` follow it to its end. Returns its last attempt."""
     say = _nothing if quiet else _say
     at = server(address)
     for line in plan(order, limit_mib):
         say(line)
     job = at.running(order)
     if job is not None:
-        say(f"running      {job.id} does this already; no second one is started")
+        say(f"running      {job.id} already runs this; no second one is started")
     else:
         job = at.submit(order)
         say(f"submitted    {job.id} to {at.address}")
@@ -72,14 +72,14 @@ def send(order: Order, address: str | None, *, retries: int, wait: bool, limit_m
 def _wait(at: JobServer, order: Order, job: Job, retries: int) -> Job:
     import typer
 
-    from cluster.follow import Log, see_through
+    from cluster.follow import Log, follow_and_retry
 
     log = Log(_say)
     try:
-        for attempt in see_through(at, order, job, retries, say=_say, log=log):
+        for attempt in follow_and_retry(at, order, job, retries, say=_say, log=log):
             job = attempt
     except KeyboardInterrupt:
-        _say(f"{job.id} runs on, and is not started again should it fail")
+        _say(f"{job.id} continues, and is not started again if it fails")
         _say(f"follow it    nullspace logs {job.id} --follow --address {at.address}")
         _say(f"stop it      nullspace stop {job.id} --address {at.address}")
         raise typer.Exit(INTERRUPTED) from None
@@ -104,7 +104,7 @@ def table(jobs: list[Job]) -> Iterator[str]:
 def show_log(address: str | None, job_id: str, *, follow: bool) -> int:
     """Print a job's log; with `follow` to its end. Returns the exit code of the command."""
     at = server(address)
-    at.job(job_id)  # names the jobs there are when there is none of this id
+    at.job(job_id)  # raises an error that lists the jobs if there is none of this id
     if not follow:
         sys.stdout.write(at.asked(lambda: at.client.get_job_logs(job_id)))
         return 0
@@ -118,13 +118,13 @@ def show_log(address: str | None, job_id: str, *, follow: bool) -> int:
 
 
 def stop(address: str | None, job_id: str) -> None:
-    """Stop a job and say how it ended."""
+    """Stop a job and print how it ended."""
     at = server(address)
     was_over = at.job(job_id).is_over
     job = at.stop(job_id)
     _say(f"{job.id} {'was over already: ' if was_over else ''}{job.state.lower()}")
     if not was_over:
-        _say(f"what is finished is kept in {job.workdir}; submit the same again to go on")
+        _say(f"finished stages are kept in {job.workdir}; submit the same again to resume")
 
 
 def _say(line: str) -> None:

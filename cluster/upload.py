@@ -1,7 +1,7 @@
-"""What a job takes along: files listed one by one, weighed, and packed by ourselves.
+"""The files that are uploaded with a job: listed one by one, measured, and packed here.
 
-Ray would drop whatever a .gitignore names without a word. So it is handed a finished archive: what was listed is what
-is sent. `.nullspaceignore` has the syntax of .gitignore and comes on top of `IGNORED`.
+Ray would silently drop files named in a .gitignore. It is therefore given a finished archive: exactly the listed files
+are sent. `.nullspaceignore` has the syntax of .gitignore and adds to `IGNORED`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ IGNORE_FILE = ".nullspaceignore"
 IGNORED = (
     *(".git/", ".venv/", ".venv-*/", "node_modules/", "__pycache__/", "*.pyc", "*.egg-info/", ".*_cache/"),
     *(".hypothesis/", ".DS_Store", "runs/", "mlruns/", "mlflow.db*"),
-    *(".env", ".ssh/", ".aws/", ".netrc"),  # secrets: a job's files can be read by whoever reaches the dashboard
+    *(".env", ".ssh/", ".aws/", ".netrc"),  # secrets: a job's files can be read by anyone with access to the dashboard
 )
-LIMIT_MIB = 100.0  # Ray's dashboard takes no larger request
+LIMIT_MIB = 100.0  # largest request to Ray's dashboard
 _MIB = 2**20
 _OFFENDERS = 5
 _SHOWN = 20
@@ -42,20 +42,20 @@ class Upload:
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def check(self, limit_mib: float) -> None:
-        """Raise UploadError naming the largest files when all together weigh more than `limit_mib`."""
+        """Raise UploadError naming the largest files if all together exceed `limit_mib`."""
         sizes = self.sizes()
         total = sum(sizes.values())
         if total <= limit_mib * _MIB:
             return
         worst = "\n".join(f"  {weight(size)}  {name}" for name, size in list(sizes.items())[:_OFFENDERS])
         raise UploadError(
-            f"the job would take {weight(total).strip()} along, the limit is {limit_mib:g} MiB; the largest files:\n"
+            f"the job would upload {weight(total).strip()}, the limit is {limit_mib:g} MiB; the largest files:\n"
             f"{worst}\nname them in {IGNORE_FILE}, or put them on storage that every node sees and give their absolute "
             f"paths (--upload-limit raises the limit; Ray itself refuses about {LIMIT_MIB:g} MiB)"
         )
 
     def lines(self) -> Iterator[str]:
-        """The files and their sizes for people: the largest ones, and how many more there are."""
+        """The files and their sizes for people: the largest ones, and the number of the others."""
         sizes = self.sizes()
         for name, size in list(sizes.items())[:_SHOWN]:
             yield f"{weight(size)}  {name}"
@@ -69,7 +69,7 @@ class Upload:
         return {"bytes": sum(sizes.values()), "files": [{"name": name, "bytes": size} for name, size in sizes.items()]}
 
     def pack(self, archive: Path) -> Path:
-        """Write the files to a zip that depends on nothing but their names and contents."""
+        """Write the files to a zip that depends only on their names and contents."""
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
             for name, it in sorted(self.files.items()):
                 entry = zipfile.ZipInfo(name, _DATE)
@@ -81,7 +81,7 @@ class Upload:
 
 
 def weight(size: int) -> str:
-    """A number of bytes as people read it, right-aligned."""
+    """A number of bytes for people, right-aligned."""
     for unit, one in (("MiB", _MIB), ("KiB", 2**10)):
         if size >= one:
             return f"{size / one:7.1f} {unit}"
@@ -102,7 +102,7 @@ def _ignored(folder: Path) -> GitIgnoreSpec:
     try:
         return GitIgnoreSpec.from_lines([*IGNORED, f"/{IGNORE_FILE}", *own])
     except ValueError as error:
-        raise UploadError(f"{file} has a line that is no pattern: {error}; see `git help ignore`") from error
+        raise UploadError(f"{file} has a line that is not a pattern: {error}; see `git help ignore`") from error
 
 
 def _walk(folder: Path, root: Path, ignored: GitIgnoreSpec) -> Iterator[Path]:

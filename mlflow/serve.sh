@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# Read, not sourced: a settings file must not run commands, and what is already set wins.
+# Read, not sourced: a settings file must not run commands, and variables already set take precedence.
 read_settings() {
   local line key
   while IFS= read -r line || [[ -n $line ]]; do
@@ -15,7 +15,7 @@ read_settings() {
   done <"$1"
 }
 
-# Browsers and clients send the port in the Host header, or leave it out behind a proxy: the server wants both forms listed.
+# Browsers and clients send the port in the Host header, or leave it out behind a proxy: the server needs both forms.
 with_port() {
   local name bare=() list=()
   IFS=, read -ra bare <<<"$1"
@@ -25,10 +25,10 @@ with_port() {
   (IFS=,; echo "${list[*]}")
 }
 
-# Where logins are kept MLflow reads from a file alone; the first administrator's password stays in the environment.
+# MLflow reads the location of logins from a file only; the first administrator's password stays in the environment.
 prepare_login() (
   umask 077
-  # Signs the forms of the pages; made once, so that pages open in a browser survive a restart.
+  # Signs the forms of the pages; generated once, so that pages open in a browser survive a restart.
   [[ -s $data/secret-key ]] || head -c 32 /dev/urandom | base64 >"$data/secret-key"
   uri=${MLFLOW_AUTH_DATABASE_URI:-sqlite:///$data/auth.db}
   printf '%s\n' "[mlflow]" "database_uri = ${uri//%/%%}" "default_permission = READ" \
@@ -70,10 +70,10 @@ case $login in
   *) echo "error: expected MLFLOW_LOGIN to be true or false, got '$login'" >&2; exit 1 ;;
 esac
 
-# By environment, not as arguments, which every user of the machine sees in `ps`: they may hold a password.
+# By environment, not as arguments, which every user of the machine sees in `ps`: they may contain a password.
 export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$data/mlflow.db}
 export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-$data/artifacts}
-# Needed by neither runs nor models; without it the server is one process tree that ends with its parent.
+# Not needed for runs and models; without it the server is one process tree that ends with its parent.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}
 
 echo "MLflow: http://$host:$port  login: $login  data: $data"

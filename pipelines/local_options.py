@@ -42,5 +42,5 @@ def _setting(what: str) -> AfterValidator:
     return AfterValidator(lambda given: given if given is None else local_text(given, what))
 
 
-LocalWeights = Annotated[str, _setting("weights")]
+LocalWeights = Annotated[str, _setting("weights"), USER_FILE]
 LocalLogo = Annotated[str | None, _setting("logo"), USER_FILE]

@@ -1,4 +1,4 @@
-"""Norms of token noise: what "relative norm" and "spread" mean here, and the shift part that must not count."""
+"""Norms of token noise, the tokens that carry it, and the shift part that must not count. In a unit: `unit`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def remove_shift(noise: Tensor) -> Tensor:
     return noise - noise.mean(dim=-1, keepdim=True)
 
 
+def effective(noise: Tensor, shift_invariant: bool) -> Tensor:
+    """The part of noise (...,N,D) that counts: without its shift in a model that was measured to ignore it."""
+    return remove_shift(noise) if shift_invariant else noise
+
+
 def spread(noise: Tensor) -> float:
     """Effective share of tokens carrying the noise (N,D): (sum |v_i|^2)^2 / (N sum |v_i|^4), from 1/N to 1.
 
@@ -42,16 +47,6 @@ def spread(noise: Tensor) -> float:
         return 0.0
     energy = energy / largest  # fourth powers of large noise would overflow, of small noise vanish
     return float(energy.sum().square() / (energy.numel() * energy.square().sum()))
-
-
-def relative_norm(noise: Tensor, token_norm: float, *, shift_invariant: bool = True) -> float:
-    """Mean over tokens of |v_i| / token_norm for noise (N,D).
-
-    The shift part is removed first unless the model was measured not to be shift invariant: there it does count.
-    """
-    check_token_norm(token_norm)
-    counted = remove_shift(noise) if shift_invariant else noise
-    return float(token_norms(counted).mean()) / token_norm
 
 
 def hold_token_norm(noise: Tensor, norm: float | Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Evidence that noise is null on images it was not learned from, beside controls of equal norm for every token.
 
-`HeldOut` keeps such images' states and clean outputs, computed once; `evidence` measures one noise on them,
-`measure_nullness` a learned one and its controls. Scaling, sums and transfer: `closure`.
+Such images come as `EncoderData`; `evidence` measures one noise on them, `measure_nullness` a learned one and its
+controls. Scaling, sums and transfer: `closure`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import gaussian, permuted
-from nullspace.metrics.norms import check_token_norm, mean_token_norm, relative_norm, remove_shift, spread, total_norm
+from nullspace.metrics.encoder_data import EncoderData
+from nullspace.metrics.norms import total_norm
 from nullspace.metrics.outcomes import outcomes, summarise
-from nullspace.model.encoder import Encoder
-from nullspace.model.vit import Outputs
 
 Within = Literal["inside", "outside", "undecided"]
 CONTROLS: dict[str, Callable[..., Tensor]] = {"permuted": permuted, "gaussian": gaussian}
@@ -68,74 +67,21 @@ class Evidence:
         )
 
 
-class HeldOut:
-    """States (n,S,D) of images no noise was learned from, as `Encoder.states` gives them, and their clean outputs.
-
-    The states may stay on the CPU: `batch_size` of them move to the model's device at a time. `token_norm` is the unit
-    of relative norms (default: of these states). `shift_invariant`: as `shift_test` measured. Raises NullspaceError.
-    """
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        states: Tensor,
-        *,
-        shift_invariant: bool,
-        token_norm: float | None = None,
-        batch_size: int = 64,
-    ) -> None:
-        if states.ndim != 3 or len(states) == 0 or tuple(encoder.patch_part(states).shape[1:]) != encoder.noise_shape:
-            raise NullspaceError(
-                f"expected states (n,S,D) of n >= 1 images with {encoder.noise_shape} patch tokens, as "
-                f"`Encoder.states` gives them, got shape {tuple(states.shape)}"
-            )
-        if batch_size < 1:
-            raise NullspaceError(f"expected batch_size >= 1, got {batch_size}")
-        self.encoder, self.states, self.batch_size = encoder, states.detach(), batch_size
-        self.shift_invariant = shift_invariant
-        self.token_norm = mean_token_norm(encoder.patch_part(states)) if token_norm is None else token_norm
-        check_token_norm(self.token_norm)
-        self.clean = self._outputs(None)
-
-    def outcomes(self, noise: Tensor) -> dict[str, Tensor]:
-        """One row per image, in order, as `stability.outcomes`, under noise (N,D)."""
-        if tuple(noise.shape) != self.encoder.noise_shape:
-            raise NullspaceError(
-                f"expected noise of shape {self.encoder.noise_shape} for {self.encoder.model.name} at "
-                f"{self.encoder.injection!r}, got {tuple(noise.shape)}"
-            )
-        return outcomes(self.clean, self._outputs(noise.detach()))
-
-    def effective(self, noise: Tensor) -> Tensor:
-        """The noise that counts: without its shift part where the model is shift invariant."""
-        return remove_shift(noise) if self.shift_invariant else noise
-
-    @torch.no_grad()
-    def _outputs(self, noise: Tensor | None) -> Outputs:
-        features, logits = [], []
-        for states in self.states.split(self.batch_size):
-            states = states.to(self.encoder.device)
-            found = self.encoder.outputs(states if noise is None else self.encoder.add(states, noise.to(states)))
-            features.append(found.features.cpu())
-            logits.append(found.logits.cpu())
-        return Outputs(torch.cat(features), torch.cat(logits))
-
-
-def evidence(held_out: HeldOut, noise: Tensor, condition: str, **details: Any) -> Evidence:
+def evidence(held_out: EncoderData, noise: Tensor, condition: str, **details: Any) -> Evidence:
     """Measure noise (N,D) on the held-out images; `details` are kept in the row."""
-    effective = held_out.effective(noise)
+    unit = held_out.unit
     return Evidence(
         condition=condition,
         norm=total_norm(noise),
-        effective_norm=total_norm(effective),
-        relative_norm=relative_norm(noise, held_out.token_norm, shift_invariant=held_out.shift_invariant),
-        spread=spread(effective),
-        metrics=summarise(held_out.outcomes(noise)),
+        effective_norm=total_norm(unit.effective(noise)),
+        relative_norm=unit.relative_norm(noise),
+        spread=unit.spread(noise),
+        metrics=summarise(outcomes(held_out.clean, held_out.outputs(noise))),
         details=details,
     )
 
 
-def measure_nullness(held_out: HeldOut, noise: Tensor, *, draws: int = 1, seed: int = 0) -> list[Evidence]:
+def measure_nullness(held_out: EncoderData, noise: Tensor, *, draws: int = 1, seed: int = 0) -> list[Evidence]:
     """Rows for learned noise (N,D) and for `draws` permuted and Gaussian controls each, of equal norm per token.
 
     Control number i is drawn with seed + i, which its row names. Noise that is all shift has no such control: it is
@@ -152,14 +98,14 @@ def measure_nullness(held_out: HeldOut, noise: Tensor, *, draws: int = 1, seed: 
     return rows
 
 
-def control(held_out: HeldOut, noise: Tensor, name: str, seed: int) -> Tensor:
+def control(held_out: EncoderData, noise: Tensor, name: str, seed: int) -> Tensor:
     """The "permuted" or "gaussian" control of noise (N,D): equal effective norm, token by token."""
     if name not in CONTROLS:
         raise NullspaceError(f"expected a control of {sorted(CONTROLS)}, got {name!r}")
     generator = torch.Generator().manual_seed(seed)
-    return CONTROLS[name](noise, generator, shift_invariant=held_out.shift_invariant, hold="token")
+    return CONTROLS[name](noise, generator, shift_invariant=held_out.unit.shift_invariant, hold="token")
 
 
-def is_null_exactly(held_out: HeldOut, noise: Tensor) -> bool:
+def is_null_exactly(held_out: EncoderData, noise: Tensor) -> bool:
     """Whether nothing but rounding is left of the noise without its shift part."""
-    return total_norm(held_out.effective(noise)) <= 10 * torch.finfo(noise.dtype).eps * total_norm(noise)
+    return total_norm(held_out.unit.effective(noise)) <= 10 * torch.finfo(noise.dtype).eps * total_norm(noise)

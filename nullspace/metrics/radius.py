@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-
-if TYPE_CHECKING:
-    from nullspace.model.encoder import Encoder
+from nullspace.metrics.encoder_data import EncoderData
 
 RESOLUTION = 0.03  # of the scale; images sampled anew move it by more than that
 SMALLEST = 2.0**-8  # of the scale started at; what is noticed at this share is no null noise at all
@@ -45,27 +42,20 @@ class Radius:
     measurements: tuple[Measurement, ...]  # all that were made, by rising scale
 
 
-def null_radius(
-    encoder: Encoder,
-    states: Tensor,
-    logits: Tensor,
-    noise: Tensor,
-    *,
-    epsilon: float,
-    max_scale: float = 4.0,
-    batch_size: int = 64,
-) -> Radius:
-    """Largest a with mean_x |softmax g(u+a v) - softmax g(u)|^2 <= epsilon for states u (n,S,D), clean logits (n,K).
+def null_radius(data: EncoderData, noise: Tensor, *, epsilon: float, max_scale: float = 4.0) -> Radius:
+    """Largest a with mean_x |softmax g(u+a v) - softmax g(u)|^2 <= epsilon for noise v (N,D) over the data's states u.
 
     Use images the noise was not learned from. Starts at 1, doubles or quarters until epsilon lies between two scales,
     then bisects to 3 %: some 8 passes over the images. The change need not grow with the scale, so this is the first
     crossing among the scales TRIED: each one tried below it is within epsilon, each above is not. Deterministic.
     """
-    _check(encoder, states, logits, noise, epsilon, max_scale, batch_size)
+    data.check_noise(noise)
+    if not (epsilon > 0 and 0 < max_scale < math.inf):
+        raise NullspaceError(f"expected epsilon > 0 and a positive finite max_scale, got {epsilon} and {max_scale}")
     made: dict[float, Measurement] = {}
 
     def within(scale: float) -> bool:
-        made[scale] = measure(encoder, states, logits, noise, scale=scale, batch_size=batch_size)
+        made[scale] = measure(data, noise, scale=scale)
         return made[scale].probability_change <= epsilon
 
     low, high = _bracket(within, min(1.0, max_scale), max_scale)
@@ -78,7 +68,7 @@ def null_radius(
         probability_change=shown.probability_change,
         agreement=shown.agreement,
         epsilon=epsilon,
-        n=len(states),
+        n=data.n,
         capped=high == math.inf,
         measurements=tuple(made[scale] for scale in sorted(made)),
     )
@@ -103,11 +93,9 @@ def _bracket(within: Callable[[float], bool], start: float, max_scale: float) ->
     return 0.0, high
 
 
-def measure(
-    encoder: Encoder, states: Tensor, logits: Tensor, noise: Tensor, *, scale: float = 1.0, batch_size: int = 64
-) -> Measurement:
-    """Change of probabilities and agreement under `scale` * noise (N,D) for states (n,S,D) with clean logits (n,K)."""
-    return summarised(scale, *changes(encoder, states, logits, noise, scale=scale, batch_size=batch_size))
+def measure(data: EncoderData, noise: Tensor, *, scale: float = 1.0) -> Measurement:
+    """Change of probabilities and agreement under `scale` * noise (N,D)."""
+    return summarised(scale, *changes(data, noise, scale=scale))
 
 
 def summarised(scale: float, change: Tensor, kept: Tensor) -> Measurement:
@@ -116,16 +104,16 @@ def summarised(scale: float, change: Tensor, kept: Tensor) -> Measurement:
 
 
 @torch.no_grad()
-def changes(
-    encoder: Encoder, states: Tensor, logits: Tensor, noise: Tensor, *, scale: float = 1.0, batch_size: int = 64
-) -> tuple[Tensor, Tensor]:
+def changes(data: EncoderData, noise: Tensor, *, scale: float = 1.0) -> tuple[Tensor, Tensor]:
     """As `measure`, image by image on the CPU: squared change of probabilities (n,) float64, class kept (n,) bool."""
+    encoder = data.encoder
     added = scale * noise.detach().to(encoder.device)
     found: list[Tensor] = []
     kept: list[Tensor] = []
-    for start in range(0, len(states), batch_size):
-        before = logits[start : start + batch_size].to(added)
-        after = encoder.logits(encoder.add(states[start : start + batch_size].to(added), added))
+    batches = (whole.split(data.batch_size) for whole in (data.states, data.clean.logits))
+    for states, logits in zip(*batches, strict=True):
+        before = logits.to(added)
+        after = encoder.logits(encoder.add(states.to(added), added))
         found.append((after.float().softmax(-1) - before.float().softmax(-1)).square().sum(-1).cpu().double())
         kept.append((after.argmax(-1) == before.argmax(-1)).cpu())
     change = torch.cat(found)
@@ -134,20 +122,3 @@ def changes(
             f"the model's output is not finite at {scale} times the noise; use float32 and finite noise"
         )
     return change, torch.cat(kept)
-
-
-def _check(
-    encoder: Encoder, states: Tensor, logits: Tensor, noise: Tensor, epsilon: float, max_scale: float, batch_size: int
-) -> None:
-    if states.ndim != 3 or logits.ndim != 2 or len(states) != len(logits) or len(states) == 0:
-        raise NullspaceError(
-            "expected states (n,S,D) and logits (n,K) of the same n >= 1 images, got shapes "
-            f"{tuple(states.shape)} and {tuple(logits.shape)}"
-        )
-    if tuple(noise.shape) != encoder.noise_shape:
-        raise NullspaceError(f"expected noise {encoder.noise_shape} like one image's tokens, got {tuple(noise.shape)}")
-    if not (epsilon > 0 and 0 < max_scale < math.inf and batch_size >= 1):
-        raise NullspaceError(
-            f"expected epsilon > 0, a positive finite max_scale and batch_size >= 1, got {epsilon}, {max_scale} and "
-            f"{batch_size}"
-        )

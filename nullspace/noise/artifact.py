@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from nullspace.errors import ArtifactError, NullspaceError
-from nullspace.metrics.norms import relative_norm, remove_shift, spread, total_norm
+from nullspace.metrics.norms import total_norm
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import PATCH_TOKENS, Encoder, block_of
 from nullspace.model.vit import SplitViT
 from nullspace.paths import SAVE_HERE, local_path
@@ -83,15 +84,15 @@ class NullNoise:
         settings: dict[str, Any] | None = None,
     ) -> Self:
         """Noise (N,D) with its norms measured and the versions of what computed it."""
-        effective = remove_shift(tensor) if shift_invariant else tensor
+        unit = Unit(token_norm, shift_invariant)
         return cls(
             tensor=tensor.detach().cpu().float(),
             model_name=model_name,
             weights_sha256=weights_sha256,
             norm=total_norm(tensor),
-            effective_norm=total_norm(effective),
-            relative_norm=relative_norm(tensor, token_norm, shift_invariant=shift_invariant),
-            spread=spread(effective),
+            effective_norm=total_norm(unit.effective(tensor)),
+            relative_norm=unit.relative_norm(tensor),
+            spread=unit.spread(tensor),
             token_norm=token_norm,
             shift_invariant=shift_invariant,
             objective=objective,
@@ -101,6 +102,11 @@ class NullNoise:
             settings=settings or {},
             versions=library_versions(),
         )
+
+    @property
+    def unit(self) -> Unit:
+        """What its norms are measured in."""
+        return Unit(self.token_norm, self.shift_invariant)
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all. Raises ArtifactError when the metadata is not plain JSON."""

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.model.encoder import Encoder
+from nullspace.metrics.encoder_data import EncoderData
 from nullspace.model.vit import Outputs
 from nullspace.noise.batches import Batches
-from nullspace.noise.learner import check_data
 from nullspace.noise.objectives import logits, squared_probabilities
 
 _DEFAULT_RATES = {"gradient_descent": 0.01, "adamw": 0.1}
@@ -70,19 +69,17 @@ class PublishedNoise:
 
 
 def learn_published(
-    encoder: Encoder,
-    states: Tensor,
-    clean: Outputs,
+    data: EncoderData,
     settings: PublishedSettings,
     *,
     progress: Callable[[int, Tensor], None] | None = None,
 ) -> PublishedNoise:
-    """Minimise mean_x |Δlogits|₂ over noise (N,D) of free norm, on states (n,S,D) with their clean outputs.
+    """Minimise mean_x |Δlogits|₂ over noise (N,D) of free norm.
 
     Clean outputs are given, not computed again each round, which changes no number. `progress` is told the number of
     images seen and the noise after every round. Raises NullspaceError.
     """
-    check_data(encoder, states, clean)
+    encoder, states, clean = data.encoder, data.states, data.clean
     generator = torch.Generator().manual_seed(settings.seed)
     noise = ((torch.rand(encoder.noise_shape, generator=generator) * 2 - 1) * settings.limit).to(encoder.device)
     noise.requires_grad_()

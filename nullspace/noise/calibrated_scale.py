@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.mean_bound import upper_mean_bound
 from nullspace.metrics.radius import Measurement, changes, summarised
 from nullspace.metrics.sample_size import LARGEST_CHANGE, require_enough
-
-if TYPE_CHECKING:
-    from nullspace.model.encoder import Encoder
 
 # Shares of the scale expected: wide steps where nothing is decided, and one over twice what is expected at the end.
 STEPS = (1 / 64, 1 / 16, *(0.25 * 1.1**k for k in range(8)), *(0.53 * 1.05**k for k in range(29)))
@@ -46,30 +43,27 @@ class CalibratedScale:
 
 
 def calibrate_scale(
-    encoder: Encoder,
-    states: Tensor,
-    logits: Tensor,
+    data: EncoderData,
     noise: Tensor,
     *,
     epsilon: float,
     expected: float = 1.0,
     confidence: float = 0.95,
-    batch_size: int = 64,
 ) -> CalibratedScale:
-    """Largest scale of `noise` (N,D) shown to be within epsilon on images of the same kind as states (n,S,D).
+    """Largest scale of `noise` (N,D) shown to be within epsilon on images of the same kind as the data.
 
-    The n calibration images, with clean logits (n,K), are a random draw in random order, used for nothing else: neither
+    The n calibration images are a random draw in random order, used for nothing else: neither
     to learn the noise nor to choose it. `expected`: the scale at which the change is thought to reach epsilon, found
     on other images; it places the scales that are tried. Raises NullspaceError when n is too small for any scale, with
     the n that is needed, and when the smallest scale tried is not shown to be within epsilon.
     """
-    require_enough(len(states), epsilon, confidence)
+    require_enough(data.n, epsilon, confidence)
     if not 0 < expected < math.inf:
         raise NullspaceError(f"expected a positive finite scale to begin with, got {expected}")
     passed: tuple[float, float, Measurement] | None = None
     tested: list[tuple[float, float]] = []
     for scale in (expected * step for step in STEPS):
-        found, kept = changes(encoder, states, logits, noise, scale=scale, batch_size=batch_size)
+        found, kept = changes(data, noise, scale=scale)
         found = found.clamp(max=LARGEST_CHANGE)  # which float32 may pass by its rounding
         bound = upper_mean_bound(found, target=epsilon, confidence=confidence, largest=LARGEST_CHANGE)
         tested.append((scale, bound))
@@ -79,10 +73,10 @@ def calibrate_scale(
     if passed is None:
         raise NullspaceError(
             f"expected noise that at {tested[0][0]:.2g} of its size is shown to be within epsilon = {epsilon:g}, got "
-            f"an upper bound of {tested[0][1]:.3g} at confidence {confidence:g} from {len(states)} calibration images; "
+            f"an upper bound of {tested[0][1]:.3g} at confidence {confidence:g} from {data.n} calibration images; "
             "give more of them, raise epsilon, or learn the noise longer"
         )
     scale, bound, at = passed
     return CalibratedScale(
-        scale, bound, epsilon, confidence, len(states), at.probability_change, at.agreement, tuple(tested)
+        scale, bound, epsilon, confidence, data.n, at.probability_change, at.agreement, tuple(tested)
     )

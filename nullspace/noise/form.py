@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nullspace.metrics.norms import hold_token_norm, remove_shift
+from nullspace.metrics.norms import effective, hold_token_norm
 
 Parameters = dict[str, Tensor]
 
@@ -55,4 +55,4 @@ class NoiseForm:
         return self._held(parameters["coefficients"] @ parameters["directions"])
 
     def _held(self, noise: Tensor) -> Tensor:
-        return hold_token_norm(remove_shift(noise) if self.shift_invariant else noise, self.norm)
+        return hold_token_norm(effective(noise, self.shift_invariant), self.norm)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.radius import SMALLEST, Radius, null_radius
 from nullspace.metrics.sample_size import require_enough
-from nullspace.model.encoder import Encoder
 from nullspace.noise.calibrated_scale import CalibratedScale, calibrate_scale
-from nullspace.noise.learn import LearningData, learn_noise
+from nullspace.noise.learn import learn_noise
 from nullspace.noise.learner import NoiseSettings
 
 
@@ -35,18 +35,15 @@ class GrownNoise:
 
 
 def grow_noise(
-    encoder: Encoder,
-    data: LearningData,
-    validation: LearningData,
-    calibration: LearningData,
+    data: EncoderData,
+    validation: EncoderData,
+    calibration: EncoderData,
     settings: NoiseSettings,
     *,
     epsilon: float,
-    shift_invariant: bool,
     confidence: float = 0.95,
     growth: float = 1.5,
     max_rounds: int = 8,
-    token_norm: float | None = None,
     micro_batch: int | None = None,
 ) -> GrownNoise:
     """Largest relative norm shown to have mean |Δsoftmax|² <= epsilon, at `confidence`, on images like `calibration`.
@@ -61,20 +58,15 @@ def grow_noise(
             f'expected growth > 1, max_rounds >= 1 and scope "universal", got {growth}, {max_rounds} and '
             f"{settings.scope!r}"
         )
-    require_enough(len(calibration.states), epsilon, confidence)  # before anything is learned
+    require_enough(calibration.n, epsilon, confidence)  # before anything is learned
+    validation, calibration = (replace(each, batch_size=settings.batch_size) for each in (validation, calibration))
     best: tuple[Tensor, Radius, float, float] | None = None
     start, norm, steps = None, settings.relative_norm, 0
     rounds: list[tuple[float, float]] = []
     for _ in range(max_rounds):
-        learned = learn_noise(
-            encoder, data, replace(settings, relative_norm=norm),
-            shift_invariant=shift_invariant, start=start, token_norm=token_norm, micro_batch=micro_batch,
-        )  # fmt: skip
+        learned = learn_noise(data, replace(settings, relative_norm=norm), start=start, micro_batch=micro_batch)
         steps += learned.image_steps
-        radius = null_radius(
-            encoder, validation.states, validation.clean.logits, learned.noise,
-            epsilon=epsilon, batch_size=settings.batch_size,
-        )  # fmt: skip
+        radius = null_radius(validation, learned.noise, epsilon=epsilon)
         reached = radius.scale * learned.relative_norm
         rounds.append((norm, reached))
         if best is not None and reached <= best[2]:
@@ -83,9 +75,7 @@ def grow_noise(
         start, norm = learned.noise, max(growth * reached, norm / 4)
     assert best is not None  # the first round always sets it
     noise, radius, _, learned_at = best
-    guarantee = calibrate_scale(
-        encoder, calibration.states, calibration.clean.logits, noise,
-        epsilon=epsilon, expected=radius.scale or SMALLEST, confidence=confidence, batch_size=settings.batch_size,
-    )  # fmt: skip
+    expected = radius.scale or SMALLEST
+    guarantee = calibrate_scale(calibration, noise, epsilon=epsilon, expected=expected, confidence=confidence)
     scale = guarantee.scale
     return GrownNoise(scale * noise, scale * learned_at, guarantee, radius, tuple(rounds), steps)

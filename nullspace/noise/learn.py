@@ -5,32 +5,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.norms import relative_norm
+from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.radius import Measurement, measure
-from nullspace.model.encoder import Encoder
-from nullspace.model.vit import Outputs
 from nullspace.noise.artifact import NullNoise
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
-
-
-@dataclass(frozen=True, eq=False)
-class LearningData:
-    """Images as learning sees them: states (n,S,D) of an encoder and their clean outputs."""
-
-    states: Tensor
-    clean: Outputs
-
-    def fingerprint(self) -> str:
-        """sha256 of the states: which images, through which weights."""
-        return hashlib.sha256(self.states.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +35,19 @@ class LearnedNoise:
     stopped_early: bool
     image_steps: int
 
-    def artifact(self, encoder: Encoder, data: LearningData, *, shift_invariant: bool) -> NullNoise:
-        """What can be saved and applied: the noise (N,D) with where it comes from. `encoder`, `data`: as learned."""
+    def artifact(self, data: EncoderData) -> NullNoise:
+        """What can be saved and applied: the noise (N,D) with where it comes from. `data`: as it was learned on."""
         if self.noise.ndim != 2:
             raise NullspaceError(
                 "noise that is one per image belongs to those images and has no artifact; save it as is"
             )
+        encoder = data.encoder
         return NullNoise.of(
             self.noise,
             model_name=encoder.model.name,
             weights_sha256=encoder.model.weights_sha256,
             token_norm=self.token_norm,
-            shift_invariant=shift_invariant,
+            shift_invariant=data.unit.shift_invariant,
             objective=self.settings.objective,
             seed=self.settings.seed,
             data_fingerprint=data.fingerprint(),
@@ -71,33 +56,14 @@ class LearnedNoise:
         )
 
 
-def prepare(encoder: Encoder, images: Tensor, *, batch_size: int = 64) -> LearningData:
-    """States and clean outputs of images (n,3,H,W), float in [0,1] or uint8, computed once on the model's device."""
-    if len(images) == 0:
-        raise NullspaceError("expected at least one image to learn from, got none")
-    states, features, logits = [], [], []
-    with torch.no_grad():
-        for batch in images.split(batch_size):
-            batch = batch.to(encoder.device)
-            found = encoder.states(batch.float() / 255 if batch.dtype == torch.uint8 else batch)
-            outputs = encoder.outputs(found)
-            states.append(found)
-            features.append(outputs.features)
-            logits.append(outputs.logits)
-    return LearningData(torch.cat(states), Outputs(torch.cat(features), torch.cat(logits)))
-
-
 def learn_noise(
-    encoder: Encoder,
-    data: LearningData,
+    data: EncoderData,
     settings: NoiseSettings,
     *,
-    shift_invariant: bool,
-    held_out: LearningData | None = None,
+    held_out: EncoderData | None = None,
     check_every: int = 25,
     patience: int | None = None,
     start: Tensor | None = None,
-    token_norm: float | None = None,
     micro_batch: int | None = None,
     progress: Callable[[NoiseLearner, float], None] | None = None,
 ) -> LearnedNoise:
@@ -116,11 +82,8 @@ def learn_noise(
         )
     if held_out is not None and settings.scope != "universal":
         raise NullspaceError('expected no held_out images with scope "image": that noise is for the images it is of')
-    learner = NoiseLearner(
-        encoder, data.states, data.clean, settings,
-        shift_invariant=shift_invariant, token_norm=token_norm, start=start, micro_batch=micro_batch,
-    )  # fmt: skip
-    watch = _Watch(encoder, held_out, settings.batch_size)
+    learner = NoiseLearner(data, settings, start=start, micro_batch=micro_batch)
+    watch = _Watch(None if held_out is None else replace(held_out, batch_size=settings.batch_size))
     losses: list[float] = []
     stopped = False
     while learner.steps_done < settings.steps and not stopped:
@@ -134,8 +97,8 @@ def learn_noise(
     return LearnedNoise(
         noise=noise,
         settings=settings,
-        relative_norm=relative_norm(noise.flatten(0, -2), learner.token_norm, shift_invariant=shift_invariant),
-        token_norm=learner.token_norm,
+        relative_norm=data.unit.relative_norm(noise.flatten(0, -2)),
+        token_norm=data.unit.token_norm,
         losses=tuple(losses),
         checks=tuple(watch.checks),
         best_step=watch.best_step or learner.steps_done,
@@ -147,8 +110,8 @@ def learn_noise(
 class _Watch:
     """What held-out images say of the noise, and the best noise so far."""
 
-    def __init__(self, encoder: Encoder, held_out: LearningData | None, batch_size: int) -> None:
-        self._encoder, self._held_out, self._batch_size = encoder, held_out, batch_size
+    def __init__(self, held_out: EncoderData | None) -> None:
+        self._held_out = held_out
         self.checks: list[tuple[int, Measurement]] = []
         self.best: Tensor | None = None
         self.best_step = self.looks_since_best = 0
@@ -158,9 +121,7 @@ class _Watch:
         if self._held_out is None:
             return
         noise = learner.noise
-        found = measure(
-            self._encoder, self._held_out.states, self._held_out.clean.logits, noise, batch_size=self._batch_size
-        )
+        found = measure(self._held_out, noise)
         self.checks.append((learner.steps_done, found))
         self.looks_since_best += 1
         if found.probability_change < self._least:

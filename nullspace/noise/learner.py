@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.norms import check_token_norm, mean_token_norm
-from nullspace.model.encoder import Encoder
+from nullspace.metrics.encoder_data import EncoderData
 from nullspace.model.vit import Outputs
 from nullspace.noise.adam import Adam
 from nullspace.noise.batches import Batches, tensor_of
@@ -35,38 +34,28 @@ _GROUPS = ("parameters", "first", "second")
 class NoiseLearner:
     """Learns noise by Adam with a cosine schedule per stage, one `step()` at a time; resumes bit for bit.
 
-    `states` (n,S,D) of `encoder` and their `clean` outputs may stay on the CPU: each batch moves to the model's device.
-    With `micro_batch` a batch runs in pieces of that many images: same loss, less memory. With scope "image" every step
-    is over all images, and the noise is (n,N,D).
+    Each batch of `data`, in whose unit norms are relative, moves to the model's device. With `micro_batch` a batch runs
+    in pieces of that many images: same loss, less memory. With scope "image" every step is over all images, and the
+    noise is (n,N,D).
     """
 
     def __init__(
         self,
-        encoder: Encoder,
-        states: Tensor,
-        clean: Outputs,
+        data: EncoderData,
         settings: NoiseSettings,
         *,
-        shift_invariant: bool,
-        token_norm: float | None = None,
         start: Tensor | None = None,
         micro_batch: int | None = None,
     ) -> None:
-        """`token_norm`: unit of relative norms (default: of `states`). `shift_invariant`: as `shift_test` measured.
-
-        `start`: noise to go on from, rescaled to the norm and cut to the first rank; default as `settings.start` says.
-        """
-        check_data(encoder, states, clean)
+        """`start`: noise to go on from, rescaled to the norm and cut to the first rank, or as `settings.start` says."""
         if micro_batch is not None and micro_batch < 1:
             raise NullspaceError(f"expected micro_batch >= 1, got {micro_batch}")
-        self.encoder, self.states, self.clean, self.settings = encoder, states.detach(), clean, settings
-        self.shift_invariant, self.micro_batch = shift_invariant, micro_batch
-        self.token_norm = mean_token_norm(encoder.patch_part(states)) if token_norm is None else token_norm
-        check_token_norm(self.token_norm)
+        self.data, self.encoder, self.settings, self.micro_batch = data, data.encoder, settings, micro_batch
         self.steps_done = self.image_steps = 0
         generator = torch.Generator().manual_seed(settings.seed)  # on the CPU: equal draws on every device
-        self._batches = Batches(len(states), settings.batch_size, generator)
-        self._shape = encoder.noise_shape if settings.scope == "universal" else (len(states), *encoder.noise_shape)
+        self._batches = Batches(data.n, settings.batch_size, generator)
+        shape = self.encoder.noise_shape
+        self._shape = shape if settings.scope == "universal" else (data.n, *shape)
         self._given = None if start is None else self._checked(start)
         self._form, self._learned = self._form_at(0), None
 
@@ -83,7 +72,7 @@ class NoiseLearner:
         if self.steps_done >= self.settings.steps:
             raise NullspaceError(f"all {self.settings.steps} steps are done; ask for more in NoiseSettings(steps=...)")
         adam = self._enter_stage()
-        index = self._batches.next() if self.settings.scope == "universal" else torch.arange(len(self.states))
+        index = self._batches.next() if self.settings.scope == "universal" else torch.arange(self.data.n)
         leaves = {name: value.detach().requires_grad_() for name, value in adam.parameters.items()}
         noise = self._form.value(leaves)
         losses, gradient = self._losses_and_gradient(index, noise.detach())
@@ -134,7 +123,7 @@ class NoiseLearner:
     def _form_at(self, step: int) -> NoiseForm:
         rank = self.settings.stage(step).rank
         rank = rank if rank is None else min(rank, *self.encoder.noise_shape)
-        return NoiseForm(self.settings.relative_norm * self.token_norm, rank, self.shift_invariant)
+        return NoiseForm(self.settings.relative_norm * self.data.unit.token_norm, rank, self.data.unit.shift_invariant)
 
     def _adam(self) -> Adam:
         """What is learned; the start is made when first asked for, as a learner that is loaded needs none."""
@@ -191,25 +180,13 @@ class NoiseLearner:
 
     def _losses(self, index: Tensor, noise: Tensor) -> Tensor:
         device = self.encoder.device
-        states = _rows(self.states, index, device)
-        clean = Outputs(_rows(self.clean.features, index, device), _rows(self.clean.logits, index, device))
+        states = _rows(self.data.states, index, device)
+        before = self.data.clean
+        clean = Outputs(_rows(before.features, index, device), _rows(before.logits, index, device))
         half = torch.autocast(device.type, torch.bfloat16) if self.settings.precision == "bfloat16" else nullcontext()
         with half:
             noised = self.encoder.outputs(self.encoder.add(states, noise))
         return OBJECTIVES[self.settings.objective](clean, Outputs(noised.features.float(), noised.logits.float()))
-
-
-def check_data(encoder: Encoder, states: Tensor, clean: Outputs) -> None:
-    """Raise NullspaceError unless `states` (n,S,D) fit the encoder and `clean` are finite outputs of as many images."""
-    fits = states.ndim == 3 and tuple(encoder.patch_part(states).shape[1:]) == encoder.noise_shape
-    if not fits or len(states) == 0 or not len(states) == len(clean.logits) == len(clean.features):
-        raise NullspaceError(
-            f"expected states (n,S,D) with patch tokens {encoder.noise_shape} and clean outputs of the same n >= 1 "
-            f"images, got shapes {tuple(states.shape)}, {tuple(clean.features.shape)} and {tuple(clean.logits.shape)}"
-        )
-    bad = int((~torch.isfinite(clean.logits).all(dim=-1)).sum())
-    if bad:
-        raise NullspaceError(f"clean logits of {bad} of {len(states)} images are not finite; check weights and images")
 
 
 def _rows(values: Tensor, index: Tensor, device: torch.device) -> Tensor:

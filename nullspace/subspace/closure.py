@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import gaussian
-from nullspace.metrics.norms import hold_token_norm, token_norms
-from nullspace.metrics.nullness import CONTROLS, Evidence, HeldOut, control, evidence, is_null_exactly, measure_nullness
+from nullspace.metrics.encoder_data import EncoderData
+from nullspace.metrics.nullness import CONTROLS, Evidence, control, evidence, is_null_exactly, measure_nullness
 from nullspace.subspace.spectrum import SensitivitySpectrum
 
 SCALES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -19,7 +19,7 @@ RELATIVE_NORMS = (0.25, 0.5, 1.0)
 
 
 def scaling_curve(
-    held_out: HeldOut, noise: Tensor, *, scales: Sequence[float] = SCALES, seed: int | None = 0
+    held_out: EncoderData, noise: Tensor, *, scales: Sequence[float] = SCALES, seed: int | None = 0
 ) -> list[Evidence]:
     """Rows for a·v, a in `scales` (in `details`), for v = noise (N,D) and, unless `seed` is None, for its controls."""
     curves = {"learned": noise}
@@ -28,7 +28,7 @@ def scaling_curve(
     return [evidence(held_out, scale * v, name, scale=scale) for name, v in curves.items() for scale in scales]
 
 
-def additivity(held_out: HeldOut, first: Tensor, second: Tensor, *, seed: int = 0) -> list[Evidence]:
+def additivity(held_out: EncoderData, first: Tensor, second: Tensor, *, seed: int = 0) -> list[Evidence]:
     """Rows "first", "second", "sum", "sum rescaled" for two learned noises (N,D), and both sums for their controls.
 
     "sum rescaled" has, token by token, the norm of `first`. The sum of two controls is held to the norm of the learned
@@ -36,18 +36,18 @@ def additivity(held_out: HeldOut, first: Tensor, second: Tensor, *, seed: int = 
     """
     total = first + second
     rows = [evidence(held_out, v, name) for name, v in (("first", first), ("second", second), ("sum", total))]
-    rows.append(evidence(held_out, _held_like(held_out, total, first), "sum rescaled"))
+    rows.append(evidence(held_out, held_out.unit.hold_like(total, first), "sum rescaled"))
     if any(is_null_exactly(held_out, v) for v in (first, second, total)):
         return rows
     for name in CONTROLS:
         both = control(held_out, first, name, seed) + control(held_out, second, name, seed + 1)
         for like, suffix in ((total, "sum"), (first, "sum rescaled")):
-            rows.append(evidence(held_out, _held_like(held_out, both, like), f"{name} {suffix}", seed=seed))
+            rows.append(evidence(held_out, held_out.unit.hold_like(both, like), f"{name} {suffix}", seed=seed))
     return rows
 
 
 def transfer(
-    held_outs: Mapping[str, HeldOut],
+    held_outs: Mapping[str, EncoderData],
     noises: Mapping[str, Tensor],
     *,
     relative_norm: float | None = None,
@@ -57,19 +57,19 @@ def transfer(
     """`measure_nullness` of every noise (N,D), e.g. one per seed, on every set of images or model of equal shape.
 
     The rows' `details` say which ("noise", "on"). With `relative_norm` every token is held to it in the unit of each
-    `HeldOut`, as models differ in their token norms; without, the noise is added as it is.
+    `EncoderData`, as models differ in their token norms; without, the noise is added as it is.
     """
     rows: list[Evidence] = []
     for place, held_out in held_outs.items():
         for name, noise in noises.items():
-            v = noise if relative_norm is None else _held_to(held_out, noise, relative_norm)
+            v = noise if relative_norm is None else held_out.unit.hold(noise, relative_norm)
             measured = measure_nullness(held_out, v, draws=draws, seed=seed)
             rows += [replace(row, details={"noise": name, "on": place} | row.details) for row in measured]
     return rows
 
 
 def agreement_by_norm(
-    held_out: HeldOut,
+    held_out: EncoderData,
     *,
     learned: Tensor | None = None,
     spectrum: SensitivitySpectrum | None = None,
@@ -90,18 +90,10 @@ def agreement_by_norm(
     if learned is not None:
         curves |= {"learned": learned, "permuted": control(held_out, learned, "permuted", seed)}
     if spectrum is not None:
-        curves["complement"] = spectrum.sample(1.0, held_out.token_norm, generator).noise
+        curves["complement"] = spectrum.sample(1.0, held_out.unit.token_norm, generator).noise
     curves |= dict(others or {})
     return [
-        evidence(held_out, _held_to(held_out, v, norm), name, requested=norm)
+        evidence(held_out, held_out.unit.hold(v, norm), name, requested=norm)
         for name, v in curves.items()
         for norm in relative_norms
     ]
-
-
-def _held_to(held_out: HeldOut, noise: Tensor, relative_norm: float) -> Tensor:
-    return hold_token_norm(held_out.effective(noise), relative_norm * held_out.token_norm)
-
-
-def _held_like(held_out: HeldOut, noise: Tensor, like: Tensor) -> Tensor:
-    return hold_token_norm(held_out.effective(noise), token_norms(held_out.effective(like)))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.norms import remove_shift
+from nullspace.metrics.norms import effective
 from nullspace.metrics.outcomes import mean_interval
 from nullspace.model.encoder import Encoder
 from nullspace.subspace.jacobian import JacobianRows, Linearised, Output
@@ -145,7 +145,7 @@ class _Gathered:
         self.energy, self.variance, self.n, self.drawn = 0.0, 0.0, 0, False
 
     def add(self, found: JacobianRows) -> None:
-        rows = remove_shift(found.rows) if self.shift_invariant else found.rows
+        rows = effective(found.rows, self.shift_invariant)
         energy, variance = JacobianRows(rows, found.exact).energy()
         self.energy += float(energy.sum())
         self.variance += float(variance.sum())
@@ -193,7 +193,7 @@ def _iterated(linear: Linearised, gathered: _Gathered, width: int, iterations: i
         )
     for step in range(iterations):
         pushed = linear.gauss_newton(basis.unflatten(1, gathered.shape))
-        pushed = (remove_shift(pushed) if gathered.shift_invariant else pushed).flatten(1)
+        pushed = effective(pushed, gathered.shift_invariant).flatten(1)
         if step == iterations - 1:
             return _rayleigh_ritz(basis, pushed)
         basis = _orthonormal(pushed)

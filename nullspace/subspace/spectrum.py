@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import ArtifactError, NullspaceError
-from nullspace.metrics.norms import check_token_norm, hold_token_norm, remove_shift
+from nullspace.metrics.norms import check_token_norm, effective, hold_token_norm
 from nullspace.paths import SAVE_HERE, local_path
 
 FORMAT = "nullspace-sensitivity/1"
@@ -139,14 +139,14 @@ class SensitivitySpectrum:
         return self.hold(drawn, relative_norm * token_norm)
 
     def held(self, noise: Tensor, norm: float) -> Tensor:
-        effective = remove_shift(noise) if self.shift_invariant else noise
-        shortest = float(effective.norm(dim=-1).min())
+        counted = effective(noise, self.shift_invariant)
+        shortest = float(counted.norm(dim=-1).min())
         if not 0 < norm < math.inf or not 0 < shortest < math.inf:
             raise NullspaceError(
                 f"expected a positive finite norm for every token, got {norm} for noise whose smallest token norm is "
                 f"{shortest}; with {len(self.eigenvalues)} directions taken out nothing may be left of a token"
             )
-        return hold_token_norm(effective, norm)
+        return hold_token_norm(counted, norm)
 
     def save(self, path: str | Path) -> None:
         """Write as safetensors with the numbers as JSON in its header, whole or not at all."""

@@ -1,7 +1,7 @@
-"""What the model can notice of a mark, as saved: the change of its tokens, patch by patch, and of its outputs.
+"""What the model sees of a mark, as saved: the change of its tokens, patch by patch, and of its outputs.
 
 A mark in the kernel changes no token; what is left comes from 8-bit pixels, saturated areas and, on files, from the
-rounding of the resize. The change of a token is exactly A·δ of its patch, so its norm bounds what any later layer gets.
+rounding of the resize. The change of a token is exactly A·δ of its patch, so its norm bounds the input of later layers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nullspace.pixels.lift import PatchMap, patch_map
 class Certificate:
     """Every figure is one number per image (B,). Norms are relative to the mean token norm of the image before.
 
-    `token_change` is the root mean square over patches, `largest_token_change` that of the worst patch. `same` tells
+    `token_change` is the root mean square over patches, `largest_token_change` that of the worst patch. `same` states
     whether the predicted class is the same, `probability_change` the largest change of any class's probability,
     `logit_change` that of any logit.
     """
@@ -47,8 +47,8 @@ class Certificate:
 def token_changes(model: SplitViT, mapping: PatchMap, images: Tensor, changed: Tensor) -> Tensor:
     """|A·δ| of every patch (B,N) over the mean token norm of its image: `changed` beside `images`, both (B,3,H,W).
 
-    Floats in pixel units, also outside [0,1]; A·δ in float64. With a map modulo the shift A·δ is taken without its
-    part along (1,…,1), which the model was measured to ignore.
+    Floats in pixel units, also outside [0,1]; A·δ in float64. With a map modulo the shift, the component of
+    A·δ along (1,…,1), which the model was measured to ignore, is removed.
     """
     before, after = (each.cpu() if each.device.type == "mps" else each for each in (images, changed))  # no float64
     norms = torch.linalg.vector_norm(mapping.tokens(model.patchify(after.double() - before.double())), dim=-1)
@@ -57,13 +57,13 @@ def token_changes(model: SplitViT, mapping: PatchMap, images: Tensor, changed: T
 
 
 def mean_and_worst(changes: Tensor) -> tuple[Tensor, Tensor]:
-    """Of changes (B,N): root mean square over patches (B,), and that of the worst patch (B,)."""
+    """Of changes (B,N): root mean square over patches (B,), and the largest (B,)."""
     return changes.square().mean(dim=1).sqrt(), changes.amax(dim=1)
 
 
 @torch.no_grad()
 def certify(model: SplitViT, images: Tensor, marked: Tensor, *, modulo_shift: bool = False) -> Certificate:
-    """Compare images (B,3,H,W) with their marked versions, uint8 or float in [0,1], as the model is given them.
+    """Compare images (B,3,H,W) with their marked versions, uint8 or float in [0,1], at the input of the model.
 
     `modulo_shift` is right for models measured to ignore shifts, see `token_changes`. Raises NullspaceError when the
     shapes differ, CannotCutError without a plain patch embedding.

@@ -1,4 +1,4 @@
-"""What a key must be, said before anything heavy is loaded."""
+"""Requirements on a key, checked before anything heavy is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brightness as the eye weighs red, green and blue."""
+"""Luma: brightness with the weights of the eye for red, green and blue."""
 
 from __future__ import annotations
 

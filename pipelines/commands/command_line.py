@@ -1,4 +1,4 @@
-"""How the command line ends: with an exit code, and one line for everything that better input cures."""
+"""Running the command line: exit codes, and one line for every error that the user can correct."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer has no public name for 
 
 
 def run_command_line(commands: typer.Typer) -> None:
-    """Run the command line: an error that better input cures is one message and exit code 1, no traceback."""
+    """Run the command line: an error that the user can correct is one message and exit code 1, without traceback."""
     quiet()
     try:
-        # In its standalone mode typer shows what is wrong with the words in boxes of its own.
+        # In its standalone mode typer prints usage errors in boxes of its own.
         code = commands(standalone_mode=False, prog_name="nullspace")
     except typer.Abort:
         sys.exit(1)
@@ -35,15 +35,15 @@ def run_command_line(commands: typer.Typer) -> None:
 
 
 def _refuse_usage(error: Any) -> NoReturn:
-    """End with what is wrong with the words of a command, and where its help is; without any words, with the help."""
+    """Exit with the usage error of a command and a pointer to its help; without any arguments, with the help itself."""
     if "NoArgs" in type(error).__name__:
         error.show()
         sys.exit(error.exit_code)
-    said = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", error.format_message()).rstrip(".")
+    message = re.sub(r"\. Did you mean (.*)\?$", r" (did you mean \1?)", error.format_message()).rstrip(".")
     path = error.ctx.command_path if error.ctx is not None else "nullspace"
-    _refuse(f"{said[:1].lower()}{said[1:]}; see {path} --help")
+    _refuse(f"{message[:1].lower()}{message[1:]}; see {path} --help")
 
 
-def _refuse(said: str, code: int = 1) -> NoReturn:
-    Console(stderr=True).print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+def _refuse(message: str, code: int = 1) -> NoReturn:
+    Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What a run would do: every stage with its folder, found done or not; nothing is made, and no Ray is started."""
+"""What a run would do: every stage with its folder, and whether it is finished; nothing is written or started."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipelines.workflow.workfolder import PLAN
 
 
 def dry_run(config: PipelineConfig, work: Path) -> list[dict[str, Any]]:
-    """The stages in order: `stage`, `state` (`reused` or `to do`), `folder`, and `seconds` where it is done.
+    """The stages in order: `stage`, `state` (`reused` or `to do`), `folder`, and `seconds` where it is finished.
 
-    A stage is known by its settings and by the stages it reads, not by their results; so its folder is known
-    beforehand. Only the report also hangs on what MLflow registers: while anything it reads is to do, its is None.
+    A stage is identified by its settings and by the stages it reads, not by their results; so its folder is known
+    beforehand. Only the report also depends on MLflow run ids: its folder is None while any of its inputs is to do.
     """
     quiet()
     work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
@@ -32,7 +32,7 @@ def dry_run(config: PipelineConfig, work: Path) -> list[dict[str, Any]]:
     models = [learn_facts(settings, config.seed)[0] for settings in config.models]
     source = open_source(config.source)
     digest, names = source.digest(), source.class_names()
-    nothing = cast(Any, None)  # what stages work with decides no folder
+    nothing = cast(Any, None)  # workers and the tracker are not part of a stage's identity
     plan = make_plan(config, [with_classes(facts, names) for facts in models], digest, Means(source, nothing, nothing))
     found = [_stage(stage.key, stage.folder(work), find_done(stage, work) is not None) for stage in plan.in_order()]
     made = _report(config, plan, work) if all(each["state"] == "reused" for each in found) else None
@@ -40,19 +40,19 @@ def dry_run(config: PipelineConfig, work: Path) -> list[dict[str, Any]]:
 
 
 def _stage(key: str, folder: Path | None, done: bool) -> dict[str, Any]:
-    said: dict[str, Any] = {"stage": key, "state": "reused" if done else "to do"}
-    said["folder"] = None if folder is None else str(folder)
-    return said | ({"seconds": read_json(folder / RECORD)["seconds"]} if done and folder is not None else {})
+    row: dict[str, Any] = {"stage": key, "state": "reused" if done else "to do"}
+    row["folder"] = None if folder is None else str(folder)
+    return row | ({"seconds": read_json(folder / RECORD)["seconds"]} if done and folder is not None else {})
 
 
 def _report(config: PipelineConfig, plan: Plan, work: Path) -> Path | None:
-    """The report the last run of this very config left, where it read these very stages."""
-    said = workfolder.read_run(work) or {}
-    name = next((each["folder"] for each in said.get(PLAN, []) if each["stage"] == "report"), "")
+    """The folder of the report of the last run, if it had the same config and read the same stages."""
+    record_of_run = workfolder.read_run(work) or {}
+    name = next((each["folder"] for each in record_of_run.get(PLAN, []) if each["stage"] == "report"), "")
     record = work / "stages" / name / RECORD
-    if not name or not record.is_file() or said.get("config_fingerprint") != config.fingerprint():
+    if not name or not record.is_file() or record_of_run.get("config_fingerprint") != config.fingerprint():
         return None
     made = read_json(record)
     reads = {stage.key: stage.fingerprint for stage in plan.in_order()}
     same = made["version"] == report_stage.VERSION and made["inputs"] == reads
-    return record.parent if same and made["settings"]["run_id"] == said.get("run_id") else None
+    return record.parent if same and made["settings"]["run_id"] == record_of_run.get("run_id") else None

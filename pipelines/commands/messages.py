@@ -1,4 +1,4 @@
-"""Keys and messages of hidden marks as people give them; read before anything heavy is loaded."""
+"""Keys and messages of hidden marks as given by the user; read before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def _uuid(text: str) -> uuid.UUID:
 
 
 def shown(message: bytes) -> dict[str, Any]:
-    """A message as people read it: hexadecimal always, as text where it is text, as a UUID where it has the length."""
-    said: dict[str, Any] = {"hex": message.hex()}
+    """A message in readable forms: hexadecimal always, as text if it is text, as a UUID if it has 16 bytes."""
+    forms: dict[str, Any] = {"hex": message.hex()}
     try:
         text = message.decode()
-        said["text"] = text if text.isprintable() else None
+        forms["text"] = text if text.isprintable() else None
     except UnicodeDecodeError:
-        said["text"] = None
-    said["uuid"] = str(uuid.UUID(bytes=message)) if len(message) == 16 else None
-    return said
+        forms["text"] = None
+    forms["uuid"] = str(uuid.UUID(bytes=message)) if len(message) == 16 else None
+    return forms

@@ -1,4 +1,4 @@
-"""What a work folder holds: finished and unfinished stages, and how its last run ended."""
+"""The contents of a work folder: finished and unfinished stages, and how its last run ended."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ FIRST, LAST = "ingest", "report"
 
 
 def status(work: Path) -> dict[str, Any]:
-    """Plain JSON about a work folder: its stages in the order of the work, then those of earlier settings.
+    """Plain JSON about a work folder: its stages in order, then those of earlier settings.
 
-    Raises WorkdirError when nothing ever ran there.
+    Raises WorkdirError when there never was a run in it.
     """
-    said = workfolder.read_run(work)
-    if said is None:
+    run = workfolder.read_run(work)
+    if run is None:
         raise WorkdirError(f"{work} is not a work folder: it has no {workfolder.RUN}; give the --workdir of a run")
-    state = "running" if workfolder.is_held(work) else said["state"]
+    state = "running" if workfolder.is_held(work) else run["state"]
     if state == "running" and not workfolder.is_held(work):
-        state = "killed"  # it never came to say how it ended
+        state = "killed"  # it did not record how it ended
     reports = {name: str(work / name) for name in ("report.html", "results.json") if (work / name).is_file()}
-    plan = said.pop(PLAN, [])
-    if said.get("error") is None or state != "failed":
-        said.pop("error", None)
-    return {**said, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
+    plan = run.pop(PLAN, [])
+    if run.get("error") is None or state != "failed":
+        run.pop("error", None)
+    return {**run, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
 
 
 def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
@@ -48,7 +48,7 @@ def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]
 
 
 def _failure(file: Path) -> dict[str, Any]:
-    """What is different for a stage that failed: images may be made, but too few of them."""
+    """State and error of a stage that failed; its folder may still be complete, with too few images."""
     try:
         return {"state": "failed", "error": file.read_text(encoding="utf-8")}
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def _failure(file: Path) -> dict[str, Any]:
 
 
 def _place(folder: Path) -> tuple[bool, bool, str, float, str]:
-    """Sorts folders that no plan names: the ingests first, branch by branch, the report last."""
+    """Sort key of folders that no plan names: ingests first, then branch by branch, the report last."""
     name, _, branch = folder.name.removesuffix(".partial").rpartition("-")[0].partition("--")
     return name != FIRST, name == LAST, branch, folder.stat().st_mtime, folder.name
 
@@ -85,7 +85,7 @@ def _stage(folder: Path) -> dict[str, Any]:
 
 
 def _progress(folder: Path) -> dict[str, Any]:
-    """What the line of progress said last."""
+    """The last state of the progress line."""
     try:
         return {"progress": read_json(folder / PROGRESS)}
     except FileNotFoundError:
@@ -93,13 +93,13 @@ def _progress(folder: Path) -> dict[str, Any]:
 
 
 def how_far(stage: dict[str, Any]) -> str:
-    """How far a stage is, how long it took, or why it failed, in a line; empty where there is nothing to say."""
+    """How far a stage is, how long it took, or why it failed, in a line; empty where nothing is known."""
     if stage["state"] == "failed":
         return stage["error"]
     if stage["state"] == "done":
         return f"{stage['seconds']:.1f} s"
-    said = stage.get("progress")
-    if said is None:
+    progress = stage.get("progress")
+    if progress is None:
         return f"{stage['shards']} of {stage.get('of') or '?'} shards" if stage.get("shards") else ""
-    counted = f"{said['done']} of {said['of']} {said['unit']}"
-    return ", ".join(filter(None, [counted, said.get("note")]))
+    counted = f"{progress['done']} of {progress['of']} {progress['unit']}"
+    return ", ".join(filter(None, [counted, progress.get("note")]))

@@ -1,4 +1,4 @@
-"""MLflow's own pages on the results of a work folder."""
+"""MLflow's own pages for the results of a work folder."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _GRACE_SECONDS = 10
 
 def serve(work: Path, host: str, port: int) -> int:
     """Run `mlflow ui` on the store of a work folder until it is stopped; returns its exit code."""
-    said = workfolder.read_run(work)
-    if said is None:
+    run = workfolder.read_run(work)
+    if run is None:
         raise WorkdirError(f"{work} has no run to show; run one first, e.g. nullspace run demo")
-    uri = said["tracking_uri"]
+    uri = run["tracking_uri"]
     if is_server(uri):
-        raise NullspaceError(f"this run is tracked by a server, which shows it itself: {run_page(uri, said)}")
+        raise NullspaceError(f"this run is tracked by a server, which shows it itself: {run_page(uri, run)}")
     if not uri.startswith("sqlite:"):
         raise NullspaceError(f"expected a run tracked in SQLite or by a server, got {uri}; run `mlflow server` on it")
-    print(f"MLflow on {run_page(f'http://{host}:{port}', said)} (Ctrl-C ends it)", flush=True)
-    if "experiment_id" in said:
-        print(f"Models side by side: {models_page(f'http://{host}:{port}', said)}", flush=True)
+    print(f"MLflow on {run_page(f'http://{host}:{port}', run)} (Ctrl-C ends it)", flush=True)
+    if "experiment_id" in run:
+        print(f"Models side by side: {models_page(f'http://{host}:{port}', run)}", flush=True)
     print("Its links may lead to pages for GenAI; 'Model training' at the top left, chosen once, stays.", flush=True)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
     return _until_stopped([*command, "--port", str(port), "--workers", "1"])
 
 
 def _until_stopped(command: list[str]) -> int:
-    """Run a program and all it starts until it ends, or Ctrl-C, SIGTERM or a closed terminal ends all of it."""
+    """Run a program until it ends; Ctrl-C, SIGTERM or a closed terminal ends it and all its child processes."""
     # MLflow's job runners serve evaluations of chat models: seven more processes, in sessions of their own.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = None
@@ -58,18 +58,18 @@ def _until_stopped(command: list[str]) -> int:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children: politely, and after some seconds not."""
+    """End a process and its children: by SIGTERM, and after some seconds by SIGKILL."""
     until = time.monotonic() + _GRACE_SECONDS
     for signal_ in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left of the group
+        with suppress(ProcessLookupError, PermissionError):  # no process of the group is left
             os.killpg(process.pid, signal_)
             while signal_ == signal.SIGTERM and time.monotonic() < until:
-                process.poll()  # a dead leader that nobody waited for would still be one of the group
+                process.poll()  # reaps the leader, which as a zombie would still count as the group
                 os.killpg(process.pid, 0)
                 time.sleep(0.05)
     process.wait()
 
 
-def models_page(server: str, said: Mapping[str, Any]) -> str:
+def models_page(server: str, run: Mapping[str, Any]) -> str:
     """Address of the table with a row for each model of the run's experiment."""
-    return f"{server.rstrip('/')}/#/experiments/{said['experiment_id']}/runs?viewStateShareKey={VIEW}&{MODE}"
+    return f"{server.rstrip('/')}/#/experiments/{run['experiment_id']}/runs?viewStateShareKey={VIEW}&{MODE}"

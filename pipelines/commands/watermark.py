@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.model_options import Ema, ModelArgs
-from pipelines.commands.pictures.options import each_picture, finish, load_and_tell, model_words
+from pipelines.commands.pictures.options import each_picture, finish, load_with_notes, model_words
 from pipelines.errors import ConfigError
 from pipelines.local_options import here
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # loaded when a command runs, not when the command line is bu
     from nullspace.model.vit import SplitViT
 
 app = typer.Typer(
-    help="Marks that the model cannot see: hidden messages, or pictures for people.",
+    help="Marks that the model does not see: hidden messages, or visible text and logos.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -33,7 +33,7 @@ InputsAndOutput = Annotated[
         help="Pictures, folders or quoted patterns; last a file for one, else a folder.",
     ),
 ]
-Model = Annotated[str, typer.Option(help="timm model that is not to notice the mark.")]
+Model = Annotated[str, typer.Option(help="timm model that must not see the mark.")]
 Weights = Annotated[
     str,
     typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
@@ -43,7 +43,7 @@ KeyFile = Annotated[
     typer.Option(
         metavar="FILE",
         callback=here("--key-file"),
-        help="File with the secret key, as `openssl rand -hex 32 > key.txt` makes one; default the variable "
+        help="File with the secret key, e.g. made by `openssl rand -hex 32 > key.txt`; default the variable "
         "NULLSPACE_KEY.",
     ),
 ]
@@ -61,7 +61,9 @@ def embed(
     paths: InputsAndOutput,
     message: Annotated[str | None, typer.Option(help="The message as text, 1 to 32 bytes of UTF-8.")] = None,
     hexadecimal: Annotated[str | None, typer.Option("--hex", help="The message in hexadecimal digits.")] = None,
-    unique: Annotated[str | None, typer.Option("--uuid", help="A UUID, or `new` for one drawn for each file.")] = None,
+    unique: Annotated[
+        str | None, typer.Option("--uuid", help="A UUID, or `new` for a random one for each file.")
+    ] = None,
     model: Model = _MODEL,
     weights: Weights = "pretrained",
     model_args: ModelArgs = None,
@@ -73,10 +75,10 @@ def embed(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hide a message in pictures, where the model has its nullspace.
+    """Hide a message in pictures, in the nullspace of the model.
 
-    Every file is opened again after it was written: the message must come back, and what the model notices is measured
-    on it, through the model's own resizing. The key is never taken from the command line, which others can see.
+    Every file is opened again after it was written: the message must be readable, and what the model sees of it is
+    measured, through the model's own resizing. The key is never taken from the command line, which others can see.
 
     Example: `nullspace watermark embed photos/ marked/ --message "(c) me 2026" --weights FILE --key-file key.txt`
     """
@@ -84,7 +86,7 @@ def embed(
 
     first, key = read_message(message, hexadecimal, unique), read_key(key_file)
     pictures, targets = _pairs(paths, suffix, force)
-    marker = _marker(load_and_tell(model, weights, model_args, ema), key)
+    marker = _marker(load_with_notes(model, weights, model_args, ema), key)
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         own = read_message(None, None, "new") if unique == "new" else first
@@ -107,11 +109,13 @@ def detect(
     ] = 1e-6,
     length: Annotated[int | None, typer.Option(help="Bytes of the message, when known: finds weaker marks.")] = None,
     shift: Annotated[
-        int, typer.Option(min=0, max=16, help="Undo misaligned crops of up to so many pixels; 8 takes a second each.")
+        int, typer.Option(min=0, max=16, help="Undo misaligned crops of up to that many pixels; 8 takes a second each.")
     ] = 0,
     stretch: Annotated[
         float,
-        typer.Option(min=0, max=20, help="Undo resizes, to so many per cent; 1 takes 5 times as long, 3 takes 13."),
+        typer.Option(
+            min=0, max=20, help="Undo resizes of up to that many per cent; 1 takes 5 times as long, 3 takes 13."
+        ),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -123,11 +127,11 @@ def detect(
     """
     from pipelines.commands.messages import read_key
 
-    key = read_key(key_file)  # first: what follows loads torch, which takes seconds
+    key = read_key(key_file)  # first: the rest loads torch, which takes seconds
     from pipelines.commands.pictures.files import find_pictures
 
     pictures = find_pictures(inputs)
-    marker = _marker(load_and_tell(model, weights, model_args, ema), key)
+    marker = _marker(load_with_notes(model, weights, model_args, ema), key)
 
     def work(source: Path, _: Path) -> dict[str, Any]:
         return marker.detect(
@@ -147,8 +151,8 @@ def visible(
         typer.Option(metavar="PNG", callback=here("--logo"), help="Picture with transparency, instead."),
     ] = None,
     position: Annotated[str, typer.Option(help="center, top, bottom-right …, or tile.")] = "center",
-    scale: Annotated[float, typer.Option(help="Width of the mark over the width of the picture, to 1.")] = 0.9,
-    opacity: Annotated[float, typer.Option(help="How far its pixels may go to black and white, to 1.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Width of the mark over the width of the picture, at most 1.")] = 0.9,
+    opacity: Annotated[float, typer.Option(help="How far its pixels may go to black and white, at most 1.")] = 1.0,
     model: Model = _MODEL,
     weights: Weights = "pretrained",
     model_args: ModelArgs = None,
@@ -160,8 +164,8 @@ def visible(
 ) -> None:
     """Put a logo or a text on pictures that people see and the model does not.
 
-    It is shown as texture, light and dark, that the model has no eye for. Every file is opened again after it was
-    written, and what the model notices is measured on it, through the model's own resizing.
+    It is shown as light and dark texture in the nullspace of the model. Every file is opened again after it was
+    written, and what the model sees of the mark is measured, through the model's own resizing.
 
     Example: `nullspace watermark visible photos/ marked/ --text DRAFT --weights FILE`
     """
@@ -171,7 +175,7 @@ def visible(
         raise ConfigError("expected one of --text and --logo, got " + ("neither" if text is None else "both"))
     settings = _mark_settings(text=text, logo=logo, position=position, scale=scale, opacity=opacity)
     pictures, targets = _pairs(paths, suffix, force)
-    marker = VisibleMarker.of(load_and_tell(model, weights, model_args, ema))
+    marker = VisibleMarker.of(load_with_notes(model, weights, model_args, ema))
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         return mark_visibly(marker, source, target, settings, quality=quality)
@@ -179,14 +183,14 @@ def visible(
     finish(each_picture("visible", pictures, targets, work, as_json, _visible_line), as_json, missing=[])
 
 
-def _mark_settings(**said: Any):
-    """The mark's settings, checked as a config's are."""
+def _mark_settings(**options: Any):
+    """The mark's settings, validated like those of a config."""
     from pydantic import ValidationError
 
     from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
     given = {
-        name: str(value) if isinstance(value, Path) else value for name, value in said.items() if value is not None
+        name: str(value) if isinstance(value, Path) else value for name, value in options.items() if value is not None
     }
     try:
         return VisibleWatermarkSettings.model_validate(given)
@@ -202,11 +206,11 @@ def _visible_line(row: dict[str, Any]) -> str:
 
 
 def _pairs(paths: list[str], suffix: str, force: bool) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """What is to be marked, and where it goes."""
+    """The pictures to be marked, and the files to be written."""
     from pipelines.commands.pictures.files import find_pictures, outputs
 
     if len(paths) < 2:
-        raise ConfigError(f"expected pictures and, last, where marked ones go; got only {paths[0]}")
+        raise ConfigError(f"expected pictures and, last, where to write the marked ones; got only {paths[0]}")
     pictures = find_pictures(paths[:-1])
     ending = None if suffix == "same" else f".{suffix.lstrip('.').lower()}"
     return pictures, outputs(pictures, Path(paths[-1]).expanduser(), ending, force=force)
@@ -221,7 +225,7 @@ def _marker(loaded: SplitViT, key: bytes):
 
 def _embedded_line(row: dict[str, Any]) -> str:
     read = "read back" if row["read_back"] else "CANNOT BE READ BACK: too little room, or too coarse a format"
-    return f"{row['output']}  {_words(row)}  {row['psnr']:.1f} dB  {read}  {model_words(row)}" + (
+    return f"{row['output']}  {_readable(row)}  {row['psnr']:.1f} dB  {read}  {model_words(row)}" + (
         f"\n  warning: {row['warning']}" if row.get("warning") else ""
     )
 
@@ -231,16 +235,16 @@ def _detected_line(row: dict[str, Any]) -> str:
         return f"{row['file']}  no mark  {_chance(row['p_value'])}"
     if row["message_hex"] is None:
         return f"{row['file']}  a mark of this key, too damaged to be read  {_chance(row['p_value'])}"
-    sure = f"{100 * row['confidence']:.1f} % of its bits as sent"
-    return f"{row['file']}  {_words(row)}  {_chance(row['p_value'])}  {sure}"
+    agreement = f"{100 * row['bit_agreement']:.1f} % of its bits as embedded"
+    return f"{row['file']}  {_readable(row)}  {_chance(row['p_value'])}  {agreement}"
 
 
-def _words(row: dict[str, Any]) -> str:
-    """A message as text where it is text, else as a UUID, else in hexadecimal digits."""
+def _readable(row: dict[str, Any]) -> str:
+    """A message as text if it is text, else as a UUID, else in hexadecimal digits."""
     text = row["message_text"]
     return repr(text) if text is not None else row["message_uuid"] or row["message_hex"]
 
 
 def _chance(p_value: float) -> str:
-    """A p-value; below 1e-300 floats lose their digits."""
+    """A p-value; below 1e-300 floating-point numbers lose precision."""
     return f"p = {p_value:.2g}" if p_value >= 1e-300 else "p < 1e-300"

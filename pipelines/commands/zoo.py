@@ -1,39 +1,68 @@
-"""The zoo on the command line: rows as they come, progress on stderr, the whole table at the end."""
+"""The command `nullspace zoo`: the exact kernel of many models; rows as they come, the whole table at the end."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from nullspace.errors import NullspaceError
-from nullspace.kernel.zoo import ZooRow, zoo_names, zoo_row
-from pipelines.commands.zoo_table import STYLES, render
-from pipelines.files import write_text
+from pipelines.commands.kernel import RankTolerance, Seed
+from pipelines.local_options import OUTPUT, here
+
+if TYPE_CHECKING:  # loaded when the command runs
+    from nullspace.kernel.zoo import ZooRow
 
 
-def show_zoo(
-    pattern: str,
-    weights: str | None,
-    *,
-    seed: int,
-    rtol: float | None,
-    style: str,
-    max_parameters: int,
-    output: Path | None = None,
-) -> list[ZooRow]:
-    """Every model that matches, measured and shown; one line of progress each on stderr.
+def zoo(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="As in a shell, e.g. 'vit_*'; quote it.")],
+    random: Annotated[
+        bool | None, typer.Option("--random/--pretrained", help="Random weights, or a download for each model.")
+    ] = None,
+    seed: Seed = 0,
+    rtol: RankTolerance = None,
+    max_parameters: Annotated[
+        float, typer.Option(help="Larger models are not run, so their shifts are not measured.")
+    ] = 400e6,
+    style: Annotated[str, typer.Option("--format", metavar="STYLE", help="table, csv, json or markdown.")] = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", callback=here("--output", OUTPUT), help="Write the table to this file."
+        ),
+    ] = None,
+) -> None:
+    """Tabulate the exact kernel of every timm model that matches PATTERN: rank, nullity, shift directions.
 
-    The table goes to stdout, or to the file `output`. Ctrl-C ends the search and shows what there is.
+    One line per model on stderr while it works; Ctrl-C ends it with the rows so far.
+
+    Example: `nullspace zoo 'deit*' --random --format markdown`
     """
-    if weights not in ("random", "pretrained"):
-        raise NullspaceError(
-            f"expected --random or --weights pretrained for a zoo, got {weights or 'neither'}: one file does not fit "
-            "many models, and pretrained weights are a download each"
-        )
+    from pipelines.commands.zoo_table import STYLES, render
+    from pipelines.files import write_text
+
+    style = "json" if as_json else style
+    if random is None:
+        raise NullspaceError("expected --random or --pretrained, got neither: pretrained weights are a download each")
     if style not in STYLES:
         raise NullspaceError(f"expected a format of {', '.join(STYLES)}, got {style!r}")
-    names, rows, began = zoo_names(pattern), list[ZooRow](), time.perf_counter()
+    weights = "random" if random else "pretrained"
+    text = render(_measured(pattern, weights, seed=seed, rtol=rtol, max_parameters=int(max_parameters)), style)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_text(output, text)
+
+
+def _measured(pattern: str, weights: str, *, seed: int, rtol: float | None, max_parameters: int) -> list[ZooRow]:
+    """A row for every model that matches, each with a line of progress on stderr; fewer after Ctrl-C."""
+    from nullspace.kernel.zoo import zoo_names, zoo_row
+
+    names, rows, began = zoo_names(pattern), list["ZooRow"](), time.perf_counter()
     try:
         for number, name in enumerate(names, start=1):
             row = zoo_row(name, weights=weights, seed=seed, rtol=rtol, max_parameters=max_parameters)
@@ -45,9 +74,4 @@ def show_zoo(
     refused = sum(row.nullity is None for row in rows)
     seconds = time.perf_counter() - began
     print(f"{len(rows)} models, {refused} of them refused, {seconds:.0f} s", file=sys.stderr)
-    text = render(rows, style)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        write_text(output, text)
     return rows

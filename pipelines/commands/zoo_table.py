@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from nullspace.kernel.zoo import ZooRow
 
@@ -23,7 +28,8 @@ HEADS = {
     "shift_directions": "shifts",
     "note": "note",
 }
-"""Columns for people, by what they hold; CSV and JSON have every field of a row under its own name."""
+"""Columns for people, by field; CSV and JSON have every field of a row under its own name."""
+_WIDE = 10_000  # columns: no line of a table is ever broken
 
 
 def render(rows: Sequence[ZooRow], style: str) -> str:
@@ -39,11 +45,9 @@ def cells(row: ZooRow) -> list[str]:
 
 
 def as_csv(rows: Sequence[ZooRow]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(ZooRow("", "").to_dict()), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.to_dict() | {"patch_size": _patch(row.patch_size) or ""} for row in rows)
-    return text.getvalue()
+    records = [row.to_dict() | {"patch_size": _patch(row.patch_size)} for row in rows]
+    # As objects: in a column of numbers pandas would turn whole numbers beside a missing one into floats.
+    return pd.DataFrame(records, columns=list(ZooRow("", "").to_dict()), dtype=object).to_csv(index=False)
 
 
 def as_json(rows: Sequence[ZooRow]) -> str:
@@ -51,20 +55,22 @@ def as_json(rows: Sequence[ZooRow]) -> str:
 
 
 def as_markdown(rows: Sequence[ZooRow]) -> str:
-    lines = [list(HEADS.values()), ["---"] * len(HEADS), *map(cells, rows)]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return _drawn([[cell.replace("|", "\\|") for cell in cells(row)] for row in rows], Table(box=box.MARKDOWN))
 
 
 def as_table(rows: Sequence[ZooRow]) -> str:
-    """Columns as wide as their widest cell: names to the left, numbers to the right, the note as long as it is."""
-    lines = [list(HEADS.values()), *map(cells, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
-    return "".join(_line(line, widths) for line in lines)
+    return _drawn(map(cells, rows), Table(box=None, padding=(0, 2, 0, 0), pad_edge=False))
 
 
-def _line(line: list[str], widths: list[int]) -> str:
-    numbers = [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:-1], strict=True)]
-    return "  ".join([line[0].ljust(widths[0]), *numbers, line[-1]]).rstrip() + "\n"
+def _drawn(lines: Any, table: Table) -> str:
+    """Columns as wide as their widest cell: names and notes to the left, numbers to the right."""
+    for key, head in HEADS.items():
+        table.add_column(head, justify="left" if key in ("name", "note") else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    text = io.StringIO()
+    Console(file=text, width=_WIDE).print(table)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines() if line.strip())
 
 
 def _patch(size: Any) -> str | None:

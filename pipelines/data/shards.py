@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipelines.data.split import place
+from nullspace.metrics.keyed import place
 from pipelines.files import written_aside
 
 PREFIX = "shard-"

@@ -5,18 +5,13 @@ Three thresholds on the hash say everything, so that any worker can tell the par
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from nullspace.metrics.keyed import place
 from pipelines.errors import ConfigError
 
 Part = Literal["learn", "validation", "calibration", "test"]
-
-
-def place(id_: str, seed: int) -> int:
-    """Place of an image in the seeded random order of all images: 63 bits of a hash of its id."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{id_}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)

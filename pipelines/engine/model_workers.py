@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +58,3 @@ def _matrix(table: pa.Table, column: str) -> Tensor:
     chunked = table.column(column).combine_chunks()
     flat = torch.from_numpy(chunked.flatten().to_numpy(zero_copy_only=False).copy())
     return flat.reshape(len(chunked), -1)
-
-
-def generator(*parts: object) -> torch.Generator:
-    """A generator seeded by a hash of `parts`: the same image gets the same noise on any worker, in any order."""
-    digest = hashlib.blake2b(json.dumps([str(part) for part in parts]).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

@@ -43,7 +43,7 @@ def _windows(side: int, like: Tensor) -> Tensor:
     return found.scatter_add_(1, seen, (window / window.sum()).expand(side, -1)).to(like)
 
 
-def fidelity(images: Tensor, originals: Tensor) -> Tensor:
+def vif(images: Tensor, originals: Tensor) -> Tensor:
     """Visual information fidelity (Sheikh & Bovik 2006) of each image (n,); 1 is perfect, NaN below 41 pixels.
 
     A model of the eye that needs no trained network, which LPIPS and DISTS would have to download.

@@ -167,7 +167,7 @@ def run_pipeline(
             if only:
                 plan = plan.only(only, also=lambda stage: find_done(stage, work) is not None)
             # The report's folder is known when all it reads is there.
-            workfolder.say_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
+            workfolder.update_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
             return _finish_all(run, plan, models)
 
 
@@ -195,7 +195,7 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
     plan = plan.of_models([facts.spec.label for facts in models])
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
-    workfolder.say_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
+    workfolder.update_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
     results = report_stage.hand_over(run.finish(stage), run.work)
     _show(run, results)
     run.say_seconds([*plan.in_order(), stage])
@@ -283,7 +283,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     run_id = tracker.begin_run(key, name=name, tags=tags, params=params)
     status, watchdog, why = "FINISHED", None, None
     try:
-        workfolder.say_run(
+        workfolder.update_run(
             work,
             experiment=config.name,
             config_fingerprint=config.fingerprint(),
@@ -305,6 +305,6 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     finally:
         tracker.close_children(run_id, "KILLED" if status == "KILLED" else "FAILED")
         tracker.end(run_id, status)
-        workfolder.say_run(work, state=status.lower(), error=why)
+        workfolder.update_run(work, state=status.lower(), error=why)
         if watchdog is not None:
             watchdog.done()

@@ -1,4 +1,4 @@
-"""The work folder: one experiment's, one run at a time, and what it says about itself."""
+"""The work folder: it belongs to one experiment, is held by one run at a time, and records its last run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ATTEMPTS = 3
 
 @contextmanager
 def opened(work: Path, config: PipelineConfig) -> Iterator[None]:
-    """Hold the work folder for this run. Raises WorkdirError when it is another's, in use, or not writable."""
+    """Hold the work folder for this run. Raises WorkdirError if it is another experiment's, in use, or not writable."""
     try:
         (work / "stages").mkdir(parents=True, exist_ok=True)
         lock = (work / ".lock").open("a+")
@@ -39,13 +39,19 @@ def opened(work: Path, config: PipelineConfig) -> Iterator[None]:
 
 
 def _lock(lock: Any, work: Path) -> None:
+    """Lock the open file, and leave the holder's name in it.
+
+    `flock` itself, not `filelock`: `is_held` asks for the same lock, shared and on a file opened for reading, so that
+    it works in folders that it may not write to; `filelock` has exclusive locks only and creates their file. Where a
+    file system has no `flock` it falls back to a lock that a killed process keeps.
+    """
     for attempt in range(_ATTEMPTS):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the operating system when the process dies
             break
         except OSError as error:
             if attempt + 1 < _ATTEMPTS:
-                time.sleep(0.1)  # `is_held` takes the lock for a moment
+                time.sleep(0.1)  # `is_held` holds the lock for a moment
                 continue
             lock.seek(0)
             holder = lock.read().strip() or "another process"
@@ -59,26 +65,26 @@ def _lock(lock: Any, work: Path) -> None:
 
 def check_owner(work: Path, name: str) -> None:
     """Raise WorkdirError when the folder is another experiment's."""
-    said = read_run(work)
-    if said and said["experiment"] != name:
+    run = read_run(work)
+    if run and run["experiment"] != name:
         raise WorkdirError(
-            f"{work} is the work folder of experiment {said['experiment']!r}, not of {name!r}; choose another --workdir"
+            f"{work} is the work folder of experiment {run['experiment']!r}, not of {name!r}; choose another --workdir"
         )
 
 
 def read_run(work: Path) -> dict[str, Any] | None:
-    """What the last run in this folder said of itself, or None."""
+    """The record of the last run in this folder, or None."""
     file = work / RUN
     return read_json(file) if file.is_file() else None
 
 
-def say_run(work: Path, **said: Any) -> None:
-    """Merge `said` into run.json."""
-    write_json(work / RUN, {**(read_run(work) or {}), **said, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+def update_run(work: Path, **facts: Any) -> None:
+    """Merge `facts` into run.json, the record of the last run."""
+    write_json(work / RUN, {**(read_run(work) or {}), **facts, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
 
 def is_held(work: Path) -> bool:
-    """Whether a run works in the folder right now."""
+    """Whether a run is using the folder now."""
     try:
         with (work / ".lock").open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -21,17 +21,17 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dry_run_shows_all_and_asks_nobody() -> None:
     answer = nullspace("submit", "demo", *WORK, "--set", "models.0.weights=/shared/w.pth", "--dry-run")
     assert answer.code == 0, answer.err
-    said = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert "nullspace-demo-" in said["job"] and "exec nullspace run" in said["entrypoint"]
-    assert "nullspace-job.yaml" in said["upload"] and "every node sees" in said["workdir"]
-    assert "models.0.weights /shared/w.pth" in said["not"]
+    shown = {line.split()[0]: line for line in answer.out.splitlines()}
+    assert "nullspace-demo-" in shown["job"] and "exec nullspace run" in shown["entrypoint"]
+    assert "nullspace-job.yaml" in shown["upload"] and "every node sees" in shown["workdir"]
+    assert "models.0.weights /shared/w.pth" in shown["not"]
 
 
 def test_dry_run_for_programs() -> None:
-    said = json.loads(nullspace("submit", "demo", *WORK, "--dry-run", "--json").out)
-    assert said["job"].startswith("nullspace-demo-") and said["workdir"] == "/shared/runs/demo"
-    assert [file["name"] for file in said["upload"]["files"]] == ["nullspace-job.yaml"]
-    assert said["upload"]["bytes"] == said["upload"]["files"][0]["bytes"] > 100
+    shown = json.loads(nullspace("submit", "demo", *WORK, "--dry-run", "--json").out)
+    assert shown["job"].startswith("nullspace-demo-") and shown["workdir"] == "/shared/runs/demo"
+    assert [file["name"] for file in shown["upload"]["files"]] == ["nullspace-job.yaml"]
+    assert shown["upload"]["bytes"] == shown["upload"]["files"][0]["bytes"] > 100
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reading along and trying again, on a stand-in for Ray's job server that ends as it is told."""
+"""Following logs and retrying, on a stand-in for Ray's job server with given exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from cluster import follow as following
 from cluster.errors import JobError
-from cluster.follow import Log, follow, see_through
+from cluster.follow import Log, follow, follow_and_retry
 from cluster.jobs import Job, JobServer, Unreachable, choose_address, next_id, token_header
 from cluster.order import Order
 from cluster.upload import Upload
@@ -89,7 +89,7 @@ def test_a_head_that_is_away_for_a_moment_is_waited_for() -> None:
 
 def test_a_head_that_stays_away_is_an_error_that_names_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "PATIENCE_S", -1)
-    with pytest.raises(JobError, match=f"lost sight of {JOB.id}, which may still run: away"):
+    with pytest.raises(JobError, match=f"lost contact with {JOB.id}, which may still run: away"):
         follow(real(Server([Unreachable("away")])), JOB.id, Log(lambda line: None))
 
 
@@ -124,10 +124,10 @@ def test_a_log_that_is_gone_does_not_keep_a_job_open() -> None:
     ],
 )
 def test_what_is_tried_again(ends: list[Job | Exception], submitted: int, code: int) -> None:
-    server, said = Server(ends), list[str]()
-    *_, last = see_through(real(server), ORDER, JOB, 2, say=said.append, log=Log(lambda line: None))
+    server, printed = Server(ends), list[str]()
+    *_, last = follow_and_retry(real(server), ORDER, JOB, 2, say=printed.append, log=Log(lambda line: None))
     assert (server.submitted, last.code) == (submitted, code)
-    assert len([line for line in said if "goes on in /shared/runs/demo" in line]) == submitted
+    assert len([line for line in printed if "resumes in /shared/runs/demo" in line]) == submitted
     assert last.id == (f"{ORDER.name}-{submitted + 1}" if submitted else JOB.id)
 
 

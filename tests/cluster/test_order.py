@@ -1,4 +1,4 @@
-"""What is asked of a cluster: which files go along, which do not, under what name, with what environment."""
+"""The order of a job: which files are uploaded and which are not, under what name, with what environment."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_relative_files_go_along_and_absolute_ones_are_the_clusters(here: Path) 
     (here / "weights").mkdir()
     for name in ("weights/own.pth", "logo.png", "labels.csv"):
         (here / name).write_text(name)
-    made = order("models.0.weights=weights/own.pth", "watermark.logo=./logo.png")
+    made = order("models.0.weights=weights/own.pth", "visible_watermark.logo=./logo.png")
     assert set(made.upload.files) == {CONFIG, "weights/own.pth", "logo.png"}
-    assert config_of(made)["watermark"]["logo"] == "logo.png"
+    assert config_of(made)["visible_watermark"]["logo"] == "logo.png"
     made = order("models.0.weights=/shared/deit.pth", "source={path: 's3://b/images', labels: labels.csv}")
     assert set(made.upload.files) == {CONFIG, "labels.csv"}
     assert made.on_cluster == {"models.0.weights": "/shared/deit.pth", "source.path": "s3://b/images"}
@@ -130,16 +130,16 @@ def test_a_tracking_server_is_passed_on_and_a_password_is_not(monkeypatch: pytes
         order()
     assert "hunter2" not in str(refused.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    with pytest.raises(JobError, match="another file on every machine"):
+    with pytest.raises(JobError, match="a different file on every machine"):
         order()
 
 
-def test_a_wrong_config_is_told_first() -> None:
+def test_a_wrong_config_is_reported_first() -> None:
     with pytest.raises(ConfigError, match="did you mean 'search'"):
         order("serch.trials=1", workdir=None)
 
 
-def test_a_model_in_a_folder_goes_along_with_what_timm_reads(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_a_folder_is_uploaded_with_what_timm_reads(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "models" / "mine").mkdir(parents=True)
     for name in ("config.json", "model.safetensors", "optimizer.bin"):
         (here / "models" / "mine" / name).write_text(name)

@@ -1,4 +1,4 @@
-"""Jobs on a real Ray head: a driver that is killed, a run that is stopped, and what is said of both."""
+"""Jobs on a real Ray head: a driver that is killed, a run that is stopped, and what is printed of both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TINY = SMALL | {
     "search.grace_steps": "10",
     "search.learn_images": "10",
     "search.validation_images": "10",
-    "watermark.iterations": "20",
+    "visible_watermark.iterations": "20",
 }
 
 
@@ -80,7 +80,7 @@ def test_a_killed_job_is_started_again_and_goes_on(killed: Killed) -> None:
     assert killed.code == 0, killed.out
     assert killed.printed_while_running
     first, _, second = killed.out.partition("\nfailed       nullspace-demo-")
-    assert "exit code 137" in second and "-2, which goes on in" in second
+    assert "exit code 137" in second and "-2, which resumes in" in second
     assert "done     ingest" in first and "reused   ingest" in second and "running  ingest" not in second
     assert "submitted    nullspace-demo-" in first and "nullspace-job.yaml" in first
     assert killed.out.splitlines()[-1].startswith(("succeeded    nullspace-demo-", "mlflow "))
@@ -164,7 +164,7 @@ def test_the_manifests_job_runs_and_ends_well_when_it_is_stopped(head: Head, kil
     waiting = submit_here(head, said, str(config), "--workdir", str(killed.work))
     try:
         wait_until(lambda: "running  search" in said.read_text(), "the search begins", process=waiting, said=said)
-        assert f"{job_id} does this already" in said.read_text()
+        assert f"{job_id} already runs this" in said.read_text()
         assert "reused   reference" in said.read_text()
         assert nullspace("status", str(killed.work)).out.startswith("demo: running")
         stopped = nullspace("stop", job_id, "--address", head.address)
@@ -191,7 +191,7 @@ def test_a_job_runs_on_without_whoever_submitted_it(head: Head, tmp_path: Path) 
         assert end_of(waiting, "the waiting ends", said=said) == 130
     finally:
         waiting.kill()
-    assert f"{job_id} runs on" in said.read_text() and f"nullspace stop {job_id}" in said.read_text()
+    assert f"{job_id} continues" in said.read_text() and f"nullspace stop {job_id}" in said.read_text()
     assert "Traceback" not in said.read_text()
     assert not JobServer(head.address).job(job_id).is_over
     assert nullspace("stop", job_id, "--address", head.address).code == 0

@@ -1,4 +1,4 @@
-"""cluster/slurm.sh with stand-ins for Slurm, Ray and nullspace, which write down what they are told."""
+"""cluster/slurm.sh with stand-ins for Slurm, Ray and nullspace, which write down how they are called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if [[ $1 == head ]]; then exec {sys.executable} -m http.server "$RAY_PORT" --bin
 exec sleep {LONGER}
 """
 NULLSPACE = """echo "nullspace $*" >>"$CALLS"
-trap 'echo "nullspace told to stop" >>"$CALLS"; sleep 0.3; exit 130' TERM
+trap 'echo "nullspace was stopped" >>"$CALLS"; sleep 0.3; exit 130' TERM
 echo "nullspace is at work" >>"$CALLS"
 if [[ $* == *ends* ]]; then
   until [[ $(grep -c ^start-node "$CALLS") == 3 ]]; do sleep 0.1; done # Ray's own nodes are waited for before
@@ -41,7 +41,7 @@ while :; do sleep 0.1; done
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
-    """The environment of a job of three nodes; CALLS is the file of what was told."""
+    """The environment of a job of three nodes; CALLS is the file that records the calls."""
     fakes = {
         "path/srun": SRUN,
         "path/scontrol": SCONTROL,
@@ -100,14 +100,14 @@ def test_dry_run_shows_a_command_for_every_node(slurm: dict[str, str]) -> None:
 def test_a_run_has_a_node_each_and_hands_on_its_exit_code(slurm: dict[str, str]) -> None:
     done = batch(slurm, "ends", "--workdir=/shared/runs/demo")
     assert done.returncode == 7, done.stderr
-    said = calls(slurm)
-    assert len([line for line in said if line.startswith("srun ")]) == 3
-    assert sorted(line for line in said if line.startswith("start-node")) == [
+    called = calls(slurm)
+    assert len([line for line in called if line.startswith("srun ")]) == 3
+    assert sorted(line for line in called if line.startswith("start-node")) == [
         "start-node head token=64 mode=token",
         "start-node worker token=64 mode=token",
         "start-node worker token=64 mode=token",
     ]
-    assert f"nullspace run ends --workdir=/shared/runs/demo --address localhost:{slurm['RAY_PORT']}" in said
+    assert f"nullspace run ends --workdir=/shared/runs/demo --address localhost:{slurm['RAY_PORT']}" in called
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -120,7 +120,7 @@ def test_before_the_time_is_up_the_run_may_end_by_itself(slurm: dict[str, str], 
             assert end_of(job, "the job ends") == 130
         finally:
             job.kill()
-    assert "nullspace told to stop" in calls(env)
+    assert "nullspace was stopped" in calls(env)
     assert ("scontrol requeue 42" in calls(env)) is again
 
 

@@ -60,10 +60,10 @@ def test_too_much_is_refused_with_the_largest_named(tmp_path: Path) -> None:
     upload.check(limit_mib=3.1)
     with pytest.raises(UploadError) as refused:
         upload.check(limit_mib=2)
-    said = str(refused.value)
-    assert "3.0 MiB along, the limit is 2 MiB" in said
-    assert said.index("weights/large.pth") < said.index("small")
-    assert ".nullspaceignore" in said and "absolute" in said and "--upload-limit" in said
+    message = str(refused.value)
+    assert "would upload 3.0 MiB, the limit is 2 MiB" in message
+    assert message.index("weights/large.pth") < message.index("small")
+    assert ".nullspaceignore" in message and "absolute" in message and "--upload-limit" in message
 
 
 def test_the_list_has_every_size_largest_first() -> None:

@@ -104,6 +104,8 @@ def browser(folder: Path) -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # Given, so that Selenium looks for none and downloads nothing.
     driver = Chrome(options, Service(str(need("chromedriver", "chromium-driver"))))
+    patient: Any = driver.command_executor
+    patient.client_config.timeout = int(LIMIT)  # 120 s by default, which a busy machine needs
     driver.set_page_load_timeout(LIMIT)
     driver.set_script_timeout(LIMIT)
     try:

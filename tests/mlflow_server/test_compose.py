@@ -66,8 +66,10 @@ def test_the_container_runs_the_script_with_settings_the_script_knows() -> None:
 def test_secrets_are_asked_for_and_have_no_default() -> None:
     assert set(re.findall(r"\$\{(\w+):\?", TEXT)) == SECRETS
     assert not SECRETS & set(re.findall(r"\$\{(\w+):-", TEXT))
-    said = {(name, key): value for name, service in SERVICES.items() for key, value in service["environment"].items()}
-    given = {where: value for where, value in said.items() if re.search(r"PASSWORD|SECRET", where[1])}
+    environment = {
+        (name, key): value for name, service in SERVICES.items() for key, value in service["environment"].items()
+    }
+    given = {where: value for where, value in environment.items() if re.search(r"PASSWORD|SECRET", where[1])}
     assert given and all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", value) for value in given.values()), given
     assert not re.search(r"://[^/\s]*:[^/\s@]*@", TEXT), "a password in an address"
 

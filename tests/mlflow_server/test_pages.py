@@ -106,7 +106,8 @@ def test_the_page_of_a_run_says_what_came_out(pages: Pages, parent: Run) -> None
     for words in (
         "Finished",
         "search digits",
-        "watermark digits",
+        "visible_watermark digits",
+        "payload digits",
         "demo-digits",
         "673 of 768",
         "PSNR",

@@ -67,13 +67,13 @@ def command_of(folder: Path, *arguments: str, **variables: str) -> str:
 
 
 def test_defaults_keep_to_loopback_and_to_the_repository(tmp_path: Path) -> None:
-    said = command_of(tmp_path, "--dev")
+    printed = command_of(tmp_path, "--dev")
     data = (tmp_path / "runs" / "mlflow-server").resolve()
-    assert "ARGUMENTS server --host 127.0.0.1 --port 5000 --workers 2 " in said
-    assert "--allowed-hosts 127.0.0.1,127.0.0.1:5000,localhost,localhost:5000 --dev\n" in said
-    assert f"MLFLOW_BACKEND_STORE_URI=sqlite:///{data}/mlflow.db\n" in said
-    assert f"MLFLOW_ARTIFACTS_DESTINATION={data}/artifacts\n" in said
-    assert "basic-auth" not in said and "warning" not in said
+    assert "ARGUMENTS server --host 127.0.0.1 --port 5000 --workers 2 " in printed
+    assert "--allowed-hosts 127.0.0.1,127.0.0.1:5000,localhost,localhost:5000 --dev\n" in printed
+    assert f"MLFLOW_BACKEND_STORE_URI=sqlite:///{data}/mlflow.db\n" in printed
+    assert f"MLFLOW_ARTIFACTS_DESTINATION={data}/artifacts\n" in printed
+    assert "basic-auth" not in printed and "warning" not in printed
 
 
 def test_the_settings_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_the_settings_file_is_read_and_the_environment_wins(tmp_path: Path) -> N
         "bad key=1",
     ]
     (tmp_path / "mlflow" / ".env").write_text("\n".join(lines))
-    said = command_of(tmp_path, MLFLOW_PORT="7000")
-    (arguments,) = [line for line in said.splitlines() if line.startswith("ARGUMENTS")]
-    assert f"MLFLOW_BACKEND_STORE_URI={store}\n" in said
+    printed = command_of(tmp_path, MLFLOW_PORT="7000")
+    (arguments,) = [line for line in printed.splitlines() if line.startswith("ARGUMENTS")]
+    assert f"MLFLOW_BACKEND_STORE_URI={store}\n" in printed
     assert "u:p" not in arguments, "a password would be seen in ps"
     assert "--port 7000 --workers $(touch ran)" in arguments
 
@@ -119,8 +119,8 @@ def test_a_login_is_kept_in_a_database_and_its_key_is_made_once(tmp_path: Path) 
 
 
 def test_a_login_neither_on_nor_off_is_refused(tmp_path: Path) -> None:
-    said = command_of(tmp_path, MLFLOW_LOGIN="yes")
-    assert "expected MLFLOW_LOGIN to be true or false, got 'yes'" in said and "ARGUMENTS" not in said
+    printed = command_of(tmp_path, MLFLOW_LOGIN="yes")
+    assert "expected MLFLOW_LOGIN to be true or false, got 'yes'" in printed and "ARGUMENTS" not in printed
 
 
 def test_the_example_settings_are_ones_that_something_reads(tmp_path: Path) -> None:

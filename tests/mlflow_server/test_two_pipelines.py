@@ -83,7 +83,7 @@ def test_the_noise_is_registered_once_and_leads_to_its_run_and_model(client: Mlf
     with safe_open(stage_folder(two_runs.disturbed, "search") / "noise.safetensors", "np") as noise:
         assert version.tags["nullspace.noise_sha256"] == noise.metadata()["sha256"]
     for run in (two_runs.undisturbed, two_runs.disturbed):
-        said = run.results["models"]["digits"]["noise"]
+        said = run.results["models"]["digits"]["search"]
         assert str(said["version"]) == str(version.version)
         assert version.tags["nullspace.vit"] == said["vit_model_id"]
         found = client.get_run(run.results["run"]["run_id"])

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nullspace.metrics.encoder_data import EncoderData, prepare
 from nullspace.model.encoder import Encoder
-from nullspace.model.vit import Outputs, SplitViT
-from nullspace.noise.learn import LearningData
+from nullspace.model.vit import SplitViT
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
 
 TINY: dict[str, Any] = {
@@ -34,17 +34,13 @@ def images(count: int, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def some(data: LearningData, rows: slice) -> LearningData:
-    """Those rows of the data."""
-    return LearningData(data.states[rows], Outputs(data.clean.features[rows], data.clean.logits[rows]))
+def data_of(encoder: Encoder, count: int, seed: int = 0, **options: Any) -> EncoderData:
+    """`prepare` of random images; the shift part does nothing in this model."""
+    return prepare(encoder, images(count, seed), **{"shift_invariant": True, **options})
 
 
-OPTIONS = ("micro_batch", "token_norm", "start_noise")
-
-
-def learner(encoder: Encoder, data: LearningData, **chosen: Any) -> NoiseLearner:
+def learner(data: EncoderData, **chosen: Any) -> NoiseLearner:
     """A learner with small settings, changed as chosen."""
-    options = {name.removesuffix("_noise"): chosen.pop(name) for name in OPTIONS if name in chosen}
-    shift_invariant = chosen.pop("shift_invariant", True)
-    config = NoiseSettings(**{"steps": 20, "batch_size": 16, **chosen})
-    return NoiseLearner(encoder, data.states, data.clean, config, shift_invariant=shift_invariant, **options)
+    start, micro_batch = chosen.pop("start_noise", None), chosen.pop("micro_batch", None)
+    settings = NoiseSettings(**{"steps": 20, "batch_size": 16, **chosen})
+    return NoiseLearner(data, settings, start=start, micro_batch=micro_batch)

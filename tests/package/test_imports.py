@@ -20,11 +20,11 @@ HOUSE = {
     "pipelines": {"pipelines", "nullspace"},
     "cluster": {"cluster", "pipelines", "nullspace"},
 }
-BARE = {"torch", "timm", "numpy", "scipy", "safetensors"}
+BARE = {"torch", "torchvision", "timm", "numpy", "scipy", "safetensors"}  # torchvision comes with timm
 # Types in signatures only, never imported when the code runs; both come with timm.
 BARE_TYPES = {"PIL"}
-# Needed only when called, and named in the error when missing: Pillow comes with timm, reedsolo mends messages.
-WHEN_CALLED = {"nullspace/watermark/attacks.py": {"PIL"}, "nullspace/watermark/payload/code.py": {"reedsolo"}}
+# Needed only when called, and named in the error when missing: Pillow comes with timm, reedsolo corrects messages.
+WHEN_CALLED = {"nullspace/watermark/image_operations.py": {"PIL"}, "nullspace/watermark/payload/code.py": {"reedsolo"}}
 ABSENT = [
     *("ray", "mlflow", "pandas", "pyarrow", "pydantic", "typer", "rich", "optuna"),
     *("sklearn", "matplotlib", "torchmetrics", "jaxtyping", "beartype", "cluster", "pipelines", "reedsolo"),

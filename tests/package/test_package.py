@@ -77,11 +77,11 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile, p
 
 
 def test_the_wheel_holds_all_modules_and_their_data(wheel: zipfile.ZipFile, repository_files: list[Path]) -> None:
-    kinds = {".py", ".yaml", ".safetensors", ".j2", ".html", ".css", ".typed"}
+    kinds = {".py", ".pyi", ".yaml", ".safetensors", ".j2", ".html", ".css", ".typed"}
     expected = {
         f.as_posix() for f in repository_files if f.parts[0] in ROOMS and (f.suffix in kinds or f.name == "py.typed")
     }
-    assert "nullspace/py.typed" in expected
+    assert {"nullspace/py.typed", "nullspace/__init__.pyi"} <= expected
     assert sorted(expected - set(wheel.namelist())) == []
 
 

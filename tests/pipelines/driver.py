@@ -36,11 +36,12 @@ SMALL = {
     "search.calibration_images": "30",
     "search.epsilon": "0.3",  # 22 images are the fewest that show it
 }
+EVALUATIONS = ("kernel_noise", "learned_noise", "visible_watermark", "payload")
 ROWS = "*-*.parquet"
 UNDER_WAY = {  # what shows that a stage has done a part of its work; the others are over too soon
-    "ingest": ROWS, "reference": ROWS, "search": "tune/*/checkpoint_*/state.json", "evaluate": ROWS, "watermark": ROWS,
+    "ingest": ROWS, "reference": ROWS, "search": "tune/*/checkpoint_*/state.json", **dict.fromkeys(EVALUATIONS, ROWS),
 }  # fmt: skip
-STAGES = ("ingest", "reference", "kernel", "search", "evaluate", "watermark", "report")
+STAGES = ("ingest", "reference", "kernel", "search", *EVALUATIONS, "report")
 
 
 class Driver:
@@ -202,8 +203,8 @@ def half_written(work: Path) -> list[Path]:
 def figures(results: Mapping[str, Any]) -> dict[str, Any]:
     """The part of results.json that must not depend on when, where and in how many attempts it was made."""
     model = results["models"]["digits"]
-    noise = {k: v for k, v in model["noise"].items() if k not in ("artifact", "best_trial", "vit_model_id", "version")}
-    return {"data": results["data"], **model, "noise": noise}
+    place = ("artifact", "best_trial", "vit_model_id", "version")
+    return {"data": results["data"], **model, "search": {k: v for k, v in model["search"].items() if k not in place}}
 
 
 def _session(pid: int) -> int | None:

@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
+from nullspace.metrics.keyed import place
 from nullspace.noise.artifact import NullNoise
 from pipelines.data.shards import shard_path, shard_sizes, shard_table
-from pipelines.data.split import Split, make_split, place
+from pipelines.data.split import Split, make_split
 from pipelines.digits import MODEL_NAME, data
 from pipelines.engine.ids import IdDigest
 from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts

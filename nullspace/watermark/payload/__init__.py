@@ -1,5 +1,5 @@
-"""Hidden messages: bits written into the kernel, and read again after compression, noise and small shifts.
+"""Hidden messages: bits embedded in the kernel, and read again after compression, noise and small shifts.
 
-May import: model, kernel, pixels, and what stands in watermark/.
+May import: model, kernel, pixels, and the modules of watermark/.
 May not import: visible, noise, subspace.
 """

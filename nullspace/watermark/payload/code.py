@@ -1,4 +1,4 @@
-"""Between a message and the bits that carry it: a keyed tag to know it by, and Reed-Solomon bytes to mend it with."""
+"""From messages to coded bits and back: a keyed tag authenticates a message, Reed-Solomon parity corrects errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nullspace.watermark.payload.secret import Secret
 
 LONGEST = 32  # bytes of a message; two UUIDs
 TAG_BYTES = 4
-WORDS = 500  # likeliest ones that are tried where Reed-Solomon gives up
-PARITY = 0.5  # bytes for mending, over bytes of message and tag; 1 and 2 lost more slots per bit than they mended
+CODEWORDS = 500  # the likeliest ones, tried where Reed-Solomon decoding fails
+PARITY = 0.5  # parity bytes over bytes of message and tag; with 1 and 2, fewer sites per bit cost more than they gain
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code for messages of `length` bytes: message, tag, and half as many bytes for mending (RS over GF(256))."""
+    """The code for messages of `length` bytes: message, tag, and half as many parity bytes (RS over GF(256))."""
 
     length: int
     secret: Secret
@@ -31,7 +31,7 @@ class Code:
 
     @property
     def bits(self) -> int:
-        """How many bits are embedded."""
+        """Number of bits that are embedded."""
         return coded_bits(self.length)
 
     def encode(self, message: bytes) -> np.ndarray:
@@ -40,51 +40,51 @@ class Code:
         return np.unpackbits(np.frombuffer(bytes(coded), np.uint8)).astype(np.float64) * 2 - 1
 
     def as_read(self, soft: np.ndarray) -> bytes:
-        """The message's bits as they were read, without mending."""
+        """The message's bits as they were read, without error correction."""
         return np.packbits(soft > 0).tobytes()[: self.length]
 
     def decode(self, soft: np.ndarray) -> tuple[bytes | None, bytes]:
-        """From soft bits (bits,), sign and trust, to the message, or None when no reading bears the tag; and as read.
+        """From soft bits (bits,), sign and reliability, to the message, or None when no codeword has a valid tag.
 
-        The least trusted bytes are left out by and by: Reed-Solomon mends twice as many missing bytes as wrong ones
-        (Forney, generalized minimum distance). Where that fails, the likeliest words of the code are tried bit by bit.
-        Every word passes by chance with probability 2^-32.
+        Second in the result: the message as read, without error correction. Bytes are erased, least reliable first:
+        Reed-Solomon corrects twice as many erasures as errors (Forney, generalized minimum distance). Where that fails
+        the likeliest codewords are tried. The tag of a wrong codeword is valid with probability 2^-32.
         """
         return self.found(soft)[0], self.as_read(soft)
 
     def found(self, soft: np.ndarray) -> tuple[bytes | None, int]:
-        """As `decode`: the message or None, and how many words were tried for the tag."""
-        words = 0
-        for words, word in enumerate(self._words(soft), 1):
-            message = self._bearing_the_tag(word)
+        """As `decode`: the message or None, and the number of codewords whose tag was checked."""
+        tried = 0
+        for tried, codeword in enumerate(self._candidates(soft), 1):
+            message = self._authenticated(codeword)
             if message is not None:
-                return message, words
-        return None, words
+                return message, tried
+        return None, tried
 
-    def _words(self, soft: np.ndarray) -> Iterator[bytes]:
-        """Message and tag in one word after the other that may have been sent."""
+    def _candidates(self, soft: np.ndarray) -> Iterator[bytes]:
+        """Message and tag of one codeword after the other that may have been sent."""
         codec, read = _reed_solomon(parity_bytes(self.length)), np.packbits(soft > 0).tobytes()
-        trust = np.abs(soft).reshape(-1, 8).min(axis=1)
-        doubtful = [int(place) for place in np.argsort(trust, kind="stable")]
-        for missing in range(0, parity_bytes(self.length) + 1, 2):
-            found = _mended(codec, read, doubtful[:missing])
-            if found is not None:
-                yield found
-        for word in likeliest(soft, _generator(self.length), WORDS):
-            yield np.packbits(word.astype(bool)).tobytes()[: self.data_bytes]
+        reliability = np.abs(soft).reshape(-1, 8).min(axis=1)
+        unreliable = [int(place) for place in np.argsort(reliability, kind="stable")]
+        for erasures in range(0, parity_bytes(self.length) + 1, 2):
+            corrected = _corrected(codec, read, unreliable[:erasures])
+            if corrected is not None:
+                yield corrected
+        for codeword in likeliest(soft, _generator(self.length), CODEWORDS):
+            yield np.packbits(codeword.astype(bool)).tobytes()[: self.data_bytes]
 
-    def _bearing_the_tag(self, word: bytes) -> bytes | None:
-        message, tag = word[: self.length], word[self.length :]
+    def _authenticated(self, codeword: bytes) -> bytes | None:
+        message, tag = codeword[: self.length], codeword[self.length :]
         return message if self.secret.tag(message, TAG_BYTES) == tag else None
 
 
 def coded_bits(length: int) -> int:
-    """Bits that carry a message of so many bytes."""
+    """Number of coded bits of a message of `length` bytes."""
     return 8 * (length + TAG_BYTES + parity_bytes(length))
 
 
 def parity_bytes(length: int) -> int:
-    """Bytes added to a message of so many bytes to mend it with."""
+    """Number of parity bytes of a message of `length` bytes."""
     return round(PARITY * (length + TAG_BYTES))
 
 
@@ -97,7 +97,7 @@ def check_message(message: bytes) -> None:
         )
 
 
-@lru_cache  # making one fills tables of the whole package anew
+@lru_cache  # making a codec recomputes the tables of the whole package
 def _reed_solomon(parity: int):
     try:
         from reedsolo import RSCodec
@@ -108,16 +108,16 @@ def _reed_solomon(parity: int):
 
 @lru_cache(maxsize=LONGEST)
 def _generator(length: int) -> np.ndarray:
-    """Rows of 0 and 1, one for each bit of message and tag: the code is linear in bits too."""
+    """Generator matrix over GF(2), a row for each bit of message and tag: the code is linear over bits too."""
     codec, bits = _reed_solomon(parity_bytes(length)), np.eye(8 * (length + TAG_BYTES), dtype=np.uint8)
-    words = [bytes(codec.encode(np.packbits(row).tobytes())) for row in bits]
-    return np.unpackbits(np.frombuffer(b"".join(words), np.uint8)).reshape(len(bits), -1)
+    codewords = [bytes(codec.encode(np.packbits(row).tobytes())) for row in bits]
+    return np.unpackbits(np.frombuffer(b"".join(codewords), np.uint8)).reshape(len(bits), -1)
 
 
-def _mended(codec, read: bytes, missing: list[int]) -> bytes | None:
+def _corrected(codec, read: bytes, erasures: list[int]) -> bytes | None:
     from reedsolo import ReedSolomonError
 
     try:
-        return bytes(codec.decode(read, erase_pos=missing)[0])
+        return bytes(codec.decode(read, erase_pos=erasures)[0])
     except ReedSolomonError:
         return None

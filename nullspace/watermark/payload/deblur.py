@@ -1,6 +1,6 @@
-"""Blur undone before reading: what small Gaussian blurs, resizes there and back, and zooms took from fine patterns.
+"""Deblurring before reading: restores the fine patterns after small Gaussian blurs, resizes there and back, and zooms.
 
-A slot is read against a lattice, so a pattern that lost a fifth of its size is read wrongly, however clear it is.
+A site is read against a lattice, so a pattern that lost a fifth of its amplitude is misread even without any noise.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Hidden messages in the kernel of the patches: who holds the key reads them, the model sees nothing of them.
+"""Hidden messages in the kernel of the patches: whoever holds the key reads them, the model does not see them.
 
-Every bit is written into several slots (`atoms`) all over the image, on lattices whose offsets only the key knows
-(dithered quantisation index modulation, Chen & Wornell 2001): a slot is moved to the nearest point of the lattice of
-its bit, by the smallest change in the kernel that moves it. What the image holds already is no noise, and JPEG down to
-the quality the lattice is made for cannot take a slot past halfway. The result is rounded within the kernel too.
+Every bit is embedded at several sites (`carriers`) all over the image, on lattices whose offsets only the key knows
+(dithered quantisation index modulation, Chen & Wornell 2001): a site is moved to the nearest point of the lattice of
+its bit, by the smallest change in the kernel that does so. The host image is therefore no noise, and JPEG down to the
+quality the lattice is made for cannot move a site past halfway. The result is rounded within the kernel too.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
 from nullspace.pixels.projection import project_to_box
 from nullspace.pixels.rounding import RoundingPlan, round_quickly, rounding_plan
-from nullspace.watermark.payload.atoms import fitting_atoms
+from nullspace.watermark.payload.carriers import fitting_carriers
 from nullspace.watermark.payload.code import LONGEST, TAG_BYTES, check_message, coded_bits
 from nullspace.watermark.payload.detection import Detection, scores
 from nullspace.watermark.payload.lattice import ROUNDING, STRENGTHS, Lattice, planned_energy
 from nullspace.watermark.payload.reading import Search, read
 from nullspace.watermark.payload.secret import Secret
 
-SLOTS = 4  # per patch of 16×16 at most: twice what the longest message needs in images of 224×224
-FEWEST = 320  # slots of an image: small ones have more to a patch, so that 8 bytes fit with two slots for every bit
-CROWDED = 20  # per patch of 16×16 even there: from here on each is moved too little to outlive JPEG 50 at 40 dB
-PLANNED = 42  # dB of PSNR for which the number of slots is chosen
-ENOUGH = 2.5  # bits that slots carry, over those of message and tag, from which on messages are read after JPEG 50
-_TOGETHER = 12  # images worked on at once: more would leave the processor's cache
-_BOX_ITERATIONS, _BOX_TOLERANCE = 15, 1e-3  # rounding leaves as much again, more iterations change nothing
-BLURS = (0.55, 0.95)  # pixels; undone before reading once more: together they cover 0.4 to 1.1, and resizes to 0.6
-_TRIED = 128  # patches on which is measured what it adds
+SITES = 4  # embedding sites per patch of 16×16 at most: twice what the longest message needs at 224×224
+FEWEST = 320  # sites of an image: small images get more per patch, so that 8 bytes fit with two sites for every bit
+CROWDED = 20  # per patch of 16×16 even there: with more, each is moved too little to survive JPEG 50 at 40 dB
+PLANNED = 42  # dB of PSNR for which the number of sites is chosen
+ENOUGH = 2.5  # bits that sites carry over bits of message and tag: from here on messages are read after JPEG 50
+_TOGETHER = 12  # images in a batch: more do not fit the processor's cache
+_BOX_ITERATIONS, _BOX_TOLERANCE = 15, 1e-3  # rounding adds an error of the same size, more iterations gain nothing
+BLURS = (0.55, 0.95)  # pixels; undone before further readings: together they cover 0.4 to 1.1, and resizes to 0.6
+_TRIED = 128  # patches on which the error of rounding is measured
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """8-bit `images` (B,3,H,W) with the message; `psnr` (B,) in dB, measured; `written` (B,) share of slots as meant.
+    """8-bit `images` (B,3,H,W) with the message; `psnr` (B,) in dB, measured; `written` (B,) share of correct sites.
 
-    Slots are not as meant where the pixels are saturated and leave no room; the code mends what they lose. What the
-    model sees of it `certify` measures.
+    Sites are not correct where pixels are saturated and leave no room; the code corrects these errors. `certify`
+    measures what the model sees of the mark.
     """
 
     images: Tensor
@@ -55,7 +55,7 @@ class Embedded:
 
 
 class HiddenMark:
-    """Messages of one key in images for one model, whose patch embedding decides where they are written.
+    """Messages of one key in images for one model, whose patch embedding determines where they are embedded.
 
     Raises NullspaceError for a key too short and a model whose kernel is too small; CannotCutError without a plain
     patch embedding. Making one takes about a second; embedding and detecting go by the batch.
@@ -64,47 +64,49 @@ class HiddenMark:
     def __init__(self, model: SplitViT, key: str | bytes, *, kernel: PatchKernel | None = None) -> None:
         self.model = model
         self.kernel = kernel or patch_kernel(model)
-        atoms = fitting_atoms(
+        carriers = fitting_carriers(
             self.kernel,
             model.patch_size,
             most=per_patch(model.patch_size, model.num_patches),
             energy=planned_energy(self.kernel.patch_dim, PLANNED),
         )
         secret = Secret.of(key, b"nullspace hidden mark 2 " + _fingerprint(model))
-        self.lattice = Lattice(atoms, secret, model.num_patches)
+        self.lattice = Lattice(carriers, secret, model.num_patches)
 
     @property
-    def slots(self) -> int:
-        """Slots per image."""
-        return self.lattice.slots
+    def sites(self) -> int:
+        """Sites per image."""
+        return self.lattice.sites
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest message that has a slot for every bit; half of that is kept well."""
-        return max((n for n in range(1, LONGEST + 1) if coded_bits(n) <= self.slots), default=0)
+        """Bytes of the longest message that has a site for every bit; half of that survives well."""
+        return max((n for n in range(1, LONGEST + 1) if coded_bits(n) <= self.sites), default=0)
 
     def room(self, length: int, *, psnr: float = PLANNED) -> float:
-        """Bits the slots of an image carry through JPEG at quality 50, over those of message and tag.
+        """Bits that the sites of an image carry through JPEG at quality 50, over those of message and tag.
 
-        Of pictures that are not saturated. From `ENOUGH` on all were read on the pictures it was chosen on.
+        For pictures that are not saturated. From `ENOUGH` on, every message was read in the pictures used to choose it.
         """
-        carried = self.model.num_patches * self.lattice.atoms.information(planned_energy(self.kernel.patch_dim, psnr))
+        carried = self.model.num_patches * self.lattice.carriers.information(
+            planned_energy(self.kernel.patch_dim, psnr)
+        )
         return carried / (8 * (length + TAG_BYTES))
 
     def warning(self, length: int, *, psnr: float = PLANNED) -> str | None:
-        """Why messages of so many bytes may not be read after JPEG at quality 50, or None from `ENOUGH` on."""
+        """Why messages of `length` bytes may not be readable after JPEG at quality 50, or None from `ENOUGH` on."""
         room = self.room(length, psnr=psnr)
         if room >= ENOUGH:
             return None
         return (
-            f"the patch embedding of {self.model.name} reads most of what JPEG keeps: at {psnr:g} dB its kernel "
+            f"the patch embedding of {self.model.name} reads most of what survives JPEG: at {psnr:g} dB its kernel "
             f"carries {room:.1f} bits through JPEG 50 for each bit of message and tag, {ENOUGH} are needed. Use a "
             "lower PSNR or a shorter message, or save with less compression"
         )
 
     @torch.no_grad()
     def embed(self, images: Tensor, message: bytes | Sequence[bytes], *, psnr: float = 42) -> Embedded:
-        """Write one message, or one for each image, into images (B,3,H,W), uint8 or float in [0,1].
+        """Embed one message, or one for each image, in images (B,3,H,W), uint8 or float in [0,1].
 
         `psnr` in dB is held for every image; a lower one is a stronger mark. Raises NullspaceError for a strength that
         is not a whole number of 34 to 50, and for messages empty, too long, or not as many as images.
@@ -127,15 +129,15 @@ class HiddenMark:
 
     @torch.no_grad()
     def wanted_change(self, images: Tensor, message: bytes, *, psnr: float = 42) -> Tensor:
-        """The change of patches (B,N,3p²) in the kernel that writes the message, whatever the range of pixels."""
+        """The change of patches (B,N,3p²) in the kernel that embeds the message, without regard to the pixel range."""
         patches = self.model.patchify(_float(images))
         (checked,) = self._messages(message, 1)
         return self._change(patches, self.lattice.signs(checked).expand(len(patches), -1), psnr)
 
     @cached_property
     def seen_basis(self) -> Tensor:
-        """Orthonormal (3p²,rank+k): all that the model and the reader see of a patch."""
-        return torch.linalg.qr(torch.cat([self.kernel.row_space, self.lattice.atoms.filters], dim=1)).Q.float()
+        """Orthonormal (3p²,rank+k): basis of what the model and the reader see of a patch."""
+        return torch.linalg.qr(torch.cat([self.kernel.row_space, self.lattice.carriers.filters], dim=1)).Q.float()
 
     @torch.no_grad()
     def detect(
@@ -149,8 +151,8 @@ class HiddenMark:
     ) -> list[Detection]:
         """Look for a mark of this key in images (B,3,H,W), uint8 or float in [0,1].
 
-        Where `length` (of the message, in bytes) or `psnr` are not given all are tried; where no message is read, once
-        more with each of `blurs` (standard deviations in pixels) undone. The p-value pays for all of it.
+        Where `length` (of the message, in bytes) or `psnr` are not given, all are tried; without a message, again with
+        each of `blurs` (standard deviations in pixels) undone. The p-value is corrected for all of these readings.
         """
         if not 0 < false_positive_rate < 1:
             raise NullspaceError(f"expected a false positive rate in (0,1), got {false_positive_rate}")
@@ -166,7 +168,7 @@ class HiddenMark:
 
     @cached_property
     def _movers(self) -> Tensor:
-        return self.lattice.atoms.movers.float()
+        return self.lattice.carriers.movers.float()
 
     @cached_property
     def _plan(self) -> RoundingPlan:
@@ -174,26 +176,26 @@ class HiddenMark:
 
     @cached_property
     def _rounding(self) -> float:
-        """Mean square of what rounding adds with this kernel, measured: where few values take up the errors, more."""
+        """Mean square error of rounding with this kernel, measured: larger where few values compensate the errors."""
         drawn = torch.rand(_TRIED, self.kernel.patch_dim, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
         error = from_uint8(round_quickly(drawn, self._plan)) - drawn
         return max(ROUNDING, float(error.square().mean()))
 
     def _change(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
-        """The smallest change in the kernel that moves all slots (B,n) to their bits, within the energy allowed."""
+        """The smallest change in the kernel that moves all sites (B,n) to their bits, scaled to the energy allowed."""
         budget = patches[0].numel() * (10 ** (-psnr / 10) - self._rounding)
         change = self._moves(patches, signs, psnr) @ self._movers
         energy = change.square().sum(dim=(1, 2))
         return change * (budget / energy.clamp_min(1e-12)).sqrt().clamp(max=1)[:, None, None]
 
     def _moves(self, patches: Tensor, signs: Tensor, psnr: float) -> Tensor:
-        """How far every slot (B,N,k) is from the nearest point of the lattice of its bit."""
+        """How far every site (B,N,k) is from the nearest point of the lattice of its bit."""
         values = patches @ self.lattice.filters
         away = self.lattice.phases(values, psnr) - torch.where(signs > 0, 0.0, 0.5)
         return (away.round() - away).reshape(values.shape) * self.lattice.periods(psnr)
 
     def _inside(self, patches: Tensor, change: Tensor) -> Tensor:
-        """Patches with the change, or with the nearest one in the kernel that keeps the pixels in range."""
+        """Patches with the change, or with the nearest one in the kernel that keeps pixels in [0,1]."""
         changed = patches + change
         outside = ((changed < 0) | (changed > 1)).any(dim=-1)
         if bool(outside.any()):
@@ -212,7 +214,7 @@ class HiddenMark:
 
     def _messages(self, message: bytes | Sequence[bytes], count: int) -> list[bytes]:
         if not count:
-            raise NullspaceError("expected at least one image to write into, got none")
+            raise NullspaceError("expected at least one image to embed a message in, got none")
         messages = [message] * count if isinstance(message, bytes) else list(message)
         if len(messages) != count:
             raise NullspaceError(f"expected one message, or one for each of {count} images, got {len(messages)}")
@@ -224,19 +226,19 @@ class HiddenMark:
     def _check_length(self, length: int) -> None:
         if not 1 <= length <= self.longest:
             raise NullspaceError(
-                f"expected a message of 1 to {self.longest} bytes, got {length}: {self.model.name} has {self.slots} "
-                "slots; embed something shorter, such as a number that points to the rest"
+                f"expected a message of 1 to {self.longest} bytes, got {length}: {self.model.name} has {self.sites} "
+                "embedding sites; embed something shorter, such as a number that points to the rest"
             )
 
 
 def per_patch(patch_size: tuple[int, int], patches: int) -> int:
-    """Slots of a patch at most, in images of so many patches."""
+    """The most sites of a patch, in images of `patches` patches."""
     area = patch_size[0] * patch_size[1] / 256
-    return max(1, round(max(SLOTS * area, min(FEWEST / patches, CROWDED * area))))
+    return max(1, round(max(SITES * area, min(FEWEST / patches, CROWDED * area))))
 
 
 def _float(images: Tensor) -> Tensor:
-    """float32 images in [0,1] of uint8 or float ones, on the CPU, where marks are written and read."""
+    """float32 images in [0,1] of uint8 or float ones, on the CPU, where marks are embedded and read."""
     images = images.detach().cpu()
     values = from_uint8(images) if images.dtype == torch.uint8 else images.float()
     check_unit_range(values)
@@ -244,6 +246,6 @@ def _float(images: Tensor) -> Tensor:
 
 
 def _fingerprint(model: SplitViT) -> bytes:
-    """What binds a mark to a model: its patch embedding and how its input is scaled and sized."""
+    """What binds a mark to a model: its patch embedding, and the scaling and size of its input."""
     weight = model.patch_projection.weight.detach().float().cpu().contiguous().numpy().tobytes()
     return hashlib.sha256(weight + model.preprocessing.key().encode() + repr(model.preprocessing.std).encode()).digest()

@@ -1,9 +1,9 @@
 """Hidden messages on the user's own file: through the model's resizing and cropping, at the file's own size.
 
-The slots are read off what the preprocessing makes of the file. C = (row space and slots) ∘ patchify ∘ crop ∘ resize
-takes a change of the file to what the model and the reader see of it. Wanted is the smallest change that moves the
-slots and nothing else: Cᵀy with (CCᵀ + damping)y = what is wanted, by conjugate gradients. Pixels that may not move, or
-would leave the range, are taken out of C and the rest makes up for them.
+The sites are read after preprocessing. C = (row space and sites) ∘ patchify ∘ crop ∘ resize maps a change of the file
+to what the model and the reader see of it. The smallest change that moves the sites and nothing else is sought: Cᵀy
+with (CCᵀ + damping)y = target, by conjugate gradients. Pixels that may not change, or would leave [0,1], are removed
+from C, and the others compensate for them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from nullspace.model.resize import Resize, resize_of
 from nullspace.pixels.smallest import smallest_change
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 
-_ROUNDS = 3  # times that pixels at the end of their range are taken out
-_OPEN = 0.8  # share of a patch that must be free: moving the slots of others would cost what all the rest needs
+_ROUNDS = 3  # solves, each without the pixels that left their range in the one before
+_OPEN = 0.8  # share of a patch that must be free: moving the sites of others would use up the energy of all the rest
 _DAMPING = 1e-3  # of the mean curvature
 _SLACK = 1.01  # 0.04 dB
-_ITERATIONS, _TOLERANCE = 150, 1e-5  # the tolerance is relative to what is wanted
+_ITERATIONS, _TOLERANCE = 150, 1e-5  # the tolerance is relative to the target
 
 
 @dataclass(frozen=True, eq=False)
 class MarkedFile:
     """The file's pixels (3,H,W) uint8 with the message, and its `psnr` in dB over the whole file.
 
-    `reached` is the share of the wanted movement of the slots that the change makes; below 1 where pixels may not move
+    `reached` is the share of the wanted movement of the sites that is achieved; below 1 where pixels may not change
     and where the preprocessing enlarges the file, so that not every change of the model's pixels can be made.
     """
 
@@ -53,9 +53,9 @@ def embed_on_file(
     free: Tensor | None = None,
     save: Callable[[Resize, Tensor], Tensor] | None = None,
 ) -> MarkedFile:
-    """Write a message into a file (3,H,W) uint8 of which the preprocessing makes `seen` (3,h,w) uint8.
+    """Embed a message in a file (3,H,W) uint8, which the preprocessing turns into `seen` (3,h,w) uint8.
 
-    `free` (H,W) tells which pixels may change, by default all. `psnr` holds for the model's pixels and for the whole
+    `free` (H,W) marks the pixels that may change, by default all. `psnr` holds for the model's pixels and for the whole
     file. `save` rounds the changed pixels (3,H,W) in [0,1] to 8 bits, to the nearest levels by default; see
     `eight_bits_on_file`. Raises NullspaceError for preprocessing that is not linear.
     """
@@ -87,7 +87,7 @@ def embed_on_file(
 def _saved(
     resize: Resize, clean: Tensor, change: Tensor, psnr: float, save: Callable[[Resize, Tensor], Tensor] | None
 ) -> Tensor:
-    """8-bit pixels with the change; once more with less of it where rounding took more than it was allowed."""
+    """8-bit pixels with the change; rounded again with a smaller change where rounding broke the PSNR."""
     if save is None:
         return round_to_uint8((clean + change).clamp(0, 1))
     pixels = save(resize, (clean + change).clamp(0, 1))
@@ -100,14 +100,14 @@ def _saved(
 
 
 def _largest(psnr: float, change: Tensor) -> float:
-    """Norm of the largest change a PSNR allows, less what rounding adds."""
+    """Norm of the largest change a PSNR allows, less the error of rounding."""
     rounding = 1 / 12 / 255**2
     return math.sqrt(change.numel() * max(10 ** (-psnr / 10) - rounding, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """C for one file: `mask` (1 or 3,H,W) is 1 where pixels may move."""
+    """C for one file: `mask` (1 or 3,H,W) is 1 where pixels may change."""
 
     resize: Resize
     mark: HiddenMark
@@ -131,7 +131,7 @@ class _View:
         return self.resize.adjoint(unpatchify(patches, self.mark.model.patch_size, self.mark.model.grid)[0]) * self.mask
 
     def open_patches(self) -> Tensor:
-        """1 for patches (N,) that are free enough to be written into, else 0."""
+        """1 for patches (N,) that are free enough to embed in, else 0."""
         free = self.resize.apply(self.mask.mean(dim=0, keepdim=True).expand(3, *self.resize.file_size))
         return (patchify(free[None], self.mark.model.patch_size)[0].mean(dim=-1) > _OPEN).to(free)
 

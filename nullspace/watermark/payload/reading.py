@@ -1,9 +1,9 @@
-"""Reading hidden messages: which length, strength and blur explain best what an image holds, and what it says then.
+"""Reading hidden messages: the length, strength and blur that fit an image best, and the message they give.
 
-Three laws tell a mark from chance. The sum of squares needs no model of what happened to the image and has an exact
-tail; the likelihood ratio knows how JPEG and noise blur phases, and finds what JPEG nearly drowned. Where bits have one
-slot each, every phase is as likely as any other, but only a message bears the tag. The p-value is the smallest of the
-three and pays for all of them, and for every reading.
+Three tests distinguish a mark from chance. The sum of squares needs no model of the distortion and has an exact tail;
+the likelihood ratio models how JPEG and noise spread phases, and has more power after strong JPEG. Where bits have one
+site each, all phases may be equally likely, but only a message has a valid tag. The p-value is the smallest of the
+three, corrected for all of them and for every reading (Bonferroni).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor
 from nullspace.model.vit import SplitViT
 from nullspace.watermark.payload.code import TAG_BYTES, Code, coded_bits
 from nullspace.watermark.payload.deblur import sharpened
-from nullspace.watermark.payload.detection import Detection, bit_scores, dealt, log_p_value
+from nullspace.watermark.payload.detection import Detection, bit_scores, log_p_value, sums_by_bit
 from nullspace.watermark.payload.lattice import Lattice
 from nullspace.watermark.payload.likelihood import explained, log_chance
 
-_DECODED = 3  # readings of one image that are decoded, the most evident first
-_LAWS = 3  # that the p-value pays for
-_PROMISING = 0.01  # p-value from which on a reading is decoded: of unmarked images hardly any, decoding takes its time
+_DECODED = 3  # readings of one image that are decoded at most, smallest p-value first
+_TESTS = 3  # that the p-value is corrected for
+_PROMISING = 0.01  # p-value up to which a reading is decoded: decoding is slow, and few unmarked images get there
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a reader does not know and has to try."""
+    """What the reader does not know and has to try."""
 
     lengths: Sequence[int]
     strengths: Sequence[float]
@@ -39,7 +39,7 @@ class Search:
 
     @property
     def tried(self) -> int:
-        """Readings in all, for which the p-value pays."""
+        """Number of readings, for which the p-value is corrected."""
         return (1 + len(self.blurs)) * len(self.lengths) * len(self.strengths)
 
     @property
@@ -53,14 +53,14 @@ class Search:
         return max(self.log_rate, math.log(_PROMISING))
 
     @property
-    def log_word(self) -> float:
-        """Log of how likely chance gives the first word of a decoding the tag, in any decoding, under any law."""
-        return math.log(_LAWS * 2 * _DECODED * (1 + len(self.blurs))) - 8 * TAG_BYTES * math.log(2)
+    def log_valid_tag(self) -> float:
+        """Log probability that the first codeword of any decoding has a valid tag by chance, after correction."""
+        return math.log(_TESTS * 2 * _DECODED * (1 + len(self.blurs))) - 8 * TAG_BYTES * math.log(2)
 
 
 @dataclass(frozen=True, eq=False)
 class _Readings:
-    """Of one image, in the order in which slots are dealt: `scores` and log likelihood `ratios` (S,n), `room` (n,)."""
+    """Of one image, sites in assigned order: `scores` and log likelihood `ratios` (S,n), `room` (n,)."""
 
     scores: Tensor
     ratios: Tensor
@@ -83,16 +83,16 @@ def read(model: SplitViT, lattice: Lattice, values: Tensor, search: Search) -> l
 
 
 def evidence(scores: Tensor, ones: Tensor, zeros: Tensor, room: Tensor, bits: int) -> Tensor:
-    """Log (B,) of how likely chance gives this for a message of so many bits: at most, by the first two laws.
+    """Log p-value (B,) for a message of `bits` coded bits by the first two tests.
 
-    `scores`, and log likelihoods of `ones` and `zeros`, (B,n) of slots as they are dealt, `room` (B,n) their weights.
+    `scores`, and log likelihoods of `ones` and `zeros`, (B,n) of sites in assigned order, `room` (B,n) their weights.
     """
     by_squares, by_likelihood = log_p_value(bit_scores(scores, bits, room)), log_chance(ones, zeros, bits)
-    return torch.minimum(by_squares, by_likelihood) + math.log(_LAWS)
+    return torch.minimum(by_squares, by_likelihood) + math.log(_TESTS)
 
 
 def _searched(lattice: Lattice, patches: Tensor, room: Tensor, search: Search) -> list[Detection]:
-    """The best reading of each of patches (B,N,3p²), with `room` (B,n) of slots."""
+    """The best reading of each of patches (B,N,3p²), with `room` (B,n) of sites."""
     read, bits = patches @ lattice.filters, [coded_bits(each) for each in search.lengths]
     scores, ratios, found = [], [], []
     for psnr in search.strengths:
@@ -120,13 +120,13 @@ def _decided(lattice: Lattice, readings: _Readings, log_p: Tensor, search: Searc
 
 
 def _verdict(lattice: Lattice, readings: _Readings, place: tuple[int, int], log_p: float, search: Search) -> Detection:
-    """What the reading of the strength and length at `place` says; decoded only where it is no chance."""
+    """The reading of the strength and length at `place`; decoded only where its p-value is small."""
     strength, length = place[0], search.lengths[place[1]]
     code, bits = Code(length, lattice.secret), coded_bits(length)
     soft = bit_scores(readings.scores[strength], bits, readings.room).numpy()
     message, as_read = None, code.as_read(soft)
     if log_p <= search.log_promising:
-        likely = dealt(readings.ratios[strength], bits).numpy()
+        likely = sums_by_bit(readings.ratios[strength], bits).numpy()
         message, by_tag = _decoded(code, (likely, soft), search)
         log_p = min(log_p, by_tag)
         soft, as_read = likely, code.as_read(likely)
@@ -140,7 +140,7 @@ def _verdict(lattice: Lattice, readings: _Readings, place: tuple[int, int], log_
 def _decoded(code: Code, bits: Sequence[np.ndarray], search: Search) -> tuple[bytes | None, float]:
     """The message by the first of the soft `bits` that gives one, and the log p-value of its tag; 0 without one."""
     for soft in bits:
-        message, words = code.found(soft)
+        message, codewords = code.found(soft)
         if message is not None:
-            return message, search.log_word + math.log(words)
+            return message, search.log_valid_tag + math.log(codewords)
     return None, 0.0

@@ -1,7 +1,7 @@
 """Finding a mark again after a misaligned crop or a small resize: undo every shift and scale, and read each time.
 
-A kernel mark lies on the patches: moved by a pixel it is gone for the reader. The search costs one reading for every
-shift and scale tried, and the p-value pays for all of them.
+A kernel mark lies on the patch grid: moved by a pixel it cannot be read. The search costs one reading for every shift
+and scale tried, and the p-value is corrected for all of them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from nullspace.errors import NullspaceError
 from nullspace.watermark.payload.detection import Detection
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 
-_TOGETHER = 64  # readings made at once
+_TOGETHER = 64  # readings in a batch
 
 
 @dataclass(frozen=True)
 class Realigned:
-    """The best reading, its p-value corrected for all `readings`, and what was undone before it.
+    """The best reading, its p-value corrected for all `readings`, and the geometry undone before it.
 
-    The image was taken as `scale` times too large, and shifted by `down` and `across` pixels.
+    The image was assumed `scale` times too large, and shifted by `down` and `across` pixels.
     """
 
     detection: Detection
@@ -83,7 +83,7 @@ def scales_within(size: int, stretch: float) -> list[float]:
 
 
 def _padded(image: Tensor, scale: float, shift: int) -> Tensor:
-    """The image made smaller by `scale` around its middle, its edge repeated for `shift` pixels beyond its size."""
+    """The image reduced by `scale` around its middle, its edge repeated for `shift` pixels beyond its size."""
     height, width = image.shape[1:]
     size = (max(1, round(height / scale)), max(1, round(width / scale)))
     values = image[None].float()
@@ -91,7 +91,7 @@ def _padded(image: Tensor, scale: float, shift: int) -> Tensor:
         values = functional.interpolate(values, size=size, mode="bicubic", antialias=True, align_corners=False)
     room = [(want + 2 * shift - have) / 2 for want, have in zip((height, width), size, strict=True)]
     edges = [math.floor(room[1]), math.ceil(room[1]), math.floor(room[0]), math.ceil(room[0])]
-    values = values[..., max(0, -edges[2]) :, max(0, -edges[0]) :]  # enlarged beyond the frame: cut
+    values = values[..., max(0, -edges[2]) :, max(0, -edges[0]) :]  # enlarged beyond the frame: cropped
     values = values[..., : height + 2 * shift, : width + 2 * shift]
     missing = (height + 2 * shift - values.shape[2], width + 2 * shift - values.shape[3])
     before = (max(0, edges[2]), max(0, edges[0]))
@@ -100,6 +100,6 @@ def _padded(image: Tensor, scale: float, shift: int) -> Tensor:
 
 
 def _window(padded: Tensor, image: Tensor, shift: int, down: int, across: int) -> Tensor:
-    """What lies `down` and `across` of the middle."""
+    """The window of the image's size, `down` and `across` of the middle."""
     top, left = shift + down, shift + across
     return padded[:, top : top + image.shape[1], left : left + image.shape[2]]

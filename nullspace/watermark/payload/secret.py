@@ -1,7 +1,7 @@
-"""From a key to random numbers: who does not hold the key can neither predict nor repeat them.
+"""From a key to random numbers: without the key they can neither be predicted nor reproduced.
 
-scrypt (RFC 7914) stretches the key, so that short passphrases cost an attacker time; SHAKE-256 (FIPS 202) draws from
-the stretched secret as many bytes as are asked for, under a label for each purpose.
+scrypt (RFC 7914) stretches the key, so that short passphrases cost an attacker time; SHAKE-256 (FIPS 202)
+expands the stretched secret to any number of bytes, under a label for each purpose.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Secret:
         return cls(hashlib.scrypt(data, salt=hashlib.sha256(use).digest(), dklen=32, **SCRYPT))
 
     def bytes(self, label: str, count: int) -> bytes:
-        """The first `count` of the bytes drawn under a label."""
+        """The first `count` bytes derived under a label."""
         name = label.encode()
         return hashlib.shake_256(self.value + len(name).to_bytes(4, "big") + name).digest(count)
 

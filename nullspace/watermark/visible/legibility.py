@@ -1,4 +1,4 @@
-"""How well a mark of texture is read: its local contrast of brightness, inside the letters and beside them."""
+"""Legibility of a mark of texture: local contrast of brightness inside the letters against that beside them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nullspace.errors import NullspaceError
 from nullspace.watermark.luma import luma
 
 _WINDOW = 1 / 28  # of the shorter side: the neighbourhood in which contrast is taken, 8 pixels of 224
-_BESIDE = 1 / 7  # of the shorter side: so far around the mark the picture is compared with it
+_BESIDE = 1 / 7  # of the shorter side: width of the surroundings that the mark is compared with
 
 
 def texture_contrast(images: Tensor, alpha: Tensor, *, shrink: int = 1) -> Tensor:
     """(in - out) / (in + out) per image (B,), of the root mean square local contrast under a mark and beside it.
 
-    Images (B,3,H,W) in [0,1], `alpha` (H,W) the mark's opacity; `shrink` n looks at the pictures n times smaller. Local
-    contrast is the deviation of brightness from its mean over a window. 1 is a mark on plain ground, 0 one that is not
-    told from its ground, and what the clean picture has is its control: there the mark's place has no texture of its
-    own. Beside a mark is a seventh of the picture all around. A mark with nothing beside it has contrast 0.
+    Images (B,3,H,W) in [0,1], `alpha` (H,W) the mark's opacity; `shrink` n compares pictures reduced n times. Local
+    contrast is the deviation of brightness from its mean over a window. 1 is a mark on a plain background, 0 one that
+    cannot be distinguished from its background; the value of the clean picture is the control. "Beside" is a margin of
+    a seventh of the shorter side all around. A mark with nothing beside it has contrast 0.
     """
     if images.ndim != 4 or tuple(alpha.shape) != tuple(images.shape[2:]):
         raise NullspaceError(
@@ -41,7 +41,7 @@ def texture_contrast(images: Tensor, alpha: Tensor, *, shrink: int = 1) -> Tenso
 
 
 def _mean(values: Tensor, reach: int) -> Tensor:
-    """Mean over a window of 2·reach + 1 pixels a side, of those there are."""
+    """Mean over a window of 2·reach + 1 pixels a side, without padding."""
     return functional.avg_pool2d(values, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
 
 

@@ -1,4 +1,4 @@
-"""Visible marks on the user's own file: what people see of them, the model's own resizing takes away."""
+"""Visible marks on the user's own file, in the kernel of the model's resizing and patch embedding together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nullspace.model.vit import SplitViT
 from nullspace.watermark.visible.texture import allowed_room, grow_texture
 from nullspace.watermark.visible.visible import check_mark, shown
 
-_STEPS = (30, 30, 30)  # of the projections; after the first two a texture of a file gains little
+_STEPS = (30, 30, 30)  # iterations of each projection; more than two steps gain little on a file
 _GREY_FROM = 2  # pixels of the file for each equation of a patch: then a grey texture is nearly as strong as any
 
 
@@ -43,10 +43,10 @@ def embed_visible_on_file(
     """Put `mark` (3,H,W) in [0,1] of opacity `alpha` (H,W) on a file (3,H,W) uint8 so that the model does not see it.
 
     The mark is texture as in `visible.embed`, in the kernel through the resize, of squares as large as the model's
-    pixels. On files with pixels to spare it is grey: JPEG, which thins out colours, then moves tokens a fifth as far
-    (deit_tiny, 500×375). `save` rounds the changed pixels (3,H,W) in [0,1] to 8 bits, to the nearest levels by default;
-    see `eight_bits_on_file`. Raises NullspaceError for preprocessing that is not linear, for a model whose kernel is
-    zero, and for a mark that lies where the model's crop cuts off.
+    pixels. On files with at least twice as many pixels as equations it is grey: JPEG, which subsamples colours, then
+    moves tokens a fifth as far (deit_tiny, 500×375). `save` rounds the changed pixels (3,H,W) in [0,1] to 8 bits, to
+    the nearest levels by default; see `eight_bits_on_file`. Raises NullspaceError for preprocessing that is not linear,
+    for a model whose kernel is zero, and for a mark that lies outside the model's crop.
     """
     kernel = kernel or kernel_on_file(model, (file.shape[1], file.shape[2]))
     kernel = replace(kernel, grey=_pixels_per_patch(kernel) >= _GREY_FROM * kernel.kernel.rank)
@@ -60,7 +60,7 @@ def embed_visible_on_file(
     mask = shown(mark, alpha).double()
     near = _near(kernel, mask)
     if not bool(near.any()):
-        raise NullspaceError("the mark lies where the model's crop cuts off; put it nearer to the middle, or larger")
+        raise NullspaceError("the mark lies outside the model's crop; put it nearer to the middle, or larger")
     room = allowed_room(mask, near)
 
     def project(wanted: Tensor, count: int) -> FileChange:
@@ -84,7 +84,7 @@ def embed_visible_on_file(
 
 
 def _near(kernel: FileKernel, mask: Tensor) -> Tensor:
-    """Which pixels (H,W) of the file weigh in a patch that the mask (H,W) reaches."""
+    """Mask (H,W) of the pixels of the file that contribute to a patch that the mark's mask (H,W) touches."""
     view = kernel.resize.apply(mask).abs().expand(1, 3, -1, -1)
     touched = (patchify(view, kernel.patch_size).amax(dim=-1, keepdim=True) > 1e-3).double()
     patches = unpatchify(touched.expand(-1, -1, kernel.kernel.patch_dim), kernel.patch_size, kernel.grid)
@@ -93,7 +93,7 @@ def _near(kernel: FileKernel, mask: Tensor) -> Tensor:
 
 
 def _pixels_per_patch(kernel: FileKernel) -> float:
-    """Of the file, those that the model reads."""
+    """Pixels of the file that the model reads, per patch."""
     return float(kernel.resize.read.sum()) / math.prod(kernel.grid)
 
 

@@ -1,10 +1,10 @@
-"""The most striking texture that fits into kernel ∩ pixel box under a mask: what people see of a mark at a glance.
+"""The most visible texture in kernel ∩ pixel box under a mask.
 
-A patch embedding reads coarse brightness first of all, so a plain white mark projected onto the kernel nearly vanishes.
-What passes is texture: a halftone of light and dark whose sums over every row of the embedding are zero. Which texture
-is seen best, against this picture and in this kernel, is found, not assumed: the energy of brightness, at full and at
-half size, is a convex function of the change, and it is maximised by projected gradient steps. Each goes to the point
-of kernel ∩ box nearest to a multiple of the gradient.
+A patch embedding reads coarse brightness above all, so a plain white mark projected onto the kernel nearly vanishes.
+What remains is texture: light and dark whose inner product with every row of the embedding is zero. The texture that is
+seen best against this picture and in this kernel is optimised: the energy of brightness, at full and at half size, is a
+convex function of the change, and it is maximised by projected gradient steps. Each goes to the point of kernel ∩ box
+nearest to a multiple of the gradient.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from nullspace.watermark.luma import LUMA, luma
 
-# Beside the mask, where the model's patches touch it, pixels may move by this share of their range: strokes that cover
-# less of a patch than the embedding has rows could carry nothing at all, and projections converge in tens of steps.
+# Beside the mask, within the patches that it touches, pixels may change by this share of their range: otherwise strokes
+# with fewer values in a patch than the embedding has rows have no kernel. Projections then converge in tens of steps.
 EDGE = 0.08
-_PUSH = 1.5  # of the pixel range: how far a step aims; most pixels end at the edge of the box
-_FINE = 0.2  # weight of brightness at full size beside that at half size: finer texture is lost in a thumbnail
+_PUSH = 1.5  # of the pixel range: length of a step; most pixels end at the boundary of the box
+_FINE = 0.2  # weight of brightness at full size relative to half size: finer texture is lost in a thumbnail
 
 Project = Callable[[Tensor, int], Tensor]
 
@@ -36,12 +36,12 @@ def grow_texture(
     unit: int = 1,
     unread: Tensor | None = None,
 ) -> Tensor:
-    """A change of pictures `like` (B,3,H,W), as strong under `mask` (H,W) as `project` lets it be.
+    """A change of pictures `like` (B,3,H,W), as strong under `mask` (H,W) as `project` allows.
 
     `mask` in [0,1] is the share of the way to black and to white that pixels may go there. `project(wanted, n)` gives
-    the nearest allowed change, after n iterations at most; `steps` has n for each step. The push is equal over windows
-    of so many pixels, about a patch; `unit` is the number of pixels a side that people see as one. Where pixels are
-    `unread` (H,W) by the model nothing limits the texture, and it stays as it begins: light and dark squares.
+    the nearest allowed change, after n iterations at most; `steps` has n for each step. Steps are normalised over
+    windows of `window` pixels, about a patch; `unit` is the side in pixels of what people see as one. Where pixels are
+    `unread` (H,W) by the model nothing limits the texture, and it keeps its initial light and dark squares.
     """
     mask, start = mask.to(like), _blotches(like, 2 * unit)
     kept = torch.zeros_like(mask, dtype=torch.bool) if unread is None else unread
@@ -53,19 +53,19 @@ def grow_texture(
 
 
 def allowed_room(mask: Tensor, near: Tensor) -> Tensor:
-    """(H,W): the share of its range that a pixel may move, all of `mask` (H,W), and EDGE of it where it is `near`."""
+    """(H,W): the share of its range by which a pixel may change: `mask` (H,W), and EDGE of its maximum where `near`."""
     return torch.maximum(mask, EDGE * mask.max() * near.to(mask))
 
 
 def _uphill(change: Tensor, unit: int) -> Tensor:
-    """Gradient (B,3,H,W) of half the energy of brightness, at half size and `_FINE` of it at full size."""
+    """Gradient (B,3,H,W) of half the energy of brightness: at half size, plus `_FINE` of it at full size."""
     bright = luma(change)[:, None]
     seen = _FINE * _averaged_twice(bright, unit) + _averaged_twice(bright, 2 * unit)
     return seen * change.new_tensor(LUMA)[:, None, None]
 
 
 def _averaged_twice(bright: Tensor, side: int) -> Tensor:
-    """Mean over squares of so many pixels a side and its transpose, without a grid: a triangle along each axis."""
+    """Mean over squares of `side` pixels, then its transpose, at every offset: a triangle filter along each axis."""
     if side == 1:
         return bright
     line = torch.cat([torch.arange(1, side + 1), torch.arange(side - 1, 0, -1)]).to(bright) / side**2
@@ -74,7 +74,7 @@ def _averaged_twice(bright: Tensor, side: int) -> Tensor:
 
 
 def _even(uphill: Tensor, mask: Tensor, window: int) -> Tensor:
-    """A direction (B,3,H,W) with the root mean square of `mask` (H,W) in every window: a push of equal strength."""
+    """A direction (B,3,H,W) with the root mean square of `mask` (H,W) in every window: steps of equal length."""
     half = window // 2
     energy = functional.avg_pool2d(uphill.square().mean(1, keepdim=True), 2 * half + 1, stride=1, padding=half)
     cover = functional.avg_pool2d(mask.square()[None, None], 2 * half + 1, stride=1, padding=half)
@@ -82,7 +82,7 @@ def _even(uphill: Tensor, mask: Tensor, window: int) -> Tensor:
 
 
 def _blotches(like: Tensor, side: int) -> Tensor:
-    """Where the search begins: light and dark squares at random, (1,1,H,W), the same for every picture."""
+    """The initial texture: light and dark squares at random, (1,1,H,W), the same for every picture."""
     height, width = like.shape[-2:]
     count = 1, 1, -(-height // side), -(-width // side)
     signs = 2.0 * torch.randint(0, 2, count, generator=torch.Generator().manual_seed(0)) - 1

@@ -1,6 +1,6 @@
-"""Visible marks: a logo or text that people see and the model cannot, because it lies in the kernel of its patches.
+"""Visible marks: a logo or text that people see and the model does not, as it lies in the kernel of its patches.
 
-A mark is shown as texture (`texture`): inside it as strong as kernel ∩ pixel box allows, beside it nearly nothing.
+A mark is shown as texture (`texture`): inside it as strong as kernel ∩ pixel box allows, beside it nearly none.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _DARKEST = 1 / 8  # of the texture of a mark's lightest part
 
 @dataclass(frozen=True)
 class VisibleMark:
-    """Marked images (B,3,H,W) in [0,1], and how exactly the model is spared."""
+    """Marked images (B,3,H,W) in [0,1], and how close the change is to the kernel."""
 
     marked: Tensor
-    plain: Tensor  # (B,3,H,W) the ordinary mark, which the model does see
+    plain: Tensor  # (B,3,H,W) the ordinary mark, which the model sees
     residual: Tensor  # (B,) |change of the tokens| / |tokens| as the model computes them; float32 alone leaves 1e-7
     converged: bool  # whether every patch came within the tolerance of the kernel
 
@@ -55,13 +55,13 @@ def embed(
     iterations: int = 1000,
     tolerance: float = 1e-5,
 ) -> VisibleMark:
-    """Put `mark` (3,H,W), opacity `alpha` (H,W), on images (B,3,H,W) in [0,1] by a change that the model cannot see.
+    """Put `mark` (3,H,W), opacity `alpha` (H,W), on images (B,3,H,W) in [0,1] by a change that the model does not see.
 
-    The mark is texture, as strong as fits; with opacity 1/2 pixels go half of the way to black and white at most. Where
-    a picture is saturated there is no room: a mark on pure white or black stays faint.
+    The mark is texture, as strong as possible; with opacity 1/2 pixels go half of the way to black and white at most.
+    Where a picture is saturated there is no room: a mark on pure white or black stays faint.
 
     The change stays `within` a part of the kernel, by default `jpeg_kernel(model, kernel)`: it is then still in the
-    kernel when JPEG has thinned out its colours.
+    kernel after JPEG has subsampled its colours.
 
     Raises NullspaceError when the kernel is trivial or belongs to another patch size, on shapes that differ, or an
     empty mark; ImageRangeError outside [0,1].
@@ -107,10 +107,10 @@ def _patches(model: SplitViT, mask: Tensor) -> Tensor:
 
 
 def shown(mark: Tensor, alpha: Tensor) -> Tensor:
-    """(H,W) in [0,1]: how much texture shows each part of a mark (3,H,W) of opacity `alpha` (H,W).
+    """(H,W) in [0,1]: amount of texture for each part of a mark (3,H,W) of opacity `alpha` (H,W).
 
-    Light parts take all, dark ones an eighth, so that a drawing of several tones is not a silhouette; a mark of one
-    tone takes all.
+    Light parts get all, dark ones an eighth, so that a drawing of several tones is not a silhouette; a mark of one
+    tone gets all.
     """
     bright = luma(mark)
     there = bright[alpha > 0.1 * alpha.max()]
@@ -124,7 +124,7 @@ def shown(mark: Tensor, alpha: Tensor) -> Tensor:
 def token_residual(model: SplitViT, images: Tensor, changed: Tensor) -> Tensor:
     """(B,) norm of the change of all tokens over the norm of the tokens, for two versions (B,3,H,W) of images.
 
-    Also tells what 8-bit rounding does to a mark that was exact in float.
+    Also the measure of what 8-bit rounding does to a mark that was exact in float.
     """
     before, after = model.tokens(images).float(), model.tokens(changed).float()
     change = torch.linalg.vector_norm((after - before).flatten(1), dim=1)

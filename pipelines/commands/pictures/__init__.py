@@ -1,4 +1,4 @@
-"""Single picture files of a user: found, opened as a model reads them, marked, written beside the original.
+"""Single picture files of the user: finding, opening, marking and writing them.
 
 May import: data, engine, and commands' options and messages.
 May not import: workflow, stages.

@@ -1,4 +1,4 @@
-"""Colours as a file's profile means them, brought to sRGB, which viewers, programs and models take for granted."""
+"""Conversion of colours by a file's profile to sRGB, which viewers, programs and models assume."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_CLOSE = 1  # of 255: what rounding makes of the curve of sRGB as one program or another writes it
+_CLOSE = 1  # of 255: the rounding error between variants of the sRGB curve of different programs
 
 
 class Converted(NamedTuple):
-    """An image in RGB, the profile that fits it (None: it had none that can be used), and what there is to tell."""
+    """An image in RGB, the profile that fits it (None if there was no usable one), and a note for the user."""
 
     rgb: Image.Image
     profile: bytes | None
@@ -24,8 +24,8 @@ class Converted(NamedTuple):
 def to_srgb(image: Image.Image, profile: bytes | None) -> Converted:
     """An image of mode L, RGB or CMYK by its profile in sRGB (relative colorimetric, black point compensated).
 
-    Pixels whose profile is sRGB's own stay as they are, profile too. A profile that is damaged, or of another kind of
-    colours than the image, is left out, and that is told: then the colours are Pillow's.
+    Pixels with an sRGB profile are kept, and so is the profile. A profile that is damaged, or for another colour space
+    than the image's, is dropped with a note: the colours are then converted by Pillow.
     """
     if not profile:
         return Converted(image.convert("RGB"), None)
@@ -63,8 +63,8 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
 
 
 def _space(profile: bytes) -> str:
-    said: Any = _opened(profile).profile
-    return said.xcolor_space.strip()
+    opened: Any = _opened(profile).profile
+    return opened.xcolor_space.strip()
 
 
 def _name(profile: bytes) -> str:
@@ -73,7 +73,7 @@ def _name(profile: bytes) -> str:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether the transform gives back a grid of colours, or all greys, but for rounding."""
+    """Whether the transform leaves a grid of colours, or all greys, unchanged up to rounding."""
     if mode == "CMYK":
         return False
     if mode == "L":
@@ -91,4 +91,4 @@ def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image
         raise ValueError("it converts nothing")
     if image.mode != "L":
         return converted
-    return Image.merge("RGB", [converted.getchannel("G")] * 3)  # rounding must not give grey a colour
+    return Image.merge("RGB", [converted.getchannel("G")] * 3)  # rounding must not colour a grey image

@@ -1,4 +1,4 @@
-"""Pictures on disk, one by one: found, opened as the pixels a model would get, and written back as what they were."""
+"""Picture files: finding them, opening them as the pixels a model would see, and writing them in the same format."""
 
 from __future__ import annotations
 
@@ -29,39 +29,40 @@ FORMATS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", **LOSS
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Pixels (3,H,W) uint8 of one file in sRGB, upright, transparency laid on white; `alpha` (H,W) uint8 where it has.
+    """Pixels (3,H,W) uint8 of one file in sRGB, upright, on white where transparent; `alpha` (H,W) uint8 or None.
 
-    `profile` is an RGB colour profile that fits the pixels, None where the file had none that could be used.
+    `profile` is an RGB colour profile that fits the pixels, None if the file had no usable one.
     """
 
     pixels: Tensor
     alpha: Tensor | None
-    colours: Tensor  # (3,H,W) uint8 without the white below: what a file with transparency holds
+    colours: Tensor  # (3,H,W) uint8 without the white background: the colours of a file with transparency
     profile: bytes | None
     metadata: Metadata = field(default_factory=Metadata)
     grey: bool = False
-    """Whether the file held grey, without colours."""
+    """Whether the file was greyscale."""
     notes: tuple[str, ...] = ()
-    """What was done to read it that its owner may want to know, a sentence each."""
+    """Conversions made while reading it, for the user, a sentence each."""
 
     @property
     def free(self) -> Tensor | None:
-        """Which pixels (H,W) may change: those that nothing shines through; None for all."""
+        """Mask (H,W) of the pixels that may change: the fully opaque ones; None for all."""
         return None if self.alpha is None else self.alpha == 255
 
     def seen(self, preprocessing: Preprocessing) -> Tensor:
-        """What the model gets of it: uint8 (3,h,w)."""
+        """The input of the model after its preprocessing: uint8 (3,h,w)."""
         return preprocessing.transform()(_image(self.pixels))
 
     def with_pixels(self, pixels: Tensor) -> Picture:
-        """The same picture with other pixels (3,H,W) uint8, which show where it is opaque."""
+        """The same picture with other pixels (3,H,W) uint8 where it is opaque."""
         colours = pixels if self.alpha is None else torch.where(self.alpha == 255, pixels, self.colours)
         return replace(self, pixels=pixels, colours=colours)
 
     def encoded(self, suffix: str, quality: int) -> bytes:
-        """The bytes of such a file; `quality` is that of JPEG and WebP. JPEG and BMP lose transparency to white.
+        """The bytes of such a file; `quality` is that of JPEG and WebP. In JPEG and BMP transparency becomes
+        white.
 
-        A picture that was grey and still is one becomes a grey file, where the format has grey; without a profile, for
+        A picture that was and still is grey becomes a greyscale file if the format has one; without a profile, because
         its pixels have the curve of sRGB now.
         """
         kind = FORMATS[suffix]
@@ -78,8 +79,8 @@ class Picture:
         _image(torch.cat(channels)).save(written, kind, **options)
         return written.getvalue()
 
-    def told(self, suffix: str) -> list[str]:
-        """The notes, and what such a file cannot hold."""
+    def notes_for(self, suffix: str) -> list[str]:
+        """The notes, and what a file with this suffix cannot hold."""
         return [*self.notes, *self.metadata.losses(FORMATS[suffix])]
 
 
@@ -93,12 +94,12 @@ def read_picture(path: Path) -> Picture:
 
 def picture_of(data: bytes) -> Picture:
     """The picture in the bytes of a file. Raises DecodeError with the reason, also for animations and several pages."""
-    # Refuses what is damaged or too large.
+    # Rejects damaged and too large files.
     _, count = decode_counted(data, lambda image: torch.empty(0), max_pixels=MAX_PIXELS)
     if count > 1:
         raise DecodeError(f"it has {count} frames or pages, of which only one could be marked; save them one by one")
     with Image.open(io.BytesIO(data)) as image:
-        before = orientation(image) if image.format == "TIFF" else 1  # Pillow turns these itself
+        before = orientation(image) if image.format == "TIFF" else 1  # Pillow rotates these itself
         image.load()
         turned = max(before, orientation(image)) >= 5
         colours, alpha = _split(image)
@@ -116,7 +117,7 @@ def picture_of(data: bytes) -> Picture:
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours of a loaded image as L, RGB or CMYK of 8 bit, and its transparency where it has some."""
+    """Colours of a loaded image as L, RGB or CMYK of 8 bit, and its transparency if it has any."""
     if image.mode.startswith("I") or image.mode == "F":
         return grey_from_wide(image), None
     if image.has_transparency_data:
@@ -143,7 +144,7 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
 
 
 def write_picture(target: Path, picture: Picture, *, quality: int) -> Path:
-    """Write it under its name, whole or not at all; the name's ending decides the format."""
+    """Write it atomically; the ending of the name determines the format."""
     check_name(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(target) as aside:
@@ -152,13 +153,13 @@ def write_picture(target: Path, picture: Picture, *, quality: int) -> Path:
 
 
 def check_name(target: Path) -> None:
-    """Raises ConfigError for an ending that names no format that can be written."""
+    """Raises ConfigError for an ending that is no writable format."""
     if target.suffix.lower() not in FORMATS:
         raise ConfigError(f"{target}: expected a name that ends in {', '.join(FORMATS)}; .png keeps every pixel")
 
 
 def find_pictures(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
-    """Files, folders and patterns to pairs of a file and its name below the folder it was found in, each file once.
+    """Pairs of a file and its name relative to the folder it was found in, of files, folders and patterns, each once.
 
     Raises ConfigError for an input that holds no picture.
     """
@@ -187,10 +188,10 @@ def _found(text: str) -> list[tuple[Path, Path]]:
 
 
 def outputs(pictures: Sequence[tuple[Path, Path]], out: Path, suffix: str | None, *, force: bool) -> list[Path]:
-    """Where each picture is to be written: `out` itself for one file where it names one, else below the folder `out`.
+    """The target of each picture: `out` itself for one picture if it is a file name, else below the folder `out`.
 
-    `suffix` replaces the endings. Raises ConfigError where two would be one file, and where a file is there already
-    unless `force`.
+    `suffix` replaces the endings. Raises ConfigError if two targets are the same, and if a target exists, unless
+    `force`.
     """
     if len(pictures) == 1 and out.suffix and not out.is_dir():
         targets = [out]

@@ -1,4 +1,4 @@
-"""Marks in single files: written and read back, and what the model notices of them as they lie on disk."""
+"""Marks in single files: embedding, reading back, and what the model sees of the files as written."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _FILE_ITERATIONS = 200  # each is a resize of the whole file and back
 
 @dataclass(frozen=True)
 class Marker:
-    """Writes and reads the marks of one key for one model."""
+    """Embeds and reads the marks of one key for one model."""
 
     model: SplitViT
     mark: HiddenMark
 
     @cached_property
     def eight_bits(self) -> EightBits:
-        """Rounds what is marked; reading needs none."""
+        """For rounding marked files; not needed for reading."""
         return EightBits.of(self.model, self.mark.kernel)
 
     def embed(self, source: Path, target: Path, message: bytes, *, psnr: float, quality: int) -> dict[str, Any]:
-        """Mark one file; what is reported was measured on the bytes that were written."""
+        """Mark one file; the row is measured on the bytes that were written."""
         picture = read_picture(source)
         before = picture.seen(self.model.preprocessing)
         made = embed_on_file(
@@ -71,21 +71,21 @@ class Marker:
             "read_back": found.message == message,
             "warning": self.mark.warning(len(message), psnr=psnr),
             "p_value": found.p_value,
-            "confidence": found.confidence,
-            "notes": picture.told(target.suffix.lower()),
+            "bit_agreement": found.bit_agreement,
+            "notes": picture.notes_for(target.suffix.lower()),
             **certify(self.model, before[None], after[None]).to_dict(0),
         }
 
     def detect(
         self, source: Path, *, false_positive_rate: float, length: int | None, shift: int = 0, stretch: float = 0
     ) -> dict[str, Any]:
-        """Look for a mark in one file; where there is none, also moved by up to `shift` of the model's pixels.
+        """Look for a mark in one file; if none is found, also shifted by up to `shift` of the model's pixels.
 
-        `stretch` is the share by which it may have been made larger or smaller too.
+        `stretch` is the share by which the file may have been enlarged or reduced as well.
         """
         picture = read_picture(source)
         seen = picture.seen(self.model.preprocessing)
-        searches = 2 if shift or stretch else 1  # each may be wrong with its part of the rate
+        searches = 2 if shift or stretch else 1  # each with its share of the false positive rate
         rate = false_positive_rate / searches
         found = self.mark.detect(seen[None], false_positive_rate=rate, length=length)[0]
         if searches > 1 and found.message is None:
@@ -116,10 +116,10 @@ class VisibleMarker:
 def mark_visibly(
     marker: VisibleMarker, source: Path, target: Path, settings: VisibleWatermarkSettings, *, quality: int
 ) -> dict[str, Any]:
-    """Put a logo or text on one file; what is reported was measured on the bytes that were written."""
+    """Put a logo or text on one file; the row is measured on the bytes that were written."""
     model, picture = marker.model, read_picture(source)
     if picture.alpha is not None:
-        raise DecodeError(f"{source}: it has transparent parts, through which a mark would show; save it without")
+        raise DecodeError(f"{source}: it has transparent parts, where a mark cannot lie; save it without transparency")
     size = (picture.pixels.shape[1], picture.pixels.shape[2])
     colour, alpha = make_mark(settings, size)
 
@@ -148,14 +148,14 @@ def mark_visibly(
         "texture_contrast": float(texture_contrast(images[1], alpha)),
         "texture_contrast_half": float(texture_contrast(images[1], alpha, shrink=2)),
         "clean_texture_contrast": float(texture_contrast(images[0], alpha)),
-        "notes": picture.told(target.suffix.lower()),
+        "notes": picture.notes_for(target.suffix.lower()),
         **certify(model, before, after, modulo_shift=shift).to_dict(0),
         "after_jpeg": {str(each): _after_jpeg(model, picture, saved, each, shift) for each in JPEG_QUALITIES},
     }
 
 
 def saved_in_kernel(model: SplitViT, eight_bits: EightBits, picture: Picture, resize: Resize, marked: Tensor) -> Tensor:
-    """8-bit pixels (3,H,W) of a picture's marked ones in [0,1], of which the model is given the same tokens."""
+    """8-bit pixels (3,H,W) of a picture's marked pixels in [0,1], rounded so that the model's tokens stay the same."""
 
     def seen(pixels: Tensor) -> Tensor:
         return picture.with_pixels(pixels).seen(model.preprocessing)
@@ -164,19 +164,19 @@ def saved_in_kernel(model: SplitViT, eight_bits: EightBits, picture: Picture, re
 
 
 def _after_jpeg(model: SplitViT, before: Picture, after: Picture, quality: int, shift: bool) -> dict[str, Any]:
-    """What the model notices where both, the picture and the marked one, are saved as JPEG of a quality."""
+    """What the model sees of the mark if both the picture and the marked one are saved as JPEG of a quality."""
     seen = [picture_of(each.encoded(".jpg", quality)).seen(model.preprocessing)[None] for each in (before, after)]
     return certify(model, seen[0], seen[1], modulo_shift=shift).to_dict(0)
 
 
 def detected(found: Detection) -> dict[str, Any]:
-    """A verdict as plain JSON values; what was not found is null."""
+    """A detection as plain JSON values; what was not found is null."""
     message = shown(found.message) if found.message is not None else {"hex": None, "text": None, "uuid": None}
     return {
         "found": found.found,
         **{f"message_{name}": value for name, value in message.items()},
         "p_value": found.p_value,
-        "confidence": found.confidence,
+        "bit_agreement": found.bit_agreement,
         "strength_db": found.psnr if found.found else None,
         "readings_tried": found.tried,
     }

@@ -1,4 +1,4 @@
-"""What a picture's file says beside its pixels: EXIF, XMP and resolution, made to fit the upright picture, kept."""
+"""Metadata of a picture file: EXIF, XMP and resolution, adapted to the upright picture and kept."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import ExifTags, Image, PngImagePlugin
 _ORIENTATION, _XMP = ExifTags.Base.Orientation, 700
 _RESOLUTION = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
 _INSIDE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# What says how a TIFF file's own pixels lie in it, and what is written by other means.
+# Tags of the layout of a TIFF file's own pixels, and those that are written by other means.
 _STRUCTURE = frozenset(
     {*range(254, 260), 262, 266, *range(273, 274), *range(277, 282), 284, *range(288, 293), 317, 320, *range(322, 326)}
     | {330, 338, 339, 340, 341, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, _XMP, 34675}
 )
-_JPEG_SEGMENT = 65_500  # bytes that one segment of a JPEG file holds
+_JPEG_SEGMENT = 65_500  # bytes in one segment of a JPEG file
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class Metadata:
     dpi: tuple[float, float] | None = None
 
     def options(self, kind: str) -> dict[str, Any]:
-        """What Pillow's `save` is told to write it into a file of a kind (`PNG` …); `losses` says what cannot be."""
-        said: dict[str, Any] = {"dpi": self.dpi} if self.dpi and kind != "WEBP" else {}
+        """Arguments of Pillow's `save` for a file of a kind (`PNG` …); `losses` lists what cannot be written."""
+        options: dict[str, Any] = {"dpi": self.dpi} if self.dpi and kind != "WEBP" else {}
         exif, xmp = self._held(kind)
         if kind == "WEBP" and not exif and self.dpi:
             exif = _resolution(self.dpi)
         if kind == "TIFF":
-            return said | _for_tiff(exif, xmp)
-        said |= {"exif": exif} if exif else {}
+            return options | _for_tiff(exif, xmp)
+        options |= {"exif": exif} if exif else {}
         if xmp and kind == "PNG":
             info = PngImagePlugin.PngInfo()
             info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-            return said | {"pnginfo": info}
-        return said | ({"xmp": xmp} if xmp else {})
+            return options | {"pnginfo": info}
+        return options | ({"xmp": xmp} if xmp else {})
 
     def losses(self, kind: str) -> list[str]:
-        """What a file of a kind cannot hold, in words."""
+        """What a file of this kind cannot hold, as sentences."""
         lost = [
             name
             for name, own, held in zip(("EXIF", "XMP"), (self.exif, self.xmp), self._held(kind), strict=True)
@@ -60,10 +60,10 @@ class Metadata:
 
 
 def metadata_of(image: Image.Image, *, size: tuple[int, int], turned: bool, converted: bool) -> Metadata:
-    """What an opened and loaded image's file says, of a picture that is upright now.
+    """The metadata of an opened and loaded image, adapted to the picture after rotation to upright.
 
-    `size` (width, height) is the upright picture's, `turned` whether that exchanged them, `converted` whether its
-    colours were brought to sRGB. The preview that EXIF may hold is left out: it shows the picture without a mark.
+    `size` (width, height) is that of the upright picture, `turned` whether the rotation exchanged them, `converted`
+    whether its colours were converted to sRGB. A preview in EXIF is dropped: it shows the picture without a mark.
     """
     dpi = _numbers(image.info.get("dpi"))
     xmp = image.info.get("xmp")
@@ -92,7 +92,7 @@ def _exif(image: Image.Image, size: tuple[int, int], turned: bool, converted: bo
             for tag, other in zip(_RESOLUTION, [kept[tag] for tag in _RESOLUTION[::-1]], strict=True):
                 kept[tag] = other
         return kept.tobytes() if len(kept) or any(inside.values()) else None
-    except Exception:  # noqa: BLE001  damaged tags: whatever Pillow stumbles over; they say nothing of the pixels
+    except Exception:  # noqa: BLE001  damaged tags make Pillow fail in many ways; the pixels do not depend on them
         return None
 
 
@@ -120,7 +120,7 @@ def _fitting_xmp(xmp: bytes, size: tuple[int, int], converted: bool) -> bytes:
 
 
 def _put(xmp: bytes, name: bytes, value: bytes) -> bytes:
-    """A property that is there, as an attribute or as an element, with another value."""
+    """Replaces the value of a property that exists, as an attribute or as an element."""
     xmp = re.sub(rb"(\b%b\s*=\s*)(\"[^\"]*\"|'[^']*')" % name, rb'\g<1>"%b"' % value, xmp)
     return re.sub(rb"(<%b\b[^>]*>)[^<]*(</%b\s*>)" % (name, name), rb"\g<1>%b\g<2>" % value, xmp)
 

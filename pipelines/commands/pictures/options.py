@@ -1,10 +1,8 @@
-"""What commands on single pictures share: a model loaded and told of, a row for each picture, and the way they end."""
+"""What commands on single pictures share: loading a model, a row for each picture, and exit codes."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,24 +10,25 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from pipelines.commands.arguments import print_json
 from pipelines.commands.model_options import read_model_args
 from pipelines.errors import DecodeError
 
 if TYPE_CHECKING:  # loaded when a command runs, not when the command line is built
     from nullspace.model.vit import SplitViT
 
-NOT_FOUND = 3  # exit code: at least one file has no mark that could be read
-UNREADABLE = 4  # exit code: at least one file is no picture; the others were done
+NOT_FOUND = 3  # exit code: at least one file has no readable mark
+UNREADABLE = 4  # exit code: at least one file is not a readable picture; the others were processed
 
 
-def load_and_tell(model: str, weights: str, model_args: list[str] | None, ema: bool) -> SplitViT:
-    """The model; what it was found to be stands on stderr."""
+def load_with_notes(model: str, weights: str, model_args: list[str] | None, ema: bool) -> SplitViT:
+    """The model; notes about its weights are printed to stderr."""
     from pipelines.engine.models import load_model
 
     loaded = load_model(model, weights, seed=0, device="cpu", model_args=read_model_args(model_args), ema=ema)
     if loaded.notes or loaded.weights_source.endswith(")"):
-        said = "; ".join((loaded.weights_source, *loaded.notes))
-        Console(stderr=True).print(f"model  {said}", highlight=False, markup=False, soft_wrap=True)
+        facts = "; ".join((loaded.weights_source, *loaded.notes))
+        Console(stderr=True).print(f"model  {facts}", highlight=False, markup=False, soft_wrap=True)
     return loaded
 
 
@@ -41,7 +40,7 @@ def each_picture(
     as_json: bool,
     line: Callable[[dict[str, Any]], str],
 ) -> list[dict[str, Any]]:
-    """A row for every picture, counted under `name`; one that cannot be opened has an `error` and stops no other."""
+    """A row for every picture, counted under `name`; one that cannot be opened gets an `error`."""
     from pipelines.engine.progress import Progress
 
     console = Console(stderr=as_json)
@@ -55,15 +54,15 @@ def each_picture(
             rows.append(row)
             counter.add(1)
             if not as_json:
-                said = f"{row['file']}  error: {row['error']}" if "error" in row else line(row)
-                for each in (said, *(f"  note: {note}" for note in row.get("notes", []))):
+                text = f"{row['file']}  error: {row['error']}" if "error" in row else line(row)
+                for each in (text, *(f"  note: {note}" for note in row.get("notes", []))):
                     console.print(each, highlight=False, markup=False, soft_wrap=True)
     return rows
 
 
 def finish(rows: list[dict[str, Any]], as_json: bool, missing: list[dict[str, Any]]) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        print_json(rows)
     if any("error" in row for row in rows):
         raise typer.Exit(UNREADABLE)
     if missing:
@@ -71,7 +70,7 @@ def finish(rows: list[dict[str, Any]], as_json: bool, missing: list[dict[str, An
 
 
 def model_words(row: Mapping[str, Any]) -> str:
-    """What the model notices of a change, on one line."""
+    """What the model sees of a change, on one line."""
     return ", ".join(change_words(row))
 
 

@@ -1,4 +1,4 @@
-"""What a model's classes are called: by its data, by timm for ImageNet, else by number."""
+"""Names of a model's classes: from its data, from timm for ImageNet, else numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.errors import ConfigError
 
 @dataclass(frozen=True)
 class ClassNames:
-    """`names[i]` is that of class i; without them a class is its number."""
+    """`names[i]` is the name of class i; without names a class is its number."""
 
     names: tuple[str, ...] = ()
 
@@ -25,8 +25,8 @@ def class_names(model: SplitViT, source_names: Sequence[str] | None = None) -> C
     """The names of a model's classes.
 
     `source_names` are those of labelled data, in the order of its labels, as `Source.class_names` gives them; wnids
-    (n01440764) are translated. Otherwise ImageNet's by the number of classes, as timm tells which ImageNet it is; for
-    the demo's model its digits. Raises ConfigError when there are not as many names as classes.
+    (n01440764) are translated. Otherwise those of the ImageNet that timm infers from the number of classes; for the
+    demo's model its digits. Raises ConfigError when there are not as many names as classes.
     """
     count = model.num_classes
     if source_names is not None:
@@ -49,7 +49,7 @@ def _imagenet(count: int) -> tuple[str, ...]:
     if not subset:
         return ()
     info = ImageNetInfo(subset)
-    return _told_apart([info.index_to_description(number) for number in range(count)])
+    return _distinct([info.index_to_description(number) for number in range(count)])
 
 
 def _translated(names: Sequence[str]) -> tuple[str, ...]:
@@ -59,11 +59,11 @@ def _translated(names: Sequence[str]) -> tuple[str, ...]:
     words = ImageNetInfo("imagenet-22k").label_descriptions(as_dict=True)
     if not any(name in words for name in names):
         return tuple(names)
-    return _told_apart([words.get(name, name) if isinstance(words, dict) else name for name in names])
+    return _distinct([words.get(name, name) if isinstance(words, dict) else name for name in names])
 
 
-def _told_apart(descriptions: Sequence[str]) -> tuple[str, ...]:
-    """The first word of each ("tench, Tinca tinca"), all of them where several have the first, else with the number."""
+def _distinct(descriptions: Sequence[str]) -> tuple[str, ...]:
+    """The first synonym of each ("tench, Tinca tinca"), all of them if it is not unique, else with the number."""
     short = [each.partition(",")[0] for each in descriptions]
     firsts, wholes = Counter(short), Counter(descriptions)
     return tuple(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.commands.model_options import Ema, ModelArgs
-from pipelines.commands.pictures.options import change_words, each_picture, finish, load_and_tell
+from pipelines.commands.pictures.options import change_words, each_picture, finish, load_with_notes
 from pipelines.errors import ConfigError
 from pipelines.local_options import OUTPUT, here
 
@@ -23,7 +23,7 @@ def show(
             metavar="IMAGE…", callback=here("IMAGE"), help="Pictures, folders of pictures, or quoted patterns."
         ),
     ],
-    model: Annotated[str, typer.Option(help="timm model that is shown them.")] = "deit_tiny_patch16_224",
+    model: Annotated[str, typer.Option(help="timm model to run on them.")] = "deit_tiny_patch16_224",
     weights: Annotated[
         str,
         typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
@@ -35,7 +35,7 @@ def show(
         typer.Option(
             metavar="kernel|FILE",
             callback=here("--noise"),
-            help="Noise of the exact kernel, or a learned noise (noise.safetensors of a run), which lives in tokens.",
+            help="Noise of the exact kernel, or learned noise on tokens (noise.safetensors of a run).",
         ),
     ] = KERNEL,
     rms: Annotated[
@@ -46,7 +46,7 @@ def show(
     ] = None,
     largest: Annotated[
         bool,
-        typer.Option("--largest", help="The strongest kernel noise that can be found: a local optimum, not a proof."),
+        typer.Option("--largest", help="The strongest kernel noise found: a local optimum, not a proof."),
     ] = False,
     output: Annotated[
         Path | None,
@@ -64,18 +64,18 @@ def show(
             metavar="DATA", callback=here("--classes"), help="Class folders, or other labelled data, that name classes."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise and of its permutation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise and of its permutation.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object for each picture.")] = False,
 ) -> None:
     """Show on your own pictures what a model cannot see.
 
     One page for each picture: the picture, the picture with noise from the kernel of the model, the same noise in
-    random order (equally strong: the control), and the noise alone; under each, what the model says. The first two
-    read alike; the third is what as much noise of another kind does.
+    random order (equally strong: the control), and the noise alone; under each, the model's predictions. The first two
+    agree; the third shows the effect of equally strong noise of another kind.
 
-    The noise goes through the model's own resizing, so it lies in the file at its own size. The noised picture is
-    written too, as NAME-noised.png; all that is said was measured on its bytes.
+    The noise takes the model's own resizing into account, so it is in the file at its own size. The noised picture is
+    written too, as NAME-noised.png; all figures are measured on its bytes.
 
     Example: `nullspace show photo.jpg --weights FILE`
 
@@ -83,7 +83,9 @@ def show(
     """
     learned = noise != KERNEL
     if learned and (rms is not None or largest):
-        raise ConfigError("--rms and --largest are of kernel noise; a learned noise has the size it was learned with")
+        raise ConfigError(
+            "--rms and --largest belong to kernel noise; a learned noise has the size it was learned with"
+        )
     if rms is not None and largest:
         raise ConfigError("--rms and --largest exclude each other; give one")
     from nullspace.noise.artifact import NullNoise
@@ -97,7 +99,7 @@ def show(
     pictures = find_pictures(images)
     pages = _pages(pictures, output, force=force, noised=not learned)
     found = NullNoise.load(noise) if learned else None
-    loaded = load_and_tell(model, weights, model_args, ema)
+    loaded = load_with_notes(model, weights, model_args, ema)
     check_usable(loaded)
     shower = Shower(loaded, class_names(loaded, _names_of(classes)))
 
@@ -128,7 +130,7 @@ def _names_of(classes: str | None) -> list[str] | None:
 
 
 def _pages(pictures: list[tuple[Path, Path]], output: Path | None, *, force: bool, noised: bool) -> list[Path]:
-    """Where each page goes; the noised picture stands beside it. Raises ConfigError for what would be overwritten."""
+    """The file of each page; the noised picture is beside it. Raises ConfigError if a file would be overwritten."""
     from pipelines.commands.pictures.files import outputs
 
     out = (output or Path()).expanduser()
@@ -161,8 +163,8 @@ def _table(row: dict[str, Any]) -> str:
     lines = [f"{row['file']}  {row['size'][0]}×{row['size'][1]}  {row['noise']}{size}"]
     for name, title in _ROWS.items():
         panel = row[name]
-        said = ", ".join(f"{each['name']} {100 * each['probability']:.1f} %" for each in panel["top"])
-        lines.append(f"  {title:11} {said}")
+        predicted = ", ".join(f"{each['name']} {100 * each['probability']:.1f} %" for each in panel["top"])
+        lines.append(f"  {title:11} {predicted}")
         if name != "picture":
             lines.append(f"  {'':11} {', '.join(change_words(panel))}")
     lines += [f"  {'page':11} {row['page']}"]

@@ -1,4 +1,4 @@
-"""Changes of a file to show: noise from its kernel that fits into the pixel range, and the same permuted as control."""
+"""Changes of a file to show: noise from its kernel within the pixel range, and the same permuted as control."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from nullspace.metrics.controls import permuted
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.pixels.box import largest_noise
 
-_STEPS = (20, 20, 20, 80)  # iterations of the projections: some to find the size, roughly, and one that counts
-_PUSH = 1.5  # of the pixel range: how far a step to the largest noise aims; most pixels end at the edge of the box
+_STEPS = (20, 20, 20, 80)  # iterations of the projections: a few to find the size roughly, and an accurate one
+_PUSH = (
+    1.5  # of the pixel range: length of a step towards the largest noise; most pixels end at the boundary of the box
+)
 _LARGEST_STEPS = (30, 30, 100)
 _HALVINGS = 30
 
@@ -20,8 +22,8 @@ _HALVINGS = 30
 def kernel_noise(kernel: FileKernel, clean: Tensor, free: Tensor, *, rms: float, generator: torch.Generator) -> Tensor:
     """A change (3,H,W) of `clean` (3,H,W) in [0,1], in the kernel of the file and inside [0,1], float64.
 
-    Gaussian at first; `rms` is of the `free` pixels (H,W), the only ones that change, and smaller where the range does
-    not hold as much. Raises NullspaceError where the model sees every change.
+    Initially Gaussian; `rms` is that over the `free` pixels (H,W), the only ones that change, and is smaller where the
+    range does not allow as much. Raises NullspaceError where the model sees every change.
     """
     wanted = kernel.sample(1, rms=rms, generator=generator).delta
     change = wanted
@@ -37,8 +39,8 @@ def kernel_noise(kernel: FileKernel, clean: Tensor, free: Tensor, *, rms: float,
 def strongest_noise(kernel: FileKernel, clean: Tensor, free: Tensor, *, generator: torch.Generator) -> Tensor:
     """A local optimum (3,H,W) of the norm in the kernel inside [0,1] for `clean` (3,H,W), `free` (H,W) as above.
 
-    Of a file that is only cropped by `box.largest_noise`; else each step goes to the point nearest to a multiple of the
-    one before, as the norm is a convex function whose gradient is the change itself.
+    By `box.largest_noise` for a file that is only cropped; else each step projects a multiple of the change before, as
+    the norm is a convex function whose gradient is the change itself.
     """
     if kernel.resize.only_crops and torch.equal(free, kernel.resize.read):
         return _of_a_crop(kernel, clean, generator)
@@ -55,8 +57,7 @@ def strongest_noise(kernel: FileKernel, clean: Tensor, free: Tensor, *, generato
 def permuted_noise(change: Tensor, clean: Tensor, free: Tensor, *, generator: torch.Generator) -> Tensor:
     """The entries of `change` (3,H,W) in random order among the `free` pixels (H,W), inside [0,1], of the same norm.
 
-    What the range cuts off is made up for by a factor; where even black and white do not give the norm, as far as they
-    do.
+    A factor compensates for what clipping removes; if even black and white do not reach the norm, it is smaller.
     """
     mixed = torch.zeros_like(change)
     mixed[:, free] = permuted(change[:, free], generator)

@@ -1,4 +1,4 @@
-"""The page of `nullspace show` as one picture: four panels side by side, and what the model says under each."""
+"""The page of `nullspace show` as one picture: four panels side by side, and the model's predictions under each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page(shown: Shown) -> bytes:
         _write(draw, (left, top), title, _TEXT, _INK, width, bold=True)
         sheet.paste(picture, (left, top + _LINE + 8))
         if index < len(shown.panels):
-            _said(draw, (left, below), shown.panels[index], width)
+            _predictions(draw, (left, below), shown.panels[index], width)
         else:
             for row, line in enumerate(shown.lines):
                 _write(draw, (left, below + row * _LINE), line, _TEXT, _MUTED, width)
@@ -59,7 +59,7 @@ def _heading(shown: Shown, first: Image.Image) -> str:
     return f"{width}×{height}{drawn}  ·  {shown.model}  ·  {shown.noise}"
 
 
-def _said(draw: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, width: int) -> None:
+def _predictions(draw: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, width: int) -> None:
     left, top = corner
     for row, each in enumerate(panel.top):
         _class(draw, (left, top + row * (_LINE + 6)), each, width)
@@ -71,23 +71,23 @@ def _said(draw: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, widt
         _write(draw, place, line, _TEXT if row == 0 else _SMALL, colour, width, bold=row == 0)
 
 
-def _class(draw: ImageDraw.ImageDraw, corner: tuple[int, int], said: Mapping[str, Any], width: int) -> None:
-    """Name and probability, and a bar as long as it below."""
+def _class(draw: ImageDraw.ImageDraw, corner: tuple[int, int], predicted: Mapping[str, Any], width: int) -> None:
+    """Name and probability, and below a bar of the probability's length."""
     left, top = corner
-    share = f"{100 * said['probability']:.1f} %"
+    share = f"{100 * predicted['probability']:.1f} %"
     end = round(_font(_TEXT).getlength(share))
-    _write(draw, (left, top), said["name"], _TEXT, _INK, width - end - 12)
+    _write(draw, (left, top), predicted["name"], _TEXT, _INK, width - end - 12)
     draw.text((left + width - end, top), share, font=_font(_TEXT), fill=_INK)
     draw.rectangle((left, top + 22, left + width - 1, top + 24), fill=_GRID)
-    length = round(width * said["probability"])
+    length = round(width * predicted["probability"])
     if length:
         draw.rectangle((left, top + 22, left + length - 1, top + 24), fill=_ACCENT)
 
 
 def _picture(pixels: Tensor, like: Panel | None = None) -> Image.Image:
-    """As wide as a panel may be: enlarged in whole multiples so that pixels stay squares, reduced where too large.
+    """Fitted to a panel: enlarged by a whole factor so that pixels stay squares, or reduced.
 
-    What is not of the size of the picture `like` (a noise of tokens) is fitted into its panel.
+    Noise on tokens, which has not the size of the picture `like`, is fitted into its panel.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
     if like is not None and like.pixels.shape != pixels.shape:

@@ -1,7 +1,7 @@
-"""What a picture, the picture with noise and a control of equal norm are to a model: `nullspace show`.
+"""A model's predictions for a picture, the picture with noise and a control of equal norm: `nullspace show`.
 
-All of it is read off the bytes of files, through the model's own resizing. Noise of the kernel changes the file; a
-learned noise is added to the tokens inside the model, and the file stays as it is.
+All figures are measured on the bytes of files, through the model's own resizing. Kernel noise changes the file; a
+learned noise is added to the tokens inside the model, and the file is unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.controls import permuted
-from nullspace.metrics.norms import remove_shift
 from nullspace.metrics.outcomes import largest_probability_change
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
@@ -33,13 +32,13 @@ from pipelines.commands.show.noise import kernel_noise, permuted_noise, size_of,
 from pipelines.errors import DecodeError
 
 TOP = 3
-_WHITE = 3.0  # times its root mean square: where noise is drawn white
-_REACHED = 0.97  # of the wanted size: less is told
+_WHITE = 3.0  # times its root mean square: noise this large is drawn white
+_REACHED = 0.97  # of the wanted size: below, there is a note
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A picture `pixels` (3,H,W) uint8 and what the model says of it.
+    """A picture `pixels` (3,H,W) uint8 and the model's predictions for it.
 
     `top` has class, name and probability of the likeliest classes; `change` is against the first panel, empty there.
     """
@@ -52,7 +51,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The panels of one picture, and the noise as a picture (3,h,w) uint8: grey is none, `scale` times as strong."""
+    """The panels of one picture, and the noise as a picture (3,h,w) uint8 around grey, amplified by `scale`."""
 
     source: Path
     model: str
@@ -94,17 +93,17 @@ class Shower:
 
     @cached_property
     def eight_bits(self) -> EightBits:
-        """Rounds what is changed."""
+        """For rounding changed pixels."""
         return EightBits.of(self.model, self.kernel)
 
     def of_kernel(self, source: Path, target: Path, *, rms: float | None, seed: int) -> Shown:
         """Kernel noise of size `rms`, None for the largest, written to `target` as PNG and read back."""
         picture = read_picture(source)
         clean, through = from_uint8(picture.pixels).double(), self._on_file(picture)
-        # Where the crop cuts off, anything could be added; permuted it would come into view, and be no fair control.
+        # Outside the crop anything could be added; permuted, it would move into the crop and be no fair control.
         free = through.resize.read if picture.free is None else through.resize.read & picture.free
         if not bool(free.any()):
-            raise DecodeError(f"{source}: all that the model reads of it is transparent; noise would not show")
+            raise DecodeError(f"{source}: all that the model reads of it is transparent, and noise cannot lie there")
         generator = torch.Generator().manual_seed(seed)
         if rms is None:
             change = strongest_noise(through, clean, free, generator=generator)
@@ -120,18 +119,18 @@ class Shower:
         size, permuted_size = (each.change["rms"] for each in panels[1:])
         lines = [f"root mean square {size:.3f} of the range 0 to 1", f"permuted {permuted_size:.3f}"]
         lines += [f"grey is none, shown × {scale:g}"]
-        lines += [] if bool(through.resize.read.all()) else ["none where the model's crop cuts off"]
-        notes = picture.told(".png")
+        lines += [] if bool(through.resize.read.all()) else ["none outside the model's crop"]
+        notes = picture.notes_for(".png")
         if rms is not None and size < _REACHED * rms:
-            notes.append(f"noise of {size:.3f} instead of {rms:g}: the pixel range of this picture cuts the rest off")
+            notes.append(f"noise of {size:.3f} instead of {rms:g}: the pixel range of this picture allows no more")
         if permuted_size < _REACHED * size:
-            notes.append(f"the permuted noise is weaker ({permuted_size:.3f}): black and white cut it off")
+            notes.append(f"the permuted noise is weaker ({permuted_size:.3f}): it is clipped at black and white")
         words = "the largest kernel noise found" if rms is None else "kernel noise"
         return Shown(source, self.model.name, words, panels, difference, scale, tuple(lines), tuple(notes))
 
     @torch.no_grad()
     def of_tokens(self, source: Path, noise: NullNoise, *, seed: int) -> Shown:
-        """A learned noise, added to the tokens inside the model. Raises ArtifactError when it is of another model."""
+        """A learned noise, added to the tokens inside the model. Raises ArtifactError for another model."""
         picture = read_picture(source)
         image = from_uint8(picture.seen(self.model.preprocessing))[None]
         generator = torch.Generator().manual_seed(seed)
@@ -142,7 +141,7 @@ class Shower:
         for title, each in zip(titles, (noise, replace(noise, tensor=mixed)), strict=True):
             with each.apply(self.model):
                 logits = self.model(image)
-            felt = remove_shift(each.tensor.double()) if noise.shift_invariant else each.tensor.double()
+            felt = noise.unit.effective(each.tensor.double())
             mean, worst = mean_and_worst(torch.linalg.vector_norm(felt, dim=-1)[None] / noise.token_norm)
             change = {
                 "token_change": float(mean),
@@ -175,8 +174,8 @@ class Shower:
         titles = ("with noise from the kernel", "with the same noise, permuted")
         for index, (title, each) in enumerate(zip(titles, pictures[1:], strict=True)):
             change = from_uint8(each.pixels).double() - from_uint8(picture.pixels).double()
-            told = {"rms": size_of(change, free), **found.to_dict(index)}
-            panels.append(Panel(title, each.pixels, self._top(logits[index + 1]), told))
+            change_facts = {"rms": size_of(change, free), **found.to_dict(index)}
+            panels.append(Panel(title, each.pixels, self._top(logits[index + 1]), change_facts))
         return _three(panels)
 
     def _top(self, logits: Tensor) -> tuple[dict[str, Any], ...]:
@@ -188,7 +187,7 @@ class Shower:
 
 
 def centred(change: Tensor) -> tuple[Tensor, float]:
-    """A change (3,H,W) as a picture (3,H,W) uint8 around grey, and by how much it was multiplied for that."""
+    """A change (3,H,W) as a picture (3,H,W) uint8 around grey, and the factor by which it was amplified."""
     if not bool(change.any()):
         return torch.full(change.shape, 128, dtype=torch.uint8), 1.0
     most = min(float(change.abs().max()), _WHITE * float(change[change != 0].double().square().mean().sqrt()))

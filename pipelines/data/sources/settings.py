@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipelines.settings import USER_FILE
 
 Kind = Literal["auto", "folder", "csv", "unlabelled", "parquet", "webdataset", "digits"]
 
@@ -26,7 +28,7 @@ class SourceSettings(BaseModel):
         description="local path or URI (s3://…, gs://…, https://…, file://…) of the images; of tar shards also a "
         "pattern (val-{000000..000063}.tar, val-*.tar); none for digits",
     )
-    labels: str | None = Field(
+    labels: Annotated[str | None, USER_FILE] = Field(
         default=None,
         min_length=1,
         description="csv only: the table of `file,label[,…]`, separated by , ; tab or |; default: labels.csv inside "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nullspace.metrics.keyed import rank
 from pipelines.data.sources.record import InOnePiece, Record, Source, digest_of
 
 
@@ -37,6 +37,5 @@ class Subset(InOnePiece):
     def digest(self) -> str:
         return digest_of(["subset", self.limit, self.seed, self.source.digest()])
 
-    def _rank(self, record: Record) -> tuple[bytes, str]:
-        seeded = f"{self.seed}:{record.id}".encode()
-        return hashlib.blake2b(seeded, digest_size=8).digest(), record.id
+    def _rank(self, record: Record) -> tuple[int, str]:
+        return rank(record.id, self.seed), record.id

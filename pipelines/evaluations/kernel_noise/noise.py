@@ -9,13 +9,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from nullspace.kernel import controls as kernel_controls
 from nullspace.kernel.patch_kernel import PatchKernel
+from nullspace.metrics.keyed import generator
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
 from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.certify import token_changes
-from pipelines.engine.model_workers import generator
 
 _BOX_ITERATIONS = 2000  # patches that have converged are set aside: only those that need so many cost so much
 CONDITIONS = ("exact", "permuted", "gaussian", "in_box")
@@ -63,21 +64,12 @@ class KernelNoise:
         return EightBits.of(self.model, self.kernel)
 
     def _permuted(self, drawn: Tensor, ids: list[str]) -> Tensor:
-        normalised = drawn / self.kernel.std
-        rows = [
-            row.flatten()[torch.randperm(row.numel(), generator=generator(self.seed, "kernel_permuted", id_))]
-            for row, id_ in zip(normalised, ids, strict=True)
-        ]
-        return torch.stack(rows).reshape(drawn.shape) * self.kernel.std
+        sources = [generator(self.seed, "kernel_permuted", id_) for id_ in ids]
+        return kernel_controls.permuted(drawn, self.kernel, sources)
 
     def _gaussian(self, drawn: Tensor, ids: list[str]) -> Tensor:
-        rows = [
-            torch.randn(drawn.shape[1:], generator=generator(self.seed, "kernel_gaussian", id_), dtype=drawn.dtype)
-            for id_ in ids
-        ]
-        noise = torch.stack(rows)
-        norms = (drawn / self.kernel.std).flatten(1).norm(dim=1)
-        return noise * (norms / noise.flatten(1).norm(dim=1))[:, None, None] * self.kernel.std
+        sources = [generator(self.seed, "kernel_gaussian", id_) for id_ in ids]
+        return kernel_controls.gaussian(drawn, self.kernel, sources)
 
     def rms_of(self, change: Tensor) -> Tensor:
         """RMS of a change of images (n,3,H,W), in normalised units: (n,)."""

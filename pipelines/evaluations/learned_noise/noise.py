@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from nullspace.metrics import controls
+from nullspace.metrics.keyed import generator
 from nullspace.noise.artifact import NullNoise
-from pipelines.engine.model_workers import generator
 
 CONDITIONS = ("learned", "permuted", "gaussian")
 

@@ -31,7 +31,7 @@ def facts(found: Result) -> list[tuple[str, str]]:
     if untouched is not None:
         psnr = untouched.means["psnr"]
         facts.append(("PSNR to the original", f"{wording.decibel(psnr.value)} {psnr.interval}".strip()))
-        for title, name in (("SSIM", "ssim"), ("VIF", "fidelity")):
+        for title, name in (("SSIM", "ssim"), ("VIF", "vif")):
             facts.append((f"{title} to the original", untouched.text(name)[0]))
         facts.append(("Largest change of a probability", untouched.text("max_probability_change")[0]))
         facts += moved_fact(untouched)

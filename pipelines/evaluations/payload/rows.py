@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,22 +11,23 @@ import pyarrow as pa
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.keyed import distortion_seed, message
 from nullspace.metrics.outcomes import Moments, largest_probability_change, wilson_interval
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
-from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import mean_and_worst, token_changes
+from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch
-from pipelines.evaluations.image_quality import fidelity, psnr, ssim
+from pipelines.evaluations.image_quality import psnr, ssim, vif
 from pipelines.evaluations.payload.settings import PayloadSettings
 from pipelines.evaluations.pictures import save_difference, save_picture
 
 RATES = (1e-3, 1e-6)  # false positives, at which is counted how many marks are found
 UNMARKED = "unmarked"  # the condition that shows how often a mark is found where there is none
-_QUALITY = ("psnr", "ssim", "fidelity")
-_MEASURES = (psnr, ssim, fidelity)
+_QUALITY = ("psnr", "ssim", "vif")
+_MEASURES = (psnr, ssim, vif)
 _FEW_DIRECTIONS = (
     "the kernel has one direction per patch, which only shifts the token: too few for messages, whose bits each need a "
     "brightness pattern of their own that survives JPEG; choose a model with a larger kernel, e.g. "
@@ -42,18 +42,18 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
         super().__init__(out, asked, device, with_examples)
         self.mark = _mark(self.model, self.seed)
         self.mapping = patch_map(self.model)
-        self.distortions = [attack_named(name) for name in self.settings.distortions]
+        self.distortions = [distortion_named(name) for name in self.settings.distortions]
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
-        messages = [message_of(id_, self.seed, self.settings.message_bytes) for id_ in batch.ids]
+        messages = [message(self.seed, id_, self.settings.message_bytes) for id_ in batch.ids]
         marked = self.mark.embed(batch.saved, messages, psnr=self.settings.psnr).images
         self._keep_examples(batch, marked)
         yield UNMARKED, self._read(batch.saved, messages)
         for distortion in self.distortions:
-            seeds = [_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
-            clean, distorted = (attacked(each, distortion, seeds) for each in (batch.saved, marked))
+            seeds = [distortion_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
+            clean, after = (distorted(each, distortion, seeds) for each in (batch.saved, marked))
             looks = _looks(batch.saved, marked) if distortion.name == "none" else {}
-            yield distortion.name, self._read(distorted, messages) | looks | self._seen(clean, distorted)
+            yield distortion.name, self._read(after, messages) | looks | self._seen(clean, after)
 
     def _read(self, pictures: Tensor, messages: list[bytes]) -> dict[str, Any]:
         """What is read in pictures uint8 (n,3,H,W), beside what was written."""
@@ -92,15 +92,6 @@ def _looks(images: Tensor, marked: Tensor) -> dict[str, Tensor]:
     return {name: measure(after, before).double() for name, measure in zip(_QUALITY, _MEASURES, strict=True)}
 
 
-def message_of(id_: str, seed: int, length: int) -> bytes:
-    """The message of `length` bytes that is written into an image."""
-    return hashlib.shake_256(f"{seed}:{id_}".encode()).digest(length)
-
-
-def _seed(seed: int, distortion: str, id_: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{distortion}:{id_}".encode(), digest_size=7).digest(), "big")
-
-
 def _right(read: bytes, sent: bytes) -> float:
     """Share of bits that were read as sent."""
     ours, theirs = (np.unpackbits(np.frombuffer(each, np.uint8)) for each in (read, sent))
@@ -122,7 +113,7 @@ def skipped(asked: Asked[PayloadSettings]) -> str | None:
         return str(error) if exact["nullity"] > 1 or not exact["modulo_shift"] else _FEW_DIRECTIONS
     if mark.longest < wanted:
         return (
-            f"an image has {mark.slots} places for bits, too few for messages of {wanted} bytes; larger images have "
+            f"an image has {mark.sites} embedding sites, too few for messages of {wanted} bytes; larger images have "
             "more"
         )
     return None
@@ -200,7 +191,7 @@ def _found(rate: float) -> str:
 
 def _tallies(asked: Asked[PayloadSettings]) -> dict[str, _Tally]:
     names = asked.settings.distortions
-    return {UNMARKED: _Tally(None)} | {name: _Tally(attack_named(name).family) for name in names}
+    return {UNMARKED: _Tally(None)} | {name: _Tally(distortion_named(name).family) for name in names}
 
 
 EVALUATION = Evaluation(

@@ -32,10 +32,10 @@ class PayloadSettings(EvaluationSettings):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from nullspace.errors import NullspaceError
-        from nullspace.watermark.attacks import attack_named
+        from nullspace.watermark.distortions import distortion_named
 
         try:
-            names = tuple(attack_named(name).name for name in value)
+            names = tuple(distortion_named(name).name for name in value)
         except NullspaceError as error:
             raise ValueError(str(error)) from error
         if len(set(names)) < len(names):

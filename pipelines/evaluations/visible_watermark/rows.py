@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from nullspace.kernel.patch_kernel import patch_kernel
+from nullspace.metrics.controls import in_random_order
+from nullspace.metrics.keyed import generator
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import Outputs
 from nullspace.pixels.eight_bits import EightBits
-from nullspace.watermark.attacks import attack_named, attacked
 from nullspace.watermark.certify import mean_and_worst, token_changes
+from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.visible import embed
-from pipelines.engine.model_workers import generator
 from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, outcome_columns
 from pipelines.evaluations.image_quality import psnr, ssim
 from pipelines.evaluations.pictures import save_difference, save_picture
@@ -101,17 +102,14 @@ def jpeg_condition(quality: int) -> str:
 
 def _as_jpeg(images: Tensor, quality: int) -> Tensor:
     """Images (n,3,H,W) in [0,1] as a JPEG file of each keeps them."""
-    files = attacked(round_to_uint8(images), attack_named(f"jpeg_{quality}"), [0] * len(images))
+    files = distorted(round_to_uint8(images), distortion_named(f"jpeg_{quality}"), [0] * len(images))
     return from_uint8(files).to(images.device)
 
 
 def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
     """The change (n,3,H,W) of each image with its elements in random order: same norm, no structure."""
-    rows = [
-        row.flatten()[torch.randperm(row.numel(), generator=generator(seed, "mark_permuted", id_)).to(row.device)]
-        for row, id_ in zip(change, ids, strict=True)
-    ]
-    return torch.stack(rows).reshape(change.shape)
+    sources = [generator(seed, "mark_permuted", id_) for id_ in ids]
+    return torch.stack([in_random_order(row, source) for row, source in zip(change, sources, strict=True)])
 
 
 class _MarkTally(OutcomeTally):

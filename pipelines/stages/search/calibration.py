@@ -37,15 +37,8 @@ def calibrated_on_a_worker(
 def calibrated(noise: np.ndarray, data: TrialData, expected: float, confidence: float) -> dict[str, Any]:
     """`CalibratedScale` of noise (N,D) as plain values. Raises NullspaceError when no scale is shown to be within ε."""
     encoder = Encoder(ModelSpec(**data.model).load(data.device))
-    images = read_images(data.images, ("calibration",), encoder, data.batch_images)["calibration"]
+    images = read_images(data.images, ("calibration",), encoder, data.unit, data.batch_images)["calibration"]
     found = calibrate_scale(
-        encoder,
-        images.states,
-        images.clean.logits,
-        torch.from_numpy(noise),
-        epsilon=data.epsilon,
-        expected=expected,
-        confidence=confidence,
-        batch_size=data.batch_images,
+        images, torch.from_numpy(noise), epsilon=data.epsilon, expected=expected, confidence=confidence
     )
     return asdict(found) | {"tested": [list(trial) for trial in found.tested]}

@@ -13,11 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nullspace.metrics.encoder_data import EncoderData
+from nullspace.metrics.keyed import place
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import Outputs
-from nullspace.noise.learn import LearningData
 from pipelines.data.shards import read_shard, shard_path
-from pipelines.data.split import Part, Split, place
+from pipelines.data.split import Part, Split
 from pipelines.engine.model_workers import read_outputs
 from pipelines.files import written_aside
 
@@ -71,9 +73,11 @@ def write_images(target: Path, chosen: Chosen, split: Split) -> None:
         save_file(tensors, aside)
 
 
-def read_images(path: str, parts: Sequence[Part], encoder: Encoder, batch_images: int) -> dict[Part, LearningData]:
-    """States of some parts, computed once; kept on the device when they fit, else beside it and moved by the batch."""
-    found: dict[Part, LearningData] = {}
+def read_images(
+    path: str, parts: Sequence[Part], encoder: Encoder, unit: Unit, batch_images: int
+) -> dict[Part, EncoderData]:
+    """Some parts, computed once; kept on the device when they fit, else beside it and moved by the batch."""
+    found: dict[Part, EncoderData] = {}
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for part in parts:
             images, features, logits = (file.get_tensor(f"{part}_{name}") for name in _ARRAYS)
@@ -85,7 +89,7 @@ def read_images(path: str, parts: Sequence[Part], encoder: Encoder, batch_images
                     home = home_of(encoder.device, len(images) * found_states[0].nbytes)
                 states.append(found_states.to(home))
             clean = Outputs(features.to(home), logits.to(home))
-            found[part] = LearningData(torch.cat(states), clean)
+            found[part] = EncoderData(encoder, torch.cat(states), clean, unit, batch_images)
     return found
 
 

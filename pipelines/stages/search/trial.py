@@ -10,8 +10,8 @@ import torch
 from ray.tune import Trainable
 from safetensors.torch import load_file, save_file
 
-from nullspace.metrics.norms import relative_norm
 from nullspace.metrics.radius import Radius, null_radius
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
 from pipelines.engine.models import ModelSpec
@@ -39,6 +39,11 @@ class TrialData:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ranks", tuple(self.ranks))  # after a kill Tune reads its trials from JSON: a list
 
+    @property
+    def unit(self) -> Unit:
+        """What relative norms are measured in."""
+        return Unit(self.token_norm, self.shift_invariant)
+
 
 class NoiseTrial(Trainable):
     """Searched: `relative_norm` held per token, `learning_rate` (share of its own size per step), `steps`.
@@ -52,7 +57,7 @@ class NoiseTrial(Trainable):
         data = TrialData(**config["data"])
         self.data = data
         self.encoder = Encoder(ModelSpec(**data.model).load(data.device))
-        self.parts = read_images(data.images, ("learn", "validation"), self.encoder, data.batch_images)
+        self.parts = read_images(data.images, ("learn", "validation"), self.encoder, data.unit, data.batch_images)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -67,15 +72,7 @@ class NoiseTrial(Trainable):
         self.best: dict[str, Any] = {}
         self.best_noise: torch.Tensor | None = None
         self.settings = trial_settings(config, self.data)
-        learn = self.parts["learn"]
-        self.learner = NoiseLearner(
-            self.encoder,
-            learn.states,
-            learn.clean,
-            self.settings,
-            shift_invariant=self.data.shift_invariant,
-            token_norm=self.data.token_norm,
-        )
+        self.learner = NoiseLearner(self.parts["learn"], self.settings)
 
     def step(self) -> dict[str, Any]:
         left = self.settings.steps - self.learner.steps_done
@@ -89,7 +86,7 @@ class NoiseTrial(Trainable):
     def _compare(self, noise: torch.Tensor) -> None:
         """Keep the noise when its radius is the largest so far."""
         radius = self._radius(noise)
-        norm = relative_norm(noise, self.data.token_norm, shift_invariant=self.data.shift_invariant)
+        norm = self.data.unit.relative_norm(noise)
         if self.best_noise is None or radius.scale * norm > self.best["radius"]:
             self.best_noise = noise
             self.best = {
@@ -102,16 +99,8 @@ class NoiseTrial(Trainable):
             }
 
     def _radius(self, noise: torch.Tensor) -> Radius:
-        held_out = self.parts["validation"]
         with torch.no_grad():
-            return null_radius(
-                self.encoder,
-                held_out.states,
-                held_out.clean.logits,
-                noise,
-                epsilon=self.data.epsilon,
-                batch_size=self.data.batch_images,
-            )
+            return null_radius(self.parts["validation"], noise, epsilon=self.data.epsilon)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         state = self.learner.state_dict()

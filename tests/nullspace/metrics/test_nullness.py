@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.norms import hold_token_norm, mean_token_norm, token_norms
-from nullspace.metrics.nullness import Evidence, HeldOut, control, evidence, is_null_exactly, measure_nullness
+from nullspace.metrics.encoder_data import EncoderData
+from nullspace.metrics.norms import mean_token_norm, token_norms
+from nullspace.metrics.nullness import Evidence, control, evidence, is_null_exactly, measure_nullness
 from nullspace.metrics.outcomes import outcomes, summarise
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import SplitViT
@@ -39,27 +40,27 @@ def model() -> SplitViT:
     return tiny()
 
 
-def held_out_of(model: SplitViT, injection: str = "patch_tokens", n: int = 20, **options: Any) -> HeldOut:
+def held_out_of(model: SplitViT, injection: str = "patch_tokens", n: int = 20, **options: Any) -> EncoderData:
     encoder = Encoder(model, injection)
     with torch.no_grad():
         states = encoder.states(torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    return HeldOut(encoder, states, **{"shift_invariant": True, "batch_size": 8, **options})
+    return EncoderData.of(encoder, states, **{"shift_invariant": True, "batch_size": 8, **options})
 
 
 @pytest.fixture(scope="module")
-def held_out(model: SplitViT) -> HeldOut:
+def held_out(model: SplitViT) -> EncoderData:
     return held_out_of(model)
 
 
-def noise_of(held_out: HeldOut, relative: float = 0.5, seed: int = 1) -> Tensor:
+def noise_of(held_out: EncoderData, relative: float = 0.5, seed: int = 1) -> Tensor:
     drawn = torch.randn(16, 24, generator=torch.Generator().manual_seed(seed))
-    return hold_token_norm(held_out.effective(drawn), relative * held_out.token_norm)
+    return held_out.unit.hold(drawn, relative)
 
 
-def shift_of(held_out: HeldOut, size: float = 20.0, seed: int = 2) -> Tensor:
+def shift_of(held_out: EncoderData, size: float = 20.0, seed: int = 2) -> Tensor:
     """A multiple of (1,…,1) per token, far longer than the tokens."""
     lengths = torch.randn(16, 1, generator=torch.Generator().manual_seed(seed))
-    return size * held_out.token_norm * lengths.expand(16, 24)
+    return size * held_out.unit.token_norm * lengths.expand(16, 24)
 
 
 @pytest.mark.parametrize("injection", ["patch_tokens", "block:1"])
@@ -73,7 +74,7 @@ def test_rows_are_those_of_the_model_itself(model: SplitViT, injection: str) -> 
     for name, value in expected.items():
         assert row.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
     assert row.n == 20 and row.agreement == expected["agreement"] and row.details == {"seed": 3}
-    assert held_out.token_norm == pytest.approx(mean_token_norm(encoder.patch_part(held_out.states)))
+    assert held_out.unit.token_norm == pytest.approx(mean_token_norm(encoder.patch_part(held_out.states)))
     assert row.relative_norm == pytest.approx(0.5, rel=1e-5) and row.spread == pytest.approx(1, rel=1e-5)
     assert row.norm == pytest.approx(row.effective_norm, rel=1e-5)
 
@@ -89,7 +90,7 @@ def test_shift_noise_is_null_scaled_and_added(model: SplitViT, injection: str) -
         assert row.agreement == 1 and row.metrics["mse_logits"] < 1e-4, row
         assert row.within(1e-4) == "inside"
         assert row.relative_norm < 1e-4 and row.effective_norm <= 1e-5 * max(row.norm, 1)
-    assert rows[0].norm > 10 * held_out.token_norm
+    assert rows[0].norm > 10 * held_out.unit.token_norm
 
 
 def test_shift_counts_where_the_model_reads_it(model: SplitViT) -> None:
@@ -99,9 +100,9 @@ def test_shift_counts_where_the_model_reads_it(model: SplitViT) -> None:
     assert row.effective_norm == row.norm and row.relative_norm > 1
 
 
-def test_controls_have_the_norm_of_every_token(held_out: HeldOut) -> None:
+def test_controls_have_the_norm_of_every_token(held_out: EncoderData) -> None:
     noise = noise_of(held_out) * torch.linspace(0.2, 2, 16)[:, None] + shift_of(held_out, 0.3)
-    wanted = token_norms(held_out.effective(noise))
+    wanted = token_norms(held_out.unit.effective(noise))
     for name in ("permuted", "gaussian"):
         found = control(held_out, noise, name, seed=5)
         torch.testing.assert_close(token_norms(found), wanted, rtol=1e-5, atol=0)
@@ -112,7 +113,7 @@ def test_controls_have_the_norm_of_every_token(held_out: HeldOut) -> None:
         control(held_out, noise, "uniform", seed=0)
 
 
-def test_table_has_its_controls_at_equal_norm(held_out: HeldOut) -> None:
+def test_table_has_its_controls_at_equal_norm(held_out: EncoderData) -> None:
     rows = measure_nullness(held_out, noise_of(held_out), draws=3, seed=4)
     assert [row.condition for row in rows] == ["learned"] + ["permuted"] * 3 + ["gaussian"] * 3
     assert [row.details.get("seed") for row in rows] == [None, 4, 5, 6, 4, 5, 6]
@@ -125,12 +126,12 @@ def test_table_has_its_controls_at_equal_norm(held_out: HeldOut) -> None:
         measure_nullness(held_out, noise_of(held_out), draws=0)
 
 
-def test_noise_of_nothing_is_null_and_has_no_spread(held_out: HeldOut) -> None:
+def test_noise_of_nothing_is_null_and_has_no_spread(held_out: EncoderData) -> None:
     (row,) = measure_nullness(held_out, torch.zeros(16, 24))
     assert (row.agreement, row.norm, row.relative_norm, row.spread) == (1, 0, 0, 0)
 
 
-def test_epsilon_region_is_judged_by_the_interval(held_out: HeldOut) -> None:
+def test_epsilon_region_is_judged_by_the_interval(held_out: EncoderData) -> None:
     row = evidence(held_out, noise_of(held_out), "learned")
     low, high = row.metrics["mse_probabilities_ci"]
     assert row.within(1.01 * high) == "inside" and row.within(0.99 * low) == "outside"
@@ -141,7 +142,7 @@ def test_epsilon_region_is_judged_by_the_interval(held_out: HeldOut) -> None:
         row.within(0)
 
 
-def test_scaling_curve_has_its_scales_and_its_clean_middle(held_out: HeldOut) -> None:
+def test_scaling_curve_has_its_scales_and_its_clean_middle(held_out: EncoderData) -> None:
     noise = noise_of(held_out)
     rows = scaling_curve(held_out, noise)
     assert len(rows) == 3 * len(SCALES)
@@ -154,7 +155,7 @@ def test_scaling_curve_has_its_scales_and_its_clean_middle(held_out: HeldOut) ->
     assert len(scaling_curve(held_out, noise, scales=(1, 2), seed=None)) == 2
 
 
-def test_sums_are_compared_at_equal_norms(held_out: HeldOut) -> None:
+def test_sums_are_compared_at_equal_norms(held_out: EncoderData) -> None:
     first, second = noise_of(held_out), noise_of(held_out, 0.3, seed=5)
     rows = {row.condition: row for row in additivity(held_out, first, second)}
     assert list(rows)[:4] == ["first", "second", "sum", "sum rescaled"] and len(rows) == 8
@@ -165,7 +166,7 @@ def test_sums_are_compared_at_equal_norms(held_out: HeldOut) -> None:
     assert rows["sum rescaled"].relative_norm == pytest.approx(0.5, rel=1e-5)
 
 
-def test_transfer_crosses_noises_and_places(model: SplitViT, held_out: HeldOut) -> None:
+def test_transfer_crosses_noises_and_places(model: SplitViT, held_out: EncoderData) -> None:
     places = {
         "same": held_out,
         "other model": held_out_of(tiny(seed=8)),
@@ -183,7 +184,7 @@ def test_transfer_crosses_noises_and_places(model: SplitViT, held_out: HeldOut) 
         transfer(places, {"turned": noises["seed 0"].T})
 
 
-def test_agreement_by_norm_holds_every_token_at_every_norm(held_out: HeldOut) -> None:
+def test_agreement_by_norm_holds_every_token_at_every_norm(held_out: EncoderData) -> None:
     spectrum = sensitivity_spectrum(
         held_out.encoder, held_out.states, shift_invariant=True, k=8, cotangents=5, iterations=0
     )
@@ -202,14 +203,8 @@ def test_agreement_by_norm_holds_every_token_at_every_norm(held_out: HeldOut) ->
         agreement_by_norm(held_out, relative_norms=(0.0, 1.0))
 
 
-def test_batches_do_not_matter_and_inputs_are_checked(model: SplitViT, held_out: HeldOut) -> None:
+def test_batches_do_not_matter(model: SplitViT, held_out: EncoderData) -> None:
     whole = held_out_of(model, batch_size=64)
     one, other = (evidence(place, noise_of(held_out), "learned").metrics for place in (whole, held_out))
     assert one["mse_logits"] == pytest.approx(other["mse_logits"], rel=1e-4)
     assert one["agreement"] == other["agreement"]
-    with pytest.raises(NullspaceError, match="expected states"):
-        HeldOut(held_out.encoder, held_out.states[:0], shift_invariant=True)
-    with pytest.raises(NullspaceError, match="batch_size >= 1"):
-        HeldOut(held_out.encoder, held_out.states, shift_invariant=True, batch_size=0)
-    with pytest.raises(NullspaceError, match="positive finite mean token norm"):
-        HeldOut(held_out.encoder, held_out.states, shift_invariant=True, token_norm=0.0)

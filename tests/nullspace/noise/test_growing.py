@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.encoder_data import EncoderData, prepare
 from nullspace.metrics.mean_bound import upper_mean_bound
 from nullspace.metrics.norms import token_norms
 from nullspace.metrics.radius import changes
 from nullspace.model.encoder import Encoder
 from nullspace.noise.growing import grow_noise
-from nullspace.noise.learn import LearningData, prepare
 from nullspace.noise.learner import NoiseSettings
 from tests.nullspace.reacting import TINY, images, reacting
 
-Parts = tuple[LearningData, LearningData, LearningData]
+Parts = tuple[EncoderData, EncoderData, EncoderData]
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,15 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def parts(encoder: Encoder) -> Parts:
-    learn, validation, calibration = images(32 + 32 + 150).split([32, 32, 150])
-    return prepare(encoder, learn), prepare(encoder, validation), prepare(encoder, calibration)
+    parts = images(32 + 32 + 150).split([32, 32, 150])
+    learn, validation, calibration = (prepare(encoder, part, shift_invariant=True) for part in parts)
+    return learn, validation, calibration
 
 
-def test_noise_grows_and_is_within_epsilon_with_confidence(encoder: Encoder, parts: Parts) -> None:
+def test_noise_grows_and_is_within_epsilon_with_confidence(parts: Parts) -> None:
     settings = NoiseSettings(relative_norm=0.05, ranks=(1, 4), steps=30, batch_size=16)
-    found = grow_noise(encoder, *parts, settings, epsilon=0.05, shift_invariant=True)
-    change, _ = changes(encoder, parts[2].states, parts[2].clean.logits, found.noise)
+    found = grow_noise(*parts, settings, epsilon=0.05)
+    change, _ = changes(parts[2], found.noise)
     guarantee = found.guarantee
     assert float(change.mean()) <= guarantee.bound <= guarantee.epsilon == 0.05 and guarantee.n == 150
     assert upper_mean_bound(change, target=0.05, largest=2) == pytest.approx(guarantee.bound, rel=1e-3)
@@ -39,9 +40,9 @@ def test_noise_grows_and_is_within_epsilon_with_confidence(encoder: Encoder, par
     assert token_norms(found.noise).std() < 1e-4
 
 
-def test_what_cannot_be_promised_is_refused_before_anything_is_learned(encoder: Encoder, parts: Parts) -> None:
+def test_what_cannot_be_promised_is_refused_before_anything_is_learned(parts: Parts) -> None:
     settings = NoiseSettings(relative_norm=0.05, ranks=(1, 4), steps=10**9, batch_size=16)
     with pytest.raises(NullspaceError, match="at least 302 calibration images.* 0.02 .* got 150; .*raise epsilon"):
-        grow_noise(encoder, *parts, settings, epsilon=0.02, shift_invariant=True)
+        grow_noise(*parts, settings, epsilon=0.02)
     with pytest.raises(NullspaceError, match="growth > 1"):
-        grow_noise(encoder, *parts, settings, epsilon=0.05, shift_invariant=True, growth=1.0)
+        grow_noise(*parts, settings, epsilon=0.05, growth=1.0)

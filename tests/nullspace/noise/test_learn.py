@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.norms import token_norms
 from nullspace.metrics.radius import measure
 from nullspace.model.encoder import Encoder
@@ -16,10 +17,10 @@ from nullspace.model.vit import Outputs
 from nullspace.noise.baselines import PublishedSettings, learn_published
 from nullspace.noise.channel_start import channel_start, least_sensitive
 from nullspace.noise.form import NoiseForm
-from nullspace.noise.learn import LearningData, learn_noise, prepare
+from nullspace.noise.learn import learn_noise
 from nullspace.noise.learner import NoiseSettings
 from nullspace.noise.objectives import OBJECTIVES, objective
-from tests.nullspace.reacting import TINY, images, reacting
+from tests.nullspace.reacting import TINY, data_of, images, reacting
 
 
 @pytest.fixture(scope="module")
@@ -28,69 +29,55 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def learn(encoder: Encoder) -> LearningData:
-    return prepare(encoder, images(64))
+def learn(encoder: Encoder) -> EncoderData:
+    return data_of(encoder, 64)
 
 
 @pytest.fixture(scope="module")
-def held_out(encoder: Encoder) -> LearningData:
-    return prepare(encoder, images(48, seed=9), batch_size=10)
+def held_out(encoder: Encoder) -> EncoderData:
+    return data_of(encoder, 48, seed=9, batch_size=10)
 
 
-def test_data_is_the_models_own(encoder: Encoder, held_out: LearningData) -> None:
-    with torch.no_grad():
-        torch.testing.assert_close(held_out.states, encoder.states(images(48, seed=9)))
-        torch.testing.assert_close(held_out.clean.logits, encoder.model(images(48, seed=9)))
-    bytes_ = (images(3) * 255).round().to(torch.uint8)
-    torch.testing.assert_close(prepare(encoder, bytes_).states, prepare(encoder, bytes_.float() / 255).states)
-    with pytest.raises(NullspaceError, match="at least one image"):
-        prepare(encoder, images(0))
-
-
-def test_the_best_step_on_held_out_images_is_kept(
-    encoder: Encoder, learn: LearningData, held_out: LearningData
-) -> None:
+def test_the_best_step_on_held_out_images_is_kept(learn: EncoderData, held_out: EncoderData) -> None:
     settings = NoiseSettings(relative_norm=0.3, steps=40, batch_size=16)
     seen: list[int] = []
     found = learn_noise(
-        encoder, learn, settings,
-        shift_invariant=True, held_out=held_out, check_every=10,
+        learn, settings,
+        held_out=held_out, check_every=10,
         progress=lambda learner, _: seen.append(learner.steps_done),
     )  # fmt: skip
     assert seen == list(range(1, 41)) and len(found.losses) == 40
     assert [step for step, _ in found.checks] == [10, 20, 30, 40]
     least = min(found.checks, key=lambda check: check[1].probability_change)
     assert found.best_step == least[0] and not found.stopped_early
-    again = measure(encoder, held_out.states, held_out.clean.logits, found.noise)
+    again = measure(held_out, found.noise)
     assert again.probability_change == pytest.approx(least[1].probability_change, rel=1e-4)
     assert found.relative_norm == pytest.approx(0.3, rel=1e-4)
     assert found.image_steps == 40 * 16 + 3 * 64, "the start is counted"
 
 
-def test_what_is_learned_becomes_an_artifact(encoder: Encoder, learn: LearningData) -> None:
-    found = learn_noise(encoder, learn, NoiseSettings(steps=8), shift_invariant=True)
-    noise = found.artifact(encoder, learn, shift_invariant=True)
+def test_what_is_learned_becomes_an_artifact(encoder: Encoder, learn: EncoderData) -> None:
+    found = learn_noise(learn, NoiseSettings(steps=8))
+    noise = found.artifact(learn)
     assert noise.relative_norm == pytest.approx(0.5, rel=1e-4) and noise.spread == pytest.approx(1.0)
     assert noise.settings["steps"] == 8 and noise.data_fingerprint == learn.fingerprint()
     with torch.no_grad(), noise.apply(encoder.model):
         torch.testing.assert_close(encoder.model(images(3)), encoder.logits(learn.states[:3] + found.noise))
     own = NoiseSettings(steps=2, scope="image", start="random", ranks=None)
-    each = learn_noise(encoder, learn, own, shift_invariant=True)
+    each = learn_noise(learn, own)
     with pytest.raises(NullspaceError, match="no held_out images"):
-        learn_noise(encoder, learn, own, shift_invariant=True, held_out=learn)
+        learn_noise(learn, own, held_out=learn)
     with pytest.raises(NullspaceError, match="one per image"):
-        each.artifact(encoder, learn, shift_invariant=True)
+        each.artifact(learn)
 
 
-def test_it_stops_when_held_out_images_gain_no_more(
-    encoder: Encoder, learn: LearningData, held_out: LearningData
-) -> None:
+def test_it_stops_when_held_out_images_gain_no_more(learn: EncoderData, held_out: EncoderData) -> None:
     settings = NoiseSettings(relative_norm=1.0, ranks=None, steps=200, batch_size=16, learning_rate=0.3)
-    found = learn_noise(encoder, learn, settings, shift_invariant=True, held_out=held_out, check_every=2, patience=2)
+    found = learn_noise(learn, settings, held_out=held_out, check_every=2, patience=2)
     assert found.stopped_early and len(found.losses) < 200
     assert found.best_step == len(found.losses) - 4
     with pytest.raises(NullspaceError, match="patience >= 1 with held_out images"):
-        learn_noise(encoder, learn, settings, shift_invariant=True, patience=2)
+        learn_noise(learn, settings, patience=2)
 
 
 def test_a_start_is_in_the_directions_that_are_felt_least() -> None:
@@ -126,10 +113,10 @@ def test_the_shift_is_no_direction_to_start_in() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["gradient_descent", "adamw"])
-def test_published_is_torchs_own_loop(encoder: Encoder, learn: LearningData, algorithm: str) -> None:
+def test_published_is_torchs_own_loop(encoder: Encoder, learn: EncoderData, algorithm: str) -> None:
     rate = {"gradient_descent": 0.5, "adamw": 0.02}[algorithm]
     settings = PublishedSettings(algorithm=algorithm, limit=0.3, learning_rate=rate, rounds=10, batch_size=64)  # type: ignore[arg-type]
-    found = learn_published(encoder, learn.states, learn.clean, settings)
+    found = learn_published(learn, settings)
     noise = (torch.rand(16, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1) * 0.3
     noise.requires_grad_()
     optimiser = (
@@ -147,9 +134,9 @@ def test_published_is_torchs_own_loop(encoder: Encoder, learn: LearningData, alg
     assert found.image_steps == 640 and len(found.losses) == 10 and found.losses[-1] < found.losses[0]
 
 
-def test_published_stops_at_epsilon_and_checks_its_settings(encoder: Encoder, learn: LearningData) -> None:
+def test_published_stops_at_epsilon_and_checks_its_settings(learn: EncoderData) -> None:
     easy = PublishedSettings(algorithm="adamw", limit=0.01, rounds=50, batch_size=32, epsilon=0.5)
-    found = learn_published(encoder, learn.states, learn.clean, easy)
+    found = learn_published(learn, easy)
     assert found.reached_epsilon and len(found.losses) == 1
     assert PublishedSettings().rate == 0.01 and PublishedSettings(algorithm="adamw").rate == 0.1
     wrongs: list[tuple[dict[str, Any], str]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import permuted
-from nullspace.metrics.norms import mean_token_norm, relative_norm, spread, token_norms
+from nullspace.metrics.encoder_data import EncoderData
+from nullspace.metrics.norms import mean_token_norm, spread, token_norms
 from nullspace.metrics.radius import measure
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
-from nullspace.model.vit import Outputs
-from nullspace.noise.learn import LearningData, prepare
 from nullspace.noise.learner import NoiseSettings
 from nullspace.noise.objectives import OBJECTIVES
-from tests.nullspace.reacting import TINY, images, learner, reacting, some
+from tests.nullspace.reacting import TINY, data_of, learner, reacting
 
 
 @pytest.fixture(scope="module")
@@ -30,31 +31,31 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def data(encoder: Encoder) -> LearningData:
-    return prepare(encoder, images(96))
+def data(encoder: Encoder) -> EncoderData:
+    return data_of(encoder, 96)
 
 
-def test_norm_is_held_for_every_token(encoder: Encoder, data: LearningData) -> None:
-    learning = learner(encoder, data, relative_norm=0.4)
+def test_norm_is_held_for_every_token(data: EncoderData) -> None:
+    learning = learner(data, relative_norm=0.4)
     for _ in range(3):
         learning.step()
         wanted = 0.4 * mean_token_norm(data.states)
         assert token_norms(learning.noise).numpy() == pytest.approx(wanted, rel=1e-5)
         assert float(learning.noise.mean(dim=-1).abs().max()) < 1e-6
-        assert relative_norm(learning.noise, learning.token_norm) == pytest.approx(0.4, rel=1e-5)
+        assert learning.data.unit.relative_norm(learning.noise) == pytest.approx(0.4, rel=1e-5)
         assert spread(learning.noise) == pytest.approx(1.0, rel=1e-6)
 
 
-def test_shift_part_is_kept_where_it_counts(encoder: Encoder, data: LearningData) -> None:
-    noise = learner(encoder, data, shift_invariant=False).noise
+def test_shift_part_is_kept_where_it_counts(data: EncoderData) -> None:
+    noise = learner(replace(data, unit=Unit(data.unit.token_norm, shift_invariant=False))).noise
     assert float(noise.mean(dim=-1).abs().max()) > 1e-3
     wanted = 0.5 * mean_token_norm(data.states)
     assert token_norms(noise).numpy() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_low_rank_is_kept(encoder: Encoder, data: LearningData, rank: int) -> None:
-    learning = learner(encoder, data, ranks=(rank,), learning_rate=0.2)
+def test_low_rank_is_kept(data: EncoderData, rank: int) -> None:
+    learning = learner(data, ranks=(rank,), learning_rate=0.2)
     for _ in range(4):
         learning.step()
     sizes = torch.linalg.svdvals(learning.noise.double())
@@ -62,8 +63,8 @@ def test_low_rank_is_kept(encoder: Encoder, data: LearningData, rank: int) -> No
     assert spread(learning.noise) == pytest.approx(1.0, rel=1e-6)
 
 
-def test_ranks_follow_each_other_without_a_jump(encoder: Encoder, data: LearningData) -> None:
-    learning = learner(encoder, data, ranks=(1, 3, 100), steps=7, learning_rate=0.2)
+def test_ranks_follow_each_other_without_a_jump(data: EncoderData) -> None:
+    learning = learner(data, ranks=(1, 3, 100), steps=7, learning_rate=0.2)
     found = []
     for _ in range(7):
         learning.step()
@@ -74,10 +75,10 @@ def test_ranks_follow_each_other_without_a_jump(encoder: Encoder, data: Learning
     assert settings.rate(2) == settings.learning_rate > settings.rate(3) > 0
 
 
-def test_a_step_is_that_of_torch_adam(encoder: Encoder, data: LearningData) -> None:
+def test_a_step_is_that_of_torch_adam(encoder: Encoder, data: EncoderData) -> None:
     """The whole tensor, by autograd through the normalisation, with Adam's rate scaled to the noise's own size."""
-    learning = learner(encoder, data, ranks=None, batch_size=96, steps=5, learning_rate=0.05)
-    wanted = 0.5 * learning.token_norm
+    learning = learner(data, ranks=None, batch_size=96, steps=5, learning_rate=0.05)
+    wanted = 0.5 * learning.data.unit.token_norm
     noise = learning.noise.requires_grad_()
     adam = torch.optim.Adam([noise], betas=(0.9, 0.99), eps=0)
     for step in range(5):
@@ -95,37 +96,32 @@ def test_a_step_is_that_of_torch_adam(encoder: Encoder, data: LearningData) -> N
     torch.testing.assert_close(learning.noise, expected, atol=2e-3, rtol=1e-2)
 
 
-def test_learning_goes_on_from_a_given_noise(encoder: Encoder, data: LearningData) -> None:
-    first = learner(encoder, data, ranks=(1,))
+def test_learning_goes_on_from_a_given_noise(data: EncoderData) -> None:
+    first = learner(data, ranks=(1,))
     for _ in range(3):
         first.step()
-    second = learner(encoder, data, ranks=(4,), relative_norm=1.0, start_noise=first.noise)
+    second = learner(data, ranks=(4,), relative_norm=1.0, start_noise=first.noise)
     torch.testing.assert_close(second.noise, 2 * first.noise, atol=1e-4, rtol=1e-4)
     second.step()
     assert int(torch.linalg.matrix_rank(second.noise.double(), rtol=1e-6)) == 4
     with pytest.raises(NullspaceError, match="finite start of shape"):
-        learner(encoder, data, start_noise=first.noise[:3])
+        learner(data, start_noise=first.noise[:3])
 
 
-def test_one_noise_per_image(encoder: Encoder, data: LearningData) -> None:
-    few = some(data, slice(0, 10))
-    learning = learner(encoder, few, scope="image", ranks=None, start="random", learning_rate=0.1, micro_batch=4)
+def test_one_noise_per_image(encoder: Encoder, data: EncoderData) -> None:
+    few = data.subset(slice(0, 10))
+    learning = learner(few, scope="image", ranks=None, start="random", learning_rate=0.1, micro_batch=4)
     losses = [learning.step() for _ in range(20)]
     assert learning.noise.shape == (10, *encoder.noise_shape)
-    assert token_norms(learning.noise).numpy() == pytest.approx(0.5 * learning.token_norm, rel=1e-5)
+    assert token_norms(learning.noise).numpy() == pytest.approx(0.5 * learning.data.unit.token_norm, rel=1e-5)
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_one_noise_per_image_does_not_depend_on_the_others(encoder: Encoder, data: LearningData) -> None:
+def test_one_noise_per_image_does_not_depend_on_the_others(encoder: Encoder, data: EncoderData) -> None:
     start = torch.randn(6, *encoder.noise_shape, generator=torch.Generator().manual_seed(3))
-    options: dict[str, Any] = {
-        "scope": "image",
-        "start": "random",
-        "ranks": None,
-        "token_norm": mean_token_norm(data.states),
-    }
-    both = learner(encoder, some(data, slice(0, 6)), start_noise=start, **options)
-    one = learner(encoder, some(data, slice(0, 1)), start_noise=start[:1], **options)
+    options: dict[str, Any] = {"scope": "image", "start": "random", "ranks": None}
+    both = learner(data.subset(slice(0, 6)), start_noise=start, **options)
+    one = learner(data.subset(slice(0, 1)), start_noise=start[:1], **options)
     torch.testing.assert_close(both.noise[:1], one.noise)
     both.step()
     one.step()
@@ -134,90 +130,90 @@ def test_one_noise_per_image_does_not_depend_on_the_others(encoder: Encoder, dat
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_is_lowered_by_learning(encoder: Encoder, data: LearningData, name: str) -> None:
-    learning = learner(encoder, data, objective=name, ranks=None, learning_rate=0.1, batch_size=96)
+def test_every_objective_is_lowered_by_learning(data: EncoderData, name: str) -> None:
+    learning = learner(data, objective=name, ranks=None, learning_rate=0.1, batch_size=96)
     losses = [learning.step() for _ in range(12)]
     assert losses[-1] < 0.95 * losses[0]
 
 
 def test_before_a_block() -> None:
     encoder = Encoder(reacting(TINY), "block:1")
-    data = prepare(encoder, images(48, seed=2))
-    learning = learner(encoder, data, ranks=(2,), batch_size=48)
+    data = data_of(encoder, 48, seed=2)
+    learning = learner(data, ranks=(2,), batch_size=48)
     losses = [learning.step() for _ in range(20)]
     assert losses[-1] < 0.95 * losses[0] and learning.noise.shape == encoder.noise_shape
 
 
-def test_mixed_precision_learns_nearly_the_same(encoder: Encoder, data: LearningData) -> None:
-    whole, half = learner(encoder, data, start="random"), learner(encoder, data, start="random", precision="bfloat16")
+def test_mixed_precision_learns_nearly_the_same(data: EncoderData) -> None:
+    whole, half = learner(data, start="random"), learner(data, start="random", precision="bfloat16")
     losses = (whole.step(), half.step())
     assert losses[0] == pytest.approx(losses[1], rel=0.1) and losses[0] != losses[1]
     assert half.noise.dtype == torch.float32 and bool(torch.isfinite(half.noise).all())
 
 
-def test_the_start_is_made_when_it_is_needed(encoder: Encoder, data: LearningData) -> None:
-    first = learner(encoder, data)
+def test_the_start_is_made_when_it_is_needed(data: EncoderData) -> None:
+    first = learner(data)
     assert first.image_steps == 0
     first.step()
     assert first.image_steps > 16, "the start counts too"
-    resumed = learner(encoder, data)
+    resumed = learner(data)
     resumed.load_state_dict(first.state_dict())
     resumed.step()
     assert resumed.image_steps == first.image_steps + 16
 
 
 @pytest.mark.parametrize("split_at", [1, 5, 10, 19])
-def test_resume_is_bitwise(encoder: Encoder, data: LearningData, split_at: int, tmp_path: Path) -> None:
-    whole = learner(encoder, data)
+def test_resume_is_bitwise(data: EncoderData, split_at: int, tmp_path: Path) -> None:
+    whole = learner(data)
     losses = [whole.step() for _ in range(20)]
-    first = learner(encoder, data)
+    first = learner(data)
     resumed_losses = [first.step() for _ in range(split_at)]
     torch.save(first.state_dict(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert all(isinstance(value, (Tensor, int)) for value in state.values())
-    second = learner(encoder, data)
+    second = learner(data)
     second.load_state_dict(state)
     resumed_losses += [second.step() for _ in range(20 - split_at)]
     assert resumed_losses == losses
     assert torch.equal(second.noise, whole.noise)
 
 
-def test_state_is_a_snapshot(encoder: Encoder, data: LearningData) -> None:
-    learning = learner(encoder, data)
+def test_state_is_a_snapshot(data: EncoderData) -> None:
+    learning = learner(data)
     learning.step()
     state, noise = learning.state_dict(), learning.noise
     learning.step()
-    other = learner(encoder, data)
+    other = learner(data)
     other.load_state_dict(state)
     assert torch.equal(other.noise, noise) and state["steps_done"] == 1
     noise.zero_()
     assert float(learning.noise.norm()) > 0
 
 
-def test_seed_decides(encoder: Encoder, data: LearningData) -> None:
-    first, same, other = (learner(encoder, data, seed=seed) for seed in (1, 1, 2))
+def test_seed_decides(data: EncoderData) -> None:
+    first, same, other = (learner(data, seed=seed) for seed in (1, 1, 2))
     assert [first.step(), first.step()] == [same.step(), same.step()]
     assert torch.equal(first.noise, same.noise)
     assert not torch.equal(first.noise, other.noise)
 
 
-def test_global_random_state_is_left_alone(encoder: Encoder, data: LearningData) -> None:
+def test_global_random_state_is_left_alone(data: EncoderData) -> None:
     before = torch.get_rng_state()
-    learner(encoder, data).step()
+    learner(data).step()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_micro_batches_give_the_same_step(encoder: Encoder, data: LearningData) -> None:
-    whole, pieces = learner(encoder, data), learner(encoder, data, micro_batch=5)
+def test_micro_batches_give_the_same_step(data: EncoderData) -> None:
+    whole, pieces = learner(data), learner(data, micro_batch=5)
     for _ in range(3):
         assert pieces.step() == pytest.approx(whole.step(), rel=1e-5)
     torch.testing.assert_close(pieces.noise, whole.noise, atol=1e-4, rtol=1e-3)
 
 
 def test_learned_noise_beats_permuted(encoder: Encoder) -> None:
-    data = prepare(encoder, images(512, seed=1))
-    learn, test = some(data, slice(0, 384)), some(data, slice(384, None))
-    learning = learner(encoder, learn, steps=100, batch_size=32, relative_norm=0.25, ranks=(1, 4))
+    data = data_of(encoder, 512, seed=1)
+    learn, test = data.subset(slice(0, 384)), data.subset(slice(384, None))
+    learning = learner(learn, steps=100, batch_size=32, relative_norm=0.25, ranks=(1, 4))
     start = learning.noise
     for _ in range(100):
         learning.step()
@@ -225,25 +221,22 @@ def test_learned_noise_beats_permuted(encoder: Encoder) -> None:
     for seed in range(4):
         control = permuted(learning.noise, torch.Generator().manual_seed(seed), shift_invariant=True, hold="token")
         changes[f"permuted {seed}"] = control
-    found = {
-        name: measure(encoder, test.states, test.clean.logits, noise).probability_change
-        for name, noise in changes.items()
-    }
+    found = {name: measure(test, noise).probability_change for name, noise in changes.items()}
     learned = found.pop("learned")
     assert learned < found.pop("start")
     assert all(learned < 0.5 * change for change in found.values()), (learned, found)
 
 
-def test_divergence_is_an_error(encoder: Encoder, data: LearningData) -> None:
-    learning = learner(encoder, data, ranks=None, start="random", learning_rate=1e38)
+def test_divergence_is_an_error(data: EncoderData) -> None:
+    learning = learner(data, ranks=None, start="random", learning_rate=1e38)
     with pytest.raises(NullspaceError, match="diverged at step.*lower them"):
         for _ in range(20):
             learning.step()
     assert torch.isfinite(learning.noise).all()
 
 
-def test_more_steps_than_planned_is_an_error(encoder: Encoder, data: LearningData) -> None:
-    learning = learner(encoder, data, ranks=None, steps=1)
+def test_more_steps_than_planned_is_an_error(data: EncoderData) -> None:
+    learning = learner(data, ranks=None, steps=1)
     learning.step()
     with pytest.raises(NullspaceError, match="all 1 steps are done"):
         learning.step()
@@ -278,23 +271,15 @@ def test_settings_are_plain_values() -> None:
     assert json.loads(json.dumps(dataclasses.asdict(NoiseSettings())))["ranks"] == [1, 4, 16, 64]
 
 
-def test_data_and_state_are_checked(encoder: Encoder, data: LearningData) -> None:
-    states, clean = data.states, data.clean
-    with pytest.raises(NullspaceError, match="same n >= 1 images"):
-        learner(encoder, LearningData(states, some(data, slice(0, 5)).clean))
-    spoilt = torch.where(torch.arange(96)[:, None] < 2, torch.nan, clean.logits)
-    with pytest.raises(NullspaceError, match="clean logits of 2 of 96 images are not finite"):
-        learner(encoder, LearningData(states, Outputs(clean.features, spoilt)))
+def test_options_and_state_are_checked(data: EncoderData) -> None:
     with pytest.raises(NullspaceError, match="micro_batch"):
-        learner(encoder, data, micro_batch=0)
-    with pytest.raises(NullspaceError, match="positive finite mean token norm"):
-        learner(encoder, data, token_norm=0.0)
-    state = learner(encoder, data).state_dict()
+        learner(data, micro_batch=0)
+    state = learner(data).state_dict()
     with pytest.raises(NullspaceError, match="learner state"):
-        learner(encoder, data).load_state_dict({"order": state["order"]})
+        learner(data).load_state_dict({"order": state["order"]})
     with pytest.raises(NullspaceError, match="same model, images and settings"):
-        learner(encoder, data, ranks=(2,)).load_state_dict(state)
-    stepped = learner(encoder, some(data, slice(0, 40)))
+        learner(data, ranks=(2,)).load_state_dict(state)
+    stepped = learner(data.subset(slice(0, 40)))
     stepped.step()
     with pytest.raises(NullspaceError, match="resume with the same model and images"):
-        learner(encoder, data).load_state_dict(stepped.state_dict())
+        learner(data).load_state_dict(stepped.state_dict())

@@ -30,7 +30,7 @@ CONFIG = PipelineConfig.model_validate(
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     with workfolder.opened(tmp_path, CONFIG):
-        workfolder.say_run(tmp_path, experiment="mine", run_id="7", state="running")
+        workfolder.update_run(tmp_path, experiment="mine", run_id="7", state="running")
     return tmp_path
 
 
@@ -52,7 +52,7 @@ def test_a_run_that_never_said_how_it_ended_was_killed(work: Path) -> None:
     with workfolder.opened(work, CONFIG):
         assert status(work)["state"] == "running"
     for ended in ("finished", "failed", "killed"):
-        workfolder.say_run(work, state=ended)
+        workfolder.update_run(work, state=ended)
         assert status(work)["state"] == ended
     with workfolder.opened(work, CONFIG):
         assert status(work)["state"] == "running", "held again, before it says so itself"
@@ -84,12 +84,12 @@ def test_unfinished_stages_say_how_far_they_are(work: Path) -> None:
 
 
 def test_a_stage_under_way_says_what_its_progress_line_says(work: Path) -> None:
-    for name, said in {
+    for name, progress in {
         "reference--a": {"done": 64, "of": 120, "unit": "images"},
         "search--a": {"done": 1, "of": 8, "unit": "trials", "note": "trial 5 step 40"},
         "visible_watermark--a": {"done": 0, "of": 9, "unit": "images"},
     }.items():
-        write_json(partial(work, name) / PROGRESS, said)
+        write_json(partial(work, name) / PROGRESS, progress)
     lines = [line.split(None, 2) for line in nullspace("status", str(work)).out.splitlines()[1:]]
     assert lines == [
         ["unfinished", "reference--a", "64 of 120 images"],
@@ -99,7 +99,7 @@ def test_a_stage_under_way_says_what_its_progress_line_says(work: Path) -> None:
 
 
 def test_a_stage_that_failed_says_why_in_one_line(work: Path) -> None:
-    workfolder.say_run(work, state="failed", error="the run's own reason")
+    workfolder.update_run(work, state="failed", error="the run's own reason")
     partial(work, "reference--a")
     assert nullspace("status", str(work)).out.splitlines()[1] == "error: the run's own reason"
     write_text(work / "stages" / f"reference--a-0123456789ab{FAILED}", "out of [memory]")
@@ -136,7 +136,7 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -
         do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
     stages[3].folder(work).with_suffix(".partial").mkdir()
     old = partial(work, "payload--gone").name.removesuffix(".partial").rpartition("-")[0]
-    workfolder.say_run(work, plan=[*planned(stages), {"stage": "report", "folder": ""}])
+    workfolder.update_run(work, plan=[*planned(stages), {"stage": "report", "folder": ""}])
     found = status(work)
     assert [each["stage"] for each in found["stages"]] == [*(stage.key for stage in stages), "report", old]
     states = {each["stage"]: each["state"] for each in found["stages"]}
@@ -144,11 +144,12 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(work: Path) -
     assert states["reference--vit"] == states["report"] == "not begun"
     assert [each["stage"] for each in found["stages"] if each.get("earlier")] == [old]
     assert "plan" not in found
-    said = nullspace("status", str(work)).out.splitlines()
+    lines = nullspace("status", str(work)).out.splitlines()
     assert (
-        said[1].split() == ["done", "ingest--32x32", *said[1].split()[2:]] and "  not begun  reference--vit" in said[2]
+        lines[1].split() == ["done", "ingest--32x32", *lines[1].split()[2:]]
+        and "  not begun  reference--vit" in lines[2]
     )
-    assert said[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
+    assert lines[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
 
 
 def test_a_folder_without_a_plan_is_listed_in_the_order_of_the_work_too(work: Path) -> None:

@@ -73,7 +73,7 @@ def test_ui_serves_the_experiment_of_the_run_until_it_is_told_to_end(demo_run: D
         started = below(shown.pid)
     finally:
         shown.terminate()  # to this one process alone, as a supervisor does
-        said = shown.communicate(timeout=LIMIT)[0].decode()
+        printed = shown.communicate(timeout=LIMIT)[0].decode()
         left = {pid: args for pid, args in started.items() if is_alive(pid)}
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -87,8 +87,8 @@ def test_ui_serves_the_experiment_of_the_run_until_it_is_told_to_end(demo_run: D
     assert experiment["lifecycle_stage"] == "active"
     run_id = demo_run.results["run"]["run_id"]
     place = f"http://127.0.0.1:{port}/#/experiments/{experiment['experiment_id']}/runs"
-    assert f"MLflow on {place}/{run_id}?workflowType=machine_learning " in said
-    assert f"{place}?viewStateShareKey=nullspace-models&workflowType=machine_learning" in said
+    assert f"MLflow on {place}/{run_id}?workflowType=machine_learning " in printed
+    assert f"{place}?viewStateShareKey=nullspace-models&workflowType=machine_learning" in printed
     assert "mlflow.sharedViewState.nullspace-models" in {tag["key"] for tag in experiment["tags"]}
 
 
@@ -110,14 +110,14 @@ def test_ui_without_a_run_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_ui_of_a_run_on_a_server_names_its_page(tmp_path: Path) -> None:
-    workfolder.say_run(tmp_path, tracking_uri="http://tracker:5000/", experiment_id="3", run_id="7")
+    workfolder.update_run(tmp_path, tracking_uri="http://tracker:5000/", experiment_id="3", run_id="7")
     page = "http://tracker:5000/#/experiments/3/runs/7?workflowType=machine_learning"
     with pytest.raises(NullspaceError, match=f"shows it itself: {re.escape(page)}$"):
         serve(tmp_path, "127.0.0.1", 1)
 
 
 def test_ui_of_a_run_in_another_database_says_what_to_do(tmp_path: Path) -> None:
-    workfolder.say_run(tmp_path, tracking_uri="postgresql://***@host/db", experiment_id="3", run_id="7")
+    workfolder.update_run(tmp_path, tracking_uri="postgresql://***@host/db", experiment_id="3", run_id="7")
     with pytest.raises(NullspaceError, match="got postgresql://.*run `mlflow server` on it"):
         serve(tmp_path, "127.0.0.1", 1)
 

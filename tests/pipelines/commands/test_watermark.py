@@ -18,7 +18,7 @@ from PIL import Image
 from cluster import cli
 from nullspace.watermark.payload.hidden_mark import STRENGTHS
 from pipelines.commands.messages import KEY_VARIABLE
-from pipelines.commands.pictures.options import load_and_tell
+from pipelines.commands.pictures.options import load_with_notes
 from pipelines.digits import MODEL_NAME, register
 from tests.nullspace.watermark.payload.marked import pictures
 from tests.pipelines import icc
@@ -27,7 +27,7 @@ MODEL = ["--model", "vit_tiny_patch16_224", "--weights", "random"]
 MESSAGE = "mine 2026"
 
 
-class Said:
+class Answer:
     """Exit code, standard output and standard error of a command."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
@@ -44,13 +44,13 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     monkeypatch.setenv(KEY_VARIABLE, "a key for tests only")
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: object) -> Said:
+    def run(*words: object) -> Answer:
         monkeypatch.setattr("sys.argv", ["nullspace", "watermark", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         code = ended.value.code
         printed = capsys.readouterr()
-        return Said(code if isinstance(code, int) else 0, printed.out, printed.err)
+        return Answer(code if isinstance(code, int) else 0, printed.out, printed.err)
 
     return run
 
@@ -75,19 +75,19 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_marked_and_read_back(call: Any, photos: Path, tmp_path: Path) -> None:
-    said = call("embed", photos, "marked", "--message", MESSAGE, "--psnr", 40, *MODEL, "--json")
-    assert said.code == 0, said.err
-    assert [Path(row["output"]).as_posix() for row in said.rows] == [
+    answer = call("embed", photos, "marked", "--message", MESSAGE, "--psnr", 40, *MODEL, "--json")
+    assert answer.code == 0, answer.err
+    assert [Path(row["output"]).as_posix() for row in answer.rows] == [
         "marked/deep/clear.png", "marked/grey.png", "marked/one.png",
     ]  # fmt: skip
-    for row in said.rows:
+    for row in answer.rows:
         assert row["read_back"] and row["same_prediction"] and row["message_text"] == MESSAGE
         assert row["psnr"] >= 39.9 and row["token_change"] < 0.05
     found = call("detect", "marked", *MODEL, "--json")
     assert found.code == 0 and {row["message_text"] for row in found.rows} == {MESSAGE}
-    assert all(row["p_value"] < 1e-9 and row["confidence"] > 0.9 for row in found.rows)
+    assert all(row["p_value"] < 1e-9 and row["bit_agreement"] > 0.9 for row in found.rows)
     lines = [line for line in call("detect", "marked/*.png", *MODEL).out.splitlines() if line[0] != " "]  # no progress
-    assert len(lines) == 2 and all(f"'{MESSAGE}'  p " in line and "bits as sent" in line for line in lines)
+    assert len(lines) == 2 and all(f"'{MESSAGE}'  p " in line and "bits as embedded" in line for line in lines)
 
 
 def test_transparency_stays_as_it_was(call: Any, photos: Path) -> None:
@@ -100,8 +100,8 @@ def test_transparency_stays_as_it_was(call: Any, photos: Path) -> None:
 
 
 def test_one_file_goes_to_one_file_in_the_format_of_its_name(call: Any, photos: Path) -> None:
-    said = call("embed", photos / "one.jpg", "out.jpg", "--hex", "c0ffee", "--psnr", 38, *MODEL, "--json")
-    assert said.code == 0 and said.rows[0]["message_hex"] == "c0ffee" and said.rows[0]["message_text"] is None
+    answer = call("embed", photos / "one.jpg", "out.jpg", "--hex", "c0ffee", "--psnr", 38, *MODEL, "--json")
+    assert answer.code == 0 and answer.rows[0]["message_hex"] == "c0ffee" and answer.rows[0]["message_text"] is None
     with Image.open("out.jpg") as written:
         assert (written.format, written.size) == ("JPEG", (231, 300))
 
@@ -109,8 +109,8 @@ def test_one_file_goes_to_one_file_in_the_format_of_its_name(call: Any, photos: 
 def test_unmarked_pictures_and_strangers_have_exit_code_three(
     call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = call("detect", photos, *MODEL)
-    assert said.code == 3 and said.out.count("no mark  p = ") == 3
+    answer = call("detect", photos, *MODEL)
+    assert answer.code == 3 and answer.out.count("no mark  p = ") == 3
     assert call("embed", photos / "one.jpg", "out.png", "--message", MESSAGE, *MODEL).code == 0
     monkeypatch.setenv(KEY_VARIABLE, "somebody else's key")
     assert call("detect", "out.png", *MODEL).code == 3
@@ -135,8 +135,8 @@ def test_moved_and_stretched_pictures_are_searched_on_request(call: Any, photos:
 
 def test_what_is_no_picture_is_told_and_stops_no_other(call: Any, photos: Path) -> None:
     (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:900])
-    said = call("embed", photos, "marked", "--message", MESSAGE, *MODEL)
-    assert said.code == 4 and "broken.png  error: " in said.out and "damaged or truncated" in said.out
+    answer = call("embed", photos, "marked", "--message", MESSAGE, *MODEL)
+    assert answer.code == 4 and "broken.png  error: " in answer.out and "damaged or truncated" in answer.out
     assert sorted(path.name for path in Path("marked").rglob("*.png")) == ["clear.png", "grey.png", "one.png"]
 
 
@@ -147,9 +147,9 @@ def test_animations_are_refused_and_odd_colours_told(call: Any, photos: Path) ->
     exif[0x0112], exif[0x8298] = 6, "(c) me"
     odd = {"exif": exif, "dpi": (300, 300), "icc_profile": icc.without_curves(b"CMYK", b"prtr")}
     image(231, 300, seed=6).convert("CMYK").save(photos / "odd.jpg", quality=95, **odd)
-    said = call("embed", photos / "moving.gif", photos / "odd.jpg", "marked", "--message", MESSAGE, *MODEL)
-    assert said.code == 4 and "moving.gif  error: it has 2 frames or pages" in said.out
-    assert "  note: its colour profile cannot be used (cannot build transform)" in said.out
+    answer = call("embed", photos / "moving.gif", photos / "odd.jpg", "marked", "--message", MESSAGE, *MODEL)
+    assert answer.code == 4 and "moving.gif  error: it has 2 frames or pages" in answer.out
+    assert "  note: its colour profile cannot be used (cannot build transform)" in answer.out
     with Image.open("marked/odd.png") as written:
         assert written.size == (231, 300) and "icc_profile" not in written.info
         assert written.getexif()[0x8298] == "(c) me" and written.getexif()[0x0112] == 1
@@ -159,9 +159,9 @@ def test_animations_are_refused_and_odd_colours_told(call: Any, photos: Path) ->
 
 
 def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None:
-    said = call("visible", photos / "grey.png", photos / "one.jpg", "marked", "--text", "DRAFT", *MODEL, "--json")
-    assert said.code == 0, said.err
-    for row in said.rows:
+    answer = call("visible", photos / "grey.png", photos / "one.jpg", "marked", "--text", "DRAFT", *MODEL, "--json")
+    assert answer.code == 0, answer.err
+    for row in answer.rows:
         assert row["same_prediction"] and row["token_change"] < 0.1 and row["probability_change"] < 0.02
         assert set(row["after_jpeg"]) == {"95", "90", "75"}
         assert row["texture_contrast"] > row["clean_texture_contrast"] + 0.2 and 5 < row["psnr"] < 40
@@ -171,7 +171,7 @@ def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["embed", "photos", "marked", *MODEL], "expected one of --message, --hex and --uuid, got none"),
         (["embed", "photos", "marked", "--hex", "xyz", *MODEL], "pairs of hexadecimal digits, got 'xyz'"),
@@ -187,10 +187,10 @@ def test_a_visible_mark_is_seen_by_people_alone(call: Any, photos: Path) -> None
         (["detect", "photos", "--key-file", "none.txt", *MODEL], "cannot read the key from none.txt"),
     ],
 )
-def test_bad_input_is_one_line(call: Any, photos: Path, words: list[str], said: str) -> None:
+def test_bad_input_is_one_line(call: Any, photos: Path, words: list[str], expected: str) -> None:
     found = call(*words)
     assert found.code == 1 and found.out == "" and found.err.startswith("error: ") and len(found.err.splitlines()) == 1
-    assert re.search(said, found.err), found.err
+    assert re.search(expected, found.err), found.err
 
 
 def test_a_missing_key_says_how_to_make_one(call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +206,9 @@ def test_a_key_is_asked_for_before_torch_is_loaded(tmp_path: Path, monkeypatch: 
     commands = [["detect", "IN"], ["embed", "IN", "OUT", "--message", "x", "--key-file", str(tmp_path / "short.txt")]]
     program = "import sys; from cluster.cli import main; sys.argv = ['nullspace', 'watermark', *sys.argv[1:]]\n"
     program += "try:\n main()\nfinally:\n print('torch' in sys.modules)"
-    for words, said in zip(commands, ("error: expected a key", "at least 8 bytes, got 7"), strict=True):
+    for words, expected in zip(commands, ("error: expected a key", "at least 8 bytes, got 7"), strict=True):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (1, "False\n") and said in done.stderr, done.stderr
+        assert (done.returncode, done.stdout) == (1, "False\n") and expected in done.stderr, done.stderr
         assert "openssl rand -hex 32 > key.txt" in done.stderr
 
 
@@ -224,16 +224,23 @@ def test_the_model_is_as_said_and_what_was_found_is_on_stderr(
     made = timm.create_model(MODEL_NAME, num_classes=7, global_pool="avg").state_dict()
     other = {name: value + 1 for name, value in made.items()}
     torch.save({"model": other, "model_ema": made}, tmp_path / "w.bin")
-    taken = load_and_tell(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg"], ema=True)
+    taken = load_with_notes(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg"], ema=True)
     assert torch.equal(taken.model.state_dict()["head.bias"], made["head.bias"])
-    said = capsys.readouterr()
-    assert said.err == f"model  file:{tmp_path / 'w.bin'} (EMA); 7 classes from the file's shapes\n" and not said.out
-    plain = load_and_tell(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg", "num_classes=7"], ema=False)
+    printed = capsys.readouterr()
+    assert (
+        printed.err == f"model  file:{tmp_path / 'w.bin'} (EMA); 7 classes from the file's shapes\n" and not printed.out
+    )
+    plain = load_with_notes(MODEL_NAME, str(tmp_path / "w.bin"), ["global_pool=avg", "num_classes=7"], ema=False)
     assert torch.equal(plain.model.state_dict()["head.bias"], other["head.bias"])
     assert capsys.readouterr().err == f"model  file:{tmp_path / 'w.bin'} (without EMA)\n"
 
 
 @pytest.mark.parametrize("command", [("detect", "photos"), ("embed", "photos", "out", "--message", "x")])
 def test_a_wrong_model_argument_is_one_line(call, photos: Path, command: tuple[str, ...]) -> None:
-    said = call(*command, *MODEL, "--model-args", "colour=red")
-    assert said.code == 1 and said.err.startswith("error: ") and "'colour'" in said.err and said.err.count("\n") == 1
+    answer = call(*command, *MODEL, "--model-args", "colour=red")
+    assert (
+        answer.code == 1
+        and answer.err.startswith("error: ")
+        and "'colour'" in answer.err
+        and answer.err.count("\n") == 1
+    )

@@ -1,4 +1,4 @@
-"""`nullspace kernel --zoo`: formats that hold every row, progress on stderr, errors in one line."""
+"""`nullspace zoo`: formats that hold every row, progress on stderr, errors in one line."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_the_table_is_aligned() -> None:
 
 
 def test_the_command_shows_progress_and_the_rows() -> None:
-    answer = nullspace("kernel", "--zoo", "deit_tiny_*", "--random", "--json")
-    said = json.loads(answer.out)
+    answer = nullspace("zoo", "deit_tiny_*", "--random", "--json")
+    rows = json.loads(answer.out)
     assert answer.code == 0
-    assert [row["name"] for row in said] == ["deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224"]
-    assert {row["nullity"] for row in said} == {577} and {row["shift_directions"] for row in said} == {196}
+    assert [row["name"] for row in rows] == ["deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224"]
+    assert {row["nullity"] for row in rows} == {577} and {row["shift_directions"] for row in rows} == {196}
     assert (
         "1/2  deit_tiny_distilled_patch16_224  nullity 577" in answer.err
         and "2 models, 0 of them refused" in answer.err
@@ -74,8 +74,7 @@ def test_the_command_shows_progress_and_the_rows() -> None:
 
 def test_the_command_writes_a_file(tmp_path: Path) -> None:
     file = tmp_path / "zoo.md"
-    arguments = ("--zoo", "resnet18", "--random", "--format", "markdown", "--output", str(file))
-    answer = nullspace("kernel", *arguments)
+    answer = nullspace("zoo", "resnet18", "--random", "--format", "markdown", "--output", str(file))
     assert answer.code == 0 and not answer.out and "1/1  resnet18  refused" in answer.err
     assert "expected a model with a patch embedding, got ResNet" in file.read_text(encoding="utf-8")
 
@@ -83,17 +82,18 @@ def test_the_command_writes_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "expected a MODEL or --zoo PATTERN, got neither"),
-        (["deit_tiny_patch16_224", "--zoo", "deit*"], "got both"),
-        (["--zoo", "deit*"], "expected --random or --weights pretrained for a zoo, got neither"),
-        (["--zoo", "deit*", "--weights", "w.pth"], "got w.pth: one file does not fit many models"),
-        (
-            ["--zoo", "deit*", "--random", "--format", "xml"],
-            "of table, csv, json, markdown, got 'xml'",
-        ),
-        (["--zoo", "nothing*", "--random"], "which matches none of"),
+        ([], "missing argument 'PATTERN'; see nullspace zoo --help"),
+        (["deit*"], "expected --random or --pretrained, got neither"),
+        (["deit*", "--random", "--format", "xml"], "of table, csv, json, markdown, got 'xml'"),
+        (["nothing*", "--random"], "which matches none of"),
     ],
 )
 def test_errors(arguments: list[str], expected: str) -> None:
-    answer = nullspace("kernel", *arguments)
+    answer = nullspace("zoo", *arguments)
     assert answer.is_one_error and expected in answer.err
+
+
+@pytest.mark.parametrize("arguments", [["--zoo", "deit*", "--random", "--format", "csv"], ["--zoo=deit*"]])
+def test_the_former_option_names_the_command(arguments: list[str]) -> None:
+    answer = nullspace("kernel", *arguments)
+    assert answer.is_one_error and "--zoo is a command of its own: nullspace zoo PATTERN" in answer.err

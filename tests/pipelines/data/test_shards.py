@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from nullspace.metrics.keyed import place
 from pipelines.data.shards import (
     Shard,
     first_images,
@@ -20,7 +21,7 @@ from pipelines.data.shards import (
     shard_table,
     write_shard,
 )
-from pipelines.data.split import make_split, place
+from pipelines.data.split import make_split
 
 
 def pixels(count: int, height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:

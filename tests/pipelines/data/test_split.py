@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.split import Split, make_split, place, require_images
+from nullspace.metrics.keyed import place
+from pipelines.data.split import Split, make_split, require_images
 from pipelines.errors import ConfigError
 
 

@@ -43,6 +43,7 @@ def plain(text: str) -> str:
             ["--set KEY=VALUE", "The same command after a kill goes on", "Example: nullspace run demo", "--json"],
         ),
         (["kernel"], ["--random", "--weights", "Example: nullspace kernel vit_small_patch32_224 --random"]),
+        (["zoo"], ["--random", "--pretrained", "Example: nullspace zoo 'deit*' --random --format markdown"]),
         (["status"], ["Example: nullspace status runs/demo", "Work folder of a run"]),
         (["config", "show"], ["every default filled in", "Example: nullspace config show demo --set search.trials=4"]),
         (["ui"], ["Example: nullspace ui runs/demo", "--port"]),
@@ -71,6 +72,7 @@ def test_a_command_that_is_not_there_says_where_help_is() -> None:
         (["run", "demo", "--trials=3"], "no such option: --trials; see nullspace run --help"),
         (["ui", "runs", "--port", "x"], "invalid value for '--port'"),
         (["watermark", "embd"], "no such command 'embd' (did you mean 'embed'?); see nullspace watermark --help"),
+        (["kernel"], "missing argument 'MODEL'; see nullspace kernel --help"),
         (["submit"], "missing argument 'CONFIG'; see nullspace submit --help"),
     ],
 )
@@ -148,9 +150,13 @@ def test_a_dry_run_says_what_is_reused_and_what_is_to_do(demo_run: DemoRun, tmp_
         stage["stage"]: stage["seconds"] for stage in json.loads(nullspace("status", words[4], "--json").out)["stages"]
     }
     assert {stage["stage"]: stage["seconds"] for stage in after} == said
-    changed = json.loads(nullspace(*words, "--set", "evaluate.examples=3", "--json").out)
+    changed = json.loads(nullspace(*words, "--set", "kernel_noise.examples=3", "--json").out)
     to_do = {stage["stage"].partition("--")[0]: stage["folder"] for stage in changed if stage["state"] == "to do"}
-    assert set(to_do) == {"evaluate", "report"} and to_do["report"] is None and not Path(to_do["evaluate"]).exists()
+    assert (
+        set(to_do) == {"kernel_noise", "report"}
+        and to_do["report"] is None
+        and not Path(to_do["kernel_noise"]).exists()
+    )
     assert sorted(demo_run.work.rglob("*")) == before
 
 
@@ -159,11 +165,11 @@ def test_a_dry_run_before_the_first_makes_nothing(tmp_path: Path) -> None:
     lines = [line.split(None, 2) for line in answer.out.splitlines()]
     assert answer.code == 0 and not answer.err
     assert [line[:2] for line in lines] == [["to", "do"]] * len(STAGES)
-    assert str(tmp_path / "work" / "stages" / "evaluate--digits-") in answer.out
+    assert str(tmp_path / "work" / "stages" / "kernel_noise--digits-") in answer.out
     assert not [*tmp_path.iterdir()]
     other = tmp_path / "other"
     other.mkdir()
-    workfolder.say_run(other, experiment="mine")
+    workfolder.update_run(other, experiment="mine")
     assert "choose another --workdir" in nullspace("run", "demo", "--dry-run", "--workdir", str(other)).err
 
 
@@ -256,11 +262,6 @@ def test_what_a_file_was_found_to_be_is_said(tmp_path: Path) -> None:
 def test_wrong_model_arguments(arguments: tuple[str, ...], expected: str) -> None:
     answer = nullspace("kernel", DIGITS, *arguments)
     assert answer.is_one_error and expected in answer.err and answer.err.count("\n") == 1
-
-
-def test_model_arguments_and_a_zoo_exclude_each_other() -> None:
-    answer = nullspace("kernel", "--zoo", "deit_tiny*", "--random", "--model-args", "img_size=64")
-    assert answer.is_one_error and "--model-args and --no-ema are of one MODEL" in answer.err
 
 
 def test_weights_and_random_exclude_each_other() -> None:

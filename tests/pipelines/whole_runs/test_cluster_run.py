@@ -54,7 +54,7 @@ def test_a_run_outlives_its_nodes_and_finds_the_same(cluster: Cluster, demo_run:
             seen.update(raylets_with(cluster, name))
             return bool(seen and raylets_with(cluster, name))
 
-        for stage, process in (("ingest", _ACTOR), ("search", _TRIAL), ("evaluate", _ACTOR)):
+        for stage, process in (("ingest", _ACTOR), ("search", _TRIAL), ("visible_watermark", _ACTOR)):
             driver.until(lambda stage=stage: f"running  {stage}" in driver.said, f"{stage} begins")
             driver.until(lambda process=process: works(process), f"{stage} has a worker")
             kill_a_node(cluster, process)

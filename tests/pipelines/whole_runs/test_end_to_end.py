@@ -38,18 +38,29 @@ IMAGES = int(SMALL["source.limit"])
 PARTS = {part: int(SMALL[f"search.{part}_images"]) for part in ("learn", "validation", "calibration")}
 TESTED = IMAGES - sum(PARTS.values())
 OUTCOME = ("agreement", "agreement_ci", "n", "mse_logits", "mse_probabilities")
+JPEG = tuple(f"jpeg_{quality}" for quality in JPEG_QUALITIES)
+CONDITIONS = {
+    "kernel_noise": ("exact", "permuted", "gaussian", "in_box"),
+    "learned_noise": ("learned", "permuted", "gaussian"),
+    "visible_watermark": ("marked", "plain", "permuted", *JPEG),
+    "payload": ("unmarked", "none", "jpeg_90", "jpeg_75", "jpeg_50", "noise_0.02"),
+}
 PROMISED = [
     *(f"models.digits.kernel.{name}" for name in ("patch_dim", "embed_dim", "rank", "nullity", "rtol")),
     *(
-        f"models.digits.noise.{name}"
+        f"models.digits.search.{name}"
         for name in ("norm", "relative_norm", "artifact", "registered_model", "version", "spread")
     ),
-    *(f"models.digits.noise.guarantee.{name}" for name in ("epsilon", "bound", "confidence", "n", "scale")),
-    *(f"models.digits.noise.conditions.{c}.{name}" for c in ("learned", "permuted", "gaussian") for name in OUTCOME),
-    *(f"models.digits.kernel.conditions.exact.{name}" for name in (*OUTCOME, "max_abs_logit_change")),
-    *(f"models.digits.watermark.{name}" for name in ("psnr", "ssim", "agreement", "n", "max_probability_change")),
-    *(f"models.digits.watermark.after_jpeg.{quality}.{name}" for quality in JPEG_QUALITIES for name in OUTCOME),
-    *(f"models.digits.watermark.hidden.{name}" for name in ("message_bytes", "psnr", "word_accuracy", "attacks")),
+    *(f"models.digits.search.guarantee.{name}" for name in ("epsilon", "bound", "confidence", "n", "scale")),
+    *(f"models.digits.learned_noise.conditions.{c}.{name}" for c in CONDITIONS["learned_noise"] for name in OUTCOME),
+    *(f"models.digits.kernel_noise.conditions.exact.{name}" for name in (*OUTCOME, "max_abs_logit_change")),
+    *(
+        f"models.digits.visible_watermark.conditions.marked.{name}"
+        for name in ("psnr", "ssim", "agreement", "n", "max_probability_change")
+    ),
+    *(f"models.digits.visible_watermark.conditions.{condition}.{name}" for condition in JPEG for name in OUTCOME),
+    *(f"models.digits.payload.conditions.jpeg_50.{name}" for name in ("word_accuracy", "bit_accuracy", "agreement")),
+    "models.digits.payload.settings.message_bytes",
     *(f"run.{name}" for name in ("experiment", "run_id", "seconds")),
 ]
 
@@ -76,9 +87,10 @@ def test_results_are_what_was_printed_and_plain_json(demo_run: DemoRun) -> None:
 
 
 def test_exact_kernel_noise_changes_no_prediction(demo_run: DemoRun) -> None:
-    kernel = demo_run.results["models"]["digits"]["kernel"]
+    model = demo_run.results["models"]["digits"]
+    kernel, conditions = model["kernel"], model["kernel_noise"]["conditions"]
     assert kernel["rank"] + kernel["nullity"] == kernel["patch_dim"] and kernel["nullity"] > 0
-    exact, permuted = kernel["conditions"]["exact"], kernel["conditions"]["permuted"]
+    exact, permuted = conditions["exact"], conditions["permuted"]
     assert exact["agreement"] == 1 and exact["n"] == IMAGES
     assert exact["max_abs_logit_change"] < 1e-3
     assert exact["noise_rms"] == pytest.approx(permuted["noise_rms"], rel=1e-4)
@@ -86,7 +98,7 @@ def test_exact_kernel_noise_changes_no_prediction(demo_run: DemoRun) -> None:
 
 
 def test_learned_noise_is_less_noticed_than_its_controls(demo_run: DemoRun) -> None:
-    said = demo_run.results["models"]["digits"]["noise"]["conditions"]
+    said = demo_run.results["models"]["digits"]["learned_noise"]["conditions"]
     assert all(said["learned"]["mse_probabilities"] < said[control]["mse_probabilities"] / 3 for control in
                ("permuted", "gaussian"))  # fmt: skip
 
@@ -97,29 +109,28 @@ def test_learned_noise_is_less_noticed_than_its_controls(demo_run: DemoRun) -> N
 def test_every_id_is_there_once_per_condition(demo_run: DemoRun) -> None:
     ids = set(rows_of(demo_run.stage("reference"))["id"])
     assert len(ids) == IMAGES
-    conditions = rows_of(demo_run.stage("evaluate")).groupby("condition")["id"]
-    assert set(conditions.groups) == {"learned", "permuted", "gaussian", "kernel_exact", "kernel_permuted",
-                                      "kernel_gaussian", "kernel_in_box"}  # fmt: skip
-    for condition, found in conditions:
-        assert len(found) == IMAGES and set(found) == ids, condition
+    for stage, names in CONDITIONS.items():
+        conditions = rows_of(demo_run.stage(stage)).groupby("condition")["id"]
+        assert set(conditions.groups) == set(names) == set(demo_run.results["models"]["digits"][stage]["conditions"])
+        for condition, found in conditions:
+            assert len(found) == IMAGES and set(found) == ids, (stage, condition)
 
 
 def test_the_split_has_the_sizes_asked_for(demo_run: DemoRun) -> None:
-    rows = rows_of(demo_run.stage("evaluate"))
+    rows = rows_of(demo_run.stage("learned_noise"))
     sizes = rows[rows["condition"] == "learned"].groupby("split").size().to_dict()
     assert sizes == {**PARTS, "test": TESTED}
 
 
 def test_figures_of_conditions_are_those_of_their_rows(demo_run: DemoRun) -> None:
-    rows = rows_of(demo_run.stage("evaluate"))
-    model = demo_run.results["models"]["digits"]
-    said = {name: (value, rows[(rows["condition"] == name) & (rows["split"] == "test")]) for name, value in
-            model["noise"]["conditions"].items()}  # fmt: skip
-    for name, value in model["kernel"]["conditions"].items():
-        said[f"kernel_{name}"] = value, rows[rows["condition"] == f"kernel_{name}"]
-    assert len(said) == 7
-    for value, own in said.values():
-        check_outcome(value, own)
+    model, checked = demo_run.results["models"]["digits"], 0
+    for stage in ("kernel_noise", "learned_noise"):
+        rows = rows_of(demo_run.stage(stage))
+        counted = rows[rows["split"] == "test"] if stage == "learned_noise" else rows
+        for name, said in model[stage]["conditions"].items():
+            check_outcome(said, counted[counted["condition"] == name])
+            checked += 1
+    assert checked == 7
 
 
 def check_outcome(said: dict[str, Any], rows: Any) -> None:
@@ -146,10 +157,9 @@ def wilson(successes: int, n: int) -> list[float]:
 
 
 def test_figures_of_the_watermark_are_those_of_its_rows(demo_run: DemoRun) -> None:
-    rows, mark = rows_of(demo_run.stage("watermark")), demo_run.results["models"]["digits"]["watermark"]
+    rows = rows_of(demo_run.stage("visible_watermark"))
     ids = sorted(rows_of(demo_run.stage("reference"))["id"])
-    jpeg = {f"jpeg_{quality}": mark["after_jpeg"][str(quality)] for quality in JPEG_QUALITIES}
-    for condition, said in {"marked": mark, **mark["controls"], **jpeg}.items():
+    for condition, said in demo_run.results["models"]["digits"]["visible_watermark"]["conditions"].items():
         own = rows[rows["condition"] == condition]
         assert said["n"] == IMAGES and sorted(own["id"]) == ids
         assert said["agreement"] == own["agree"].mean()
@@ -157,25 +167,25 @@ def test_figures_of_the_watermark_are_those_of_its_rows(demo_run: DemoRun) -> No
         for name in ("psnr", "ssim"):
             values = own[name].astype(np.float64)
             assert said[name] == pytest.approx(values[np.isfinite(values)].mean(), rel=1e-5)
-    assert set(rows["condition"]) == {"marked", *mark["controls"], *jpeg}
 
 
 def test_hidden_messages_fit_into_the_demo_and_are_read_after_jpeg(demo_run: DemoRun) -> None:
-    hidden = demo_run.results["models"]["digits"]["watermark"]["hidden"]
-    read = {row["attack"]: row["word_accuracy"] for row in hidden["attacks"]}
-    assert hidden["message_bytes"] == 8 and hidden["n"] == IMAGES and hidden["warning"] is None
-    assert read["none"] == read["jpeg_90"] == read["jpeg_75"] == 1 and read["jpeg_50"] > 0.95
-    assert "Read back after attacks" in (demo_run.work / "report.html").read_text(encoding="utf-8")
+    found = demo_run.results["models"]["digits"]["payload"]
+    read = {name: said.get("word_accuracy") for name, said in found["conditions"].items()}
+    assert found["settings"]["message_bytes"] == 8 and found["warnings"] == []
+    assert read["none"] == read["jpeg_90"] == read["jpeg_75"] == 1 and (read["jpeg_50"] or 0) > 0.95
+    assert "Read back after distortions" in (demo_run.work / "report.html").read_text(encoding="utf-8")
 
 
 def test_clean_accuracy_is_that_of_the_rows(demo_run: DemoRun) -> None:
-    rows, said = rows_of(demo_run.stage("reference")), demo_run.results["models"]["digits"]["clean_accuracy"]
+    rows = rows_of(demo_run.stage("reference"))
+    said = demo_run.results["models"]["digits"]["reference"]["clean_accuracy"]
     assert said["n"] == IMAGES and said["accuracy"] == (rows["label"] == rows["prediction"]).mean()
 
 
 def test_best_trial_is_the_one_of_largest_radius(demo_run: DemoRun) -> None:
     trials = pq.read_table(demo_run.stage("search") / "trials.parquet").to_pandas()
-    noise = demo_run.results["models"]["digits"]["noise"]
+    noise = demo_run.results["models"]["digits"]["search"]
     best = trials.loc[trials["radius"].idxmax()]
     assert len(trials) == int(SMALL["search.trials"]) == noise["trials"] and noise["failed"] == 0
     assert noise["best_trial"] == best["trial_id"]
@@ -230,10 +240,16 @@ def test_what_mlflow_holds_of_each_run(demo_run: DemoRun) -> None:
     assert {"noise.safetensors", "trials.parquet", "curves.parquet"} <= files["search"]
     assert {"report.html", "results.json", "figures"} <= files["report"]
     assert {"kernel.json", "spectrum.parquet"} <= files["kernel"]
-    assert "examples" in files["watermark"]
+    assert all("examples" in files[stage] for stage in ("kernel_noise", "visible_watermark", "payload"))
     assert stages["kernel"].data.metrics["nullity"] == demo_run.results["models"]["digits"]["kernel"]["nullity"]
-    learned = demo_run.results["models"]["digits"]["noise"]["conditions"]["learned"]
-    assert stages["evaluate"].data.metrics["noise.learned.agreement"] == learned["agreement"]
+    model = demo_run.results["models"]["digits"]
+    for stage, condition, name in (
+        ("learned_noise", "learned", "agreement"),
+        ("payload", "jpeg_50", "word_accuracy"),
+        ("payload", "noise_0.02", "bit_accuracy"),
+    ):
+        metric = stages[stage].data.metrics[f"conditions.{condition}.{name}"]
+        assert metric == model[stage]["conditions"][condition][name]
 
 
 def test_the_run_of_one_model_is_its_row(demo_run: DemoRun) -> None:
@@ -241,12 +257,14 @@ def test_the_run_of_one_model_is_its_row(demo_run: DemoRun) -> None:
     (parent,) = children_of(runs_of(demo_run.work), None)
     (row,) = client.search_runs([parent.info.experiment_id], "tags.`nullspace.kind` = 'model'")
     assert row.info.run_id == parent.info.run_id and f"{demo_run.work.parent.name}/work " in str(row.info.run_name)
-    metrics, learned = row.data.metrics, said["noise"]["conditions"]["learned"]
-    assert (metrics["agreement"], metrics["n"]) == (learned["agreement"], learned["n"])
-    assert metrics["relative_norm"] == said["noise"]["relative_norm"]
-    assert metrics["clean_accuracy"] == said["clean_accuracy"]["accuracy"]
-    assert (metrics["kernel.nullity"], metrics["kernel.agreement"]) == (said["kernel"]["nullity"], 1.0)
-    assert metrics["watermark.psnr"] == said["watermark"]["psnr"]
+    metrics, learned = row.data.metrics, said["learned_noise"]["conditions"]["learned"]
+    assert metrics["learned_noise.learned.agreement"] == learned["agreement"]
+    assert metrics["relative_norm"] == said["search"]["relative_norm"]
+    assert metrics["guaranteed_mse_probabilities"] == said["search"]["guarantee"]["bound"]
+    assert metrics["clean_accuracy"] == said["reference"]["clean_accuracy"]["accuracy"]
+    assert (metrics["kernel.nullity"], metrics["kernel_noise.exact.agreement"]) == (said["kernel"]["nullity"], 1.0)
+    assert metrics["visible_watermark.marked.psnr"] == said["visible_watermark"]["conditions"]["marked"]["psnr"]
+    assert metrics["payload.jpeg_75.word_accuracy"] == 1
     assert row.data.params["model"] == said["model"]["name"]
     assert row.data.params["weights_sha256"] == said["model"]["weights_sha256"]
 
@@ -280,7 +298,7 @@ def test_trials_have_params_and_metrics_by_step(demo_run: DemoRun) -> None:
 
 
 def test_champion_loads_by_name_and_predicts(demo_run: DemoRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, noise = client_of(demo_run.work), demo_run.results["models"]["digits"]["noise"]
+    client, noise = client_of(demo_run.work), demo_run.results["models"]["digits"]["search"]
     version = client.get_model_version_by_alias("demo-digits", "champion")
     assert noise["registered_model"] == "demo-digits" and str(version.version) == str(noise["version"]) == "1"
     assert "times the token norm leaves" in (version.description or "")
@@ -290,7 +308,7 @@ def test_champion_loads_by_name_and_predicts(demo_run: DemoRun, monkeypatch: pyt
     shard = pq.read_table(sorted(demo_run.stage("ingest").glob("shard-*.parquet"))[0])
     images = images_of(shard.column("image"), shard.schema.field("image")).transpose(0, 2, 3, 1)
     found = model.predict(np.ascontiguousarray(images))
-    rows = rows_of(demo_run.stage("evaluate"))
+    rows = rows_of(demo_run.stage("learned_noise"))
     rows = rows[rows["condition"] == "learned"].set_index("id").loc[shard.column("id").to_pylist()]
     assert found["clean_prediction"].tolist() == rows["prediction_clean"].tolist()
     assert found["noised_prediction"].tolist() == rows["prediction_noised"].tolist()
@@ -298,7 +316,7 @@ def test_champion_loads_by_name_and_predicts(demo_run: DemoRun, monkeypatch: pyt
 
 def test_the_vit_is_recorded_as_the_model_the_noise_points_to(demo_run: DemoRun) -> None:
     client, model = client_of(demo_run.work), demo_run.results["models"]["digits"]
-    logged = client.get_logged_model(model["noise"]["vit_model_id"])
+    logged = client.get_logged_model(model["search"]["vit_model_id"])
     assert logged.params["weights_sha256"] == model["model"]["weights_sha256"]
     assert logged.params["name"] == model["model"]["name"]
 
@@ -334,16 +352,16 @@ def test_rerun_reuses_everything(demo_run: DemoRun, again: tuple[Driver, dict[st
     assert results == demo_run.results
 
 
-def test_changed_mark_redoes_watermark_and_report_alone(demo_run: DemoRun, tmp_path: Path) -> None:
+def test_changed_mark_is_made_anew_and_nothing_else_but_the_report(demo_run: DemoRun, tmp_path: Path) -> None:
     work = tmp_path / "work"
     shutil.copytree(demo_run.work, work)
-    with Driver(work, settings={**SMALL, "watermark.text": "OTHER"}) as driver:
+    with Driver(work, settings={**SMALL, "visible_watermark.text": "OTHER"}) as driver:
         changed = driver.results()
         made = [line.split()[1].partition("--")[0] for line in driver.said.splitlines() if line.startswith("running ")]
-        assert made == ["watermark", "report"]
+        assert made == ["visible_watermark", "report"]
         assert driver.said.count("reused ") == len(STAGES) - 2
     ours, theirs = figures(demo_run.results), figures(changed)
-    assert ours.pop("watermark") != theirs.pop("watermark")
+    assert ours.pop("visible_watermark") != theirs.pop("visible_watermark")
     assert ours == theirs
 
 

@@ -43,22 +43,22 @@ def test_no_command_of_the_readme_is_left_untested() -> None:
         "make demo": "the Makefile's recipe is the command of `demo_run`",
         "make test": "this run",
         "nullspace kernel deit_tiny_patch16_224 --random": "test_kernel_command",
-        "nullspace show photo.jpg --weights FILE": "test_show.py, on a real photo too",
+        "nullspace show photo.jpg --weights FILE": "commands/show/test_views.py, on a real photo too",
         "nullspace run deit_tiny --set source.path=IMAGES --set source.labels=LABELS.csv --set models.0.weights=FILE": (
             "test_real_run.py, with these three set"
         ),
         "nullspace config show demo > my.yaml": "test_a_config_shown_can_be_run",
         "nullspace run my.yaml --workdir runs/my": "test_a_config_shown_can_be_run",
-        "nullspace run demo --set watermark.text=HELLO": "test_end_to_end.py",
+        "nullspace run demo --set visible_watermark.text=HELLO": "test_end_to_end.py",
         "nullspace run demo": "test_resume.py",
         "nullspace status runs/demo": "test_status_command",
         "nullspace ui runs/demo": "test_ui.py",
         "nullspace run demo --json": "demo_run",
         'nullspace watermark embed IMAGES marked --message "mine 2026" --weights FILE --key-file key.txt': (
-            "test_watermark_commands.py, as are the next two"
+            "commands/test_watermark.py, as are the next two"
         ),
-        "nullspace watermark detect marked --weights FILE --key-file key.txt": "test_watermark_commands.py",
-        "nullspace watermark visible IMAGES marked --text DRAFT --weights FILE": "test_watermark_commands.py",
+        "nullspace watermark detect marked --weights FILE --key-file key.txt": "commands/test_watermark.py",
+        "nullspace watermark visible IMAGES marked --text DRAFT --weights FILE": "commands/test_watermark.py",
         "nullspace submit demo --workdir /shared/runs/demo --address http://127.0.0.1:8265 --dry-run": (
             "test_submit_command; without --dry-run: tests/cluster/test_real_head.py"
         ),

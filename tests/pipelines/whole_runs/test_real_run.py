@@ -21,9 +21,9 @@ SETTINGS = {
     "search.validation_images": "8",
     "search.calibration_images": "16",
     "search.epsilon": "0.5",
-    "evaluate.examples": "1",
-    "watermark.examples": "1",
-    "watermark.hidden.attacks": "[none,jpeg_75]",
+    "kernel_noise.examples": "1",
+    "visible_watermark.examples": "1",
+    "payload.distortions": "[none,jpeg_75]",
 }
 
 
@@ -41,7 +41,7 @@ def test_deit_tiny_on_real_images(assets: Path, tmp_path: Path) -> None:
     model = results["models"]["deit_tiny_patch16_224"]
     assert model["kernel"]["rank"] == 191  # modulo the shift
     assert model["kernel"]["nullity"] == 577
-    exact, permuted = (model["kernel"]["conditions"][name] for name in ("exact", "permuted"))
+    exact, permuted = (model["kernel_noise"]["conditions"][name] for name in ("exact", "permuted"))
     assert exact["n"] == permuted["n"] == 48
     assert exact["agreement"] == 1
     assert exact["max_abs_logit_change"] <= 1e-3
@@ -49,10 +49,12 @@ def test_deit_tiny_on_real_images(assets: Path, tmp_path: Path) -> None:
     assert exact["noise_rms"] == pytest.approx(permuted["noise_rms"], rel=1e-4)
     assert permuted["agreement"] < 0.8
     assert model["clean_accuracy"]["accuracy"] > 0.6  # 0.81 on all 600: the labels and the preprocessing are right
-    assert model["noise"]["conditions"]["learned"]["n"] == 16
-    assert model["noise"]["spread"] == pytest.approx(1, abs=1e-3)
-    assert model["watermark"]["agreement"] == 1
-    assert model["watermark"]["controls"]["permuted"]["psnr"] == pytest.approx(model["watermark"]["psnr"], abs=0.5)
-    hidden = model["watermark"]["hidden"]
-    assert hidden["n"] == 48 and hidden["agreement"] == 1 and hidden["max_probability_change"] < 0.01
-    assert [row["word_accuracy"] > 0.9 for row in hidden["attacks"]] == [True, True]
+    assert model["learned_noise"]["conditions"]["learned"]["n"] == 16
+    assert model["search"]["spread"] == pytest.approx(1, abs=1e-3)
+    marks = model["visible_watermark"]["conditions"]
+    assert marks["marked"]["agreement"] == 1
+    assert marks["permuted"]["psnr"] == pytest.approx(marks["marked"]["psnr"], abs=0.5)
+    hidden = model["payload"]["conditions"]
+    saved = hidden["none"]
+    assert saved["n"] == 48 and saved["agreement"] == 1 and saved["max_probability_change"] < 0.01
+    assert all(hidden[name]["word_accuracy"] > 0.9 for name in ("none", "jpeg_75"))

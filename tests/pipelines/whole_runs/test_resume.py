@@ -13,6 +13,7 @@ import pytest
 from pipelines.workflow import workfolder
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import (
+    EVALUATIONS,
     STAGES,
     Driver,
     children_of,
@@ -68,7 +69,7 @@ def written(work: Path) -> dict[Path, int]:
 
 def check_ids(work: Path, demo_run: DemoRun) -> None:
     """No row lost or doubled in any stage."""
-    for stage in ("reference", "evaluate", "watermark"):
+    for stage in ("reference", *EVALUATIONS):
         (folder,) = (work / "stages").glob(f"{stage}-*")
         counted = [rows(folder), rows(demo_run.stage(stage))]
         assert counted[0] == counted[1] and len(set(counted[0])) == len(counted[0])

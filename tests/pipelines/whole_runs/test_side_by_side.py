@@ -60,7 +60,7 @@ def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -
         driver.until(lambda: "mlflow   " in driver.said, "the models are known")
         weights.rename(weights.with_suffix(".away"))
         assert driver.finish() == 1
-        assert "failed   other: " in driver.said and "done     watermark--digits" in driver.said
+        assert "failed   other: " in driver.said and "done     visible_watermark--digits" in driver.said
         last = driver.said.splitlines()[-1]
         assert last.startswith("error: 1 of 2 models failed: other: ") and "weights.safetensors" in last
         assert "The report has the others" in last and "Traceback" not in driver.said
@@ -79,13 +79,14 @@ def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> 
     weights.with_suffix(".away").rename(weights)
     with Driver(work, settings=SETTINGS, config=str(config)) as driver:
         results = driver.results()
-        assert "reused   watermark--digits" in driver.said and "running  search--other" in driver.said
+        assert "reused   visible_watermark--digits" in driver.said and "running  search--other" in driver.said
     assert list(results["models"]) == ["digits", "other"]
     for label in results["models"]:
         only = {**results, "models": {"digits": results["models"][label]}}
         # Side by side, interrupted, one failing: bit for bit the numbers of one model by itself.
-        assert figures(only)["noise"]["conditions"] == figures(demo_run.results)["noise"]["conditions"]
-        assert figures(only)["watermark"] == figures(demo_run.results)["watermark"]
+        assert figures(only)["learned_noise"]["conditions"] == figures(demo_run.results)["learned_noise"]["conditions"]
+        for name in ("kernel_noise", "visible_watermark", "payload"):
+            assert figures(only)[name] == figures(demo_run.results)[name]
     runs = runs_of(work)
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}
@@ -109,10 +110,14 @@ def check_rows(runs: list[Run], parent: Run, results: dict[str, Any]) -> None:
     assert {run.data.tags["nullspace.stage"] for run in shared} == {"ingest", "report"}
     for label, row in rows.items():
         said = results["models"][label]
+        learned, marked = (
+            said["learned_noise"]["conditions"]["learned"],
+            said["visible_watermark"]["conditions"]["marked"],
+        )
         assert row.info.run_name == label and row.info.status == "FINISHED"
-        assert row.data.metrics["agreement"] == said["noise"]["conditions"]["learned"]["agreement"]
-        assert row.data.metrics["watermark.psnr"] == said["watermark"]["psnr"]
-        assert f"/stages/search--{label}-" in said["noise"]["artifact"], "equal models, each with stages of its own"
+        assert row.data.metrics["learned_noise.learned.agreement"] == learned["agreement"]
+        assert row.data.metrics["visible_watermark.marked.psnr"] == marked["psnr"]
+        assert f"/stages/search--{label}-" in said["search"]["artifact"], "equal models, each with stages of its own"
         assert row.data.params["weights"] == said["model"]["weights_source"]
         assert len(data_sets_of(row)) == 1 and row.outputs is not None and len(row.outputs.model_outputs) == 1
         assert f"**{label}**" in row.data.tags["mlflow.note.content"]

@@ -73,7 +73,7 @@ def test_stages_keep_their_labels_and_say_why_they_failed(tracker: Tracker, tmp_
     for stage, error in ((failing, StageError), (refused, SourceError), (stopped, KeyboardInterrupt)):
         with pytest.raises(error):
             run.finish(stage)
-    workfolder.say_run(tmp_path, state="failed", plan=planned([failing, refused, stopped]))
+    workfolder.update_run(tmp_path, state="failed", plan=planned([failing, refused, stopped]))
     found = {stage["stage"]: stage for stage in status(tmp_path)["stages"]}
     assert (found["third--a"]["state"], found["third--a"]["error"]) == ("failed", "no room left")
     assert found["third--a"]["progress"] == {"done": 0, "of": 8, "unit": "images"}, "written once a second"

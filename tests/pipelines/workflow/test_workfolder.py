@@ -17,8 +17,8 @@ from tests.waiting import LONGER
 
 
 def config(name: str = "mine") -> PipelineConfig:
-    said = {"name": name, "source": {"kind": "digits"}, "models": [{"name": "nullspace_digits_vit"}]}
-    return PipelineConfig.model_validate(said)
+    settings = {"name": name, "source": {"kind": "digits"}, "models": [{"name": "nullspace_digits_vit"}]}
+    return PipelineConfig.model_validate(settings)
 
 
 def test_a_folder_is_made_and_holds_the_whole_config(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_folder_is_made_and_holds_the_whole_config(tmp_path: Path) -> None:
 
 def test_another_experiments_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     with workfolder.opened(tmp_path, config()):
-        workfolder.say_run(tmp_path, experiment="mine", state="running")
+        workfolder.update_run(tmp_path, experiment="mine", state="running")
     before = (tmp_path / "config.yaml").read_text()
     message = "is the work folder of experiment 'mine', not of 'other'; choose another --workdir"
     with pytest.raises(WorkdirError, match=message), workfolder.opened(tmp_path, config("other")):
@@ -85,9 +85,9 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         pytest.fail("it must not be opened")
 
 
-def test_what_a_run_says_is_merged(tmp_path: Path) -> None:
+def test_the_record_of_a_run_is_merged(tmp_path: Path) -> None:
     assert workfolder.read_run(tmp_path) is None and not workfolder.is_held(tmp_path)
-    workfolder.say_run(tmp_path, experiment="mine", state="running")
-    workfolder.say_run(tmp_path, state="finished")
-    said = workfolder.read_run(tmp_path)
-    assert said is not None and (said["experiment"], said["state"]) == ("mine", "finished") and said["at"]
+    workfolder.update_run(tmp_path, experiment="mine", state="running")
+    workfolder.update_run(tmp_path, state="finished")
+    record = workfolder.read_run(tmp_path)
+    assert record is not None and (record["experiment"], record["state"]) == ("mine", "finished") and record["at"]

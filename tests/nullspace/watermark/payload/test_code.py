@@ -1,4 +1,4 @@
-"""Messages as bits: mended where bits are wrong or missing, and known by their tag."""
+"""Messages as coded bits: errors and erasures are corrected, and a message is known by its tag."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def test_any_message_survives_as_many_wrong_bytes_as_promised(message: bytes, se
     assert code.decode(soft)[0] == message
 
 
-def test_twice_as_many_bytes_are_mended_when_they_are_known_to_be_doubtful() -> None:
+def test_twice_as_many_bytes_are_corrected_when_they_are_known_to_be_unreliable() -> None:
     code = Code(8, SECRET)
     soft = code.encode(b"12345678")
-    doubtful = np.arange(parity_bytes(8)) * 2
-    soft.reshape(-1, 8)[doubtful] *= -0.1
+    unreliable = np.arange(parity_bytes(8)) * 2
+    soft.reshape(-1, 8)[unreliable] *= -0.1
     assert code.decode(soft)[0] == b"12345678"
 
 
 @pytest.mark.parametrize("length", [4, 8, 16, 32])
-def test_more_bytes_than_reed_solomon_mends_are_mended_where_only_doubtful_bits_are_wrong(length: int) -> None:
+def test_more_bytes_than_reed_solomon_corrects_are_corrected_where_only_unreliable_bits_are_wrong(length: int) -> None:
     code, message = Code(length, SECRET), bytes(range(length))
     soft = code.encode(message)
     soft.reshape(-1, 8)[: parity_bytes(length) + 2, 3] *= -0.3
     assert code.decode(soft)[0] == message
 
 
-def test_what_cannot_be_mended_is_none_and_said_as_read() -> None:
+def test_what_cannot_be_corrected_is_none_beside_the_message_as_read() -> None:
     code = Code(4, SECRET)
     message, as_read = code.decode(np.random.default_rng(0).standard_normal(code.bits))
     assert message is None and len(as_read) == 4
 
 
-def test_a_word_of_the_code_with_a_strangers_tag_is_not_a_message() -> None:
+def test_a_codeword_with_a_strangers_tag_is_not_a_message() -> None:
     assert Code(8, SECRET).decode(Code(8, Secret(b"t" * 32)).encode(b"12345678"))[0] is None
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from nullspace.errors import NullspaceError
-from nullspace.watermark.attacks import attack_named, attacked
+from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.deblur import sharpened
 from nullspace.watermark.payload.hidden_mark import BLURS, HiddenMark
 from tests.nullspace.watermark.payload.marked import pictures
@@ -46,14 +46,14 @@ def test_flat_images_stay_as_they_are() -> None:
     torch.testing.assert_close(sharpened(flat, 0.95), flat, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("attack", ["blur_0.5", "blur_1", "resize_0.8"])
-def test_blurred_messages_are_read(mark: HiddenMark, attack: str) -> None:
+@pytest.mark.parametrize("distortion", ["blur_0.5", "blur_1", "resize_0.8"])
+def test_blurred_messages_are_read(mark: HiddenMark, distortion: str) -> None:
     grain = 30 * torch.randn(4, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     images = (pictures(4) + grain).clamp(0, 255).to(torch.uint8)
-    blurred = attacked(mark.embed(images, MESSAGE, psnr=42).images, attack_named(attack), range(4))
+    blurred = distorted(mark.embed(images, MESSAGE, psnr=42).images, distortion_named(distortion), range(4))
     found = mark.detect(blurred, length=len(MESSAGE), psnr=42)
     assert [each.message for each in found] == [MESSAGE] * 4
-    if attack == "blur_1":
+    if distortion == "blur_1":
         assert {each.blur for each in found} & set(BLURS)
 
 

@@ -36,18 +36,18 @@ def test_a_one_speaks_up_and_a_zero_down() -> None:
     assert found[5:].abs().max() < 1e-6
 
 
-def test_bits_are_sums_over_their_slots() -> None:
-    slots = torch.randn(3, 11, dtype=torch.float64)
-    expected = torch.stack([slots[:, bit::4].sum(-1) / len(slots[0, bit::4]) ** 0.5 for bit in range(4)], dim=-1)
-    torch.testing.assert_close(bit_scores(slots, 4), expected)
+def test_bits_are_sums_over_their_sites() -> None:
+    sites = torch.randn(3, 11, dtype=torch.float64)
+    expected = torch.stack([sites[:, bit::4].sum(-1) / len(sites[0, bit::4]) ** 0.5 for bit in range(4)], dim=-1)
+    torch.testing.assert_close(bit_scores(sites, 4), expected)
 
 
 def test_weights_leave_the_law_as_it_is() -> None:
     generator = torch.Generator().manual_seed(0)
-    slots = torch.randn(4000, 22, generator=generator, dtype=torch.float64)
+    sites = torch.randn(4000, 22, generator=generator, dtype=torch.float64)
     weights = torch.rand(4000, 22, generator=generator, dtype=torch.float64).round(decimals=1)
     weights[:, 3::4] = 0
-    found = bit_scores(slots, 4, weights)
+    found = bit_scores(sites, 4, weights)
     assert bool((found[:, 3] == 0).all())
     assert stats.kstest(found[:, :3].flatten().numpy(), "norm").pvalue > 1e-3
 
@@ -88,8 +88,8 @@ def _false_alarms(model: SplitViT, images: Tensor, keys: int) -> tuple[np.ndarra
         p = log_p_value(bit_scores(scores, coded_bits(8), room)).exp()
         hits += [int((p <= rate).sum()) for rate in RATES]
         if number % EVERY == 0:
-            said = explained(scores, lattice.kinds, room, lattice.tables(42))
-            both = evidence(scores, *said, room, coded_bits(8)).exp()
+            ratios = explained(scores, lattice.kinds, room, lattice.tables(42))
+            both = evidence(scores, *ratios, room, coded_bits(8)).exp()
             either += [int((both <= rate).sum()) for rate in RATES]
     return hits, either, keys * len(images)
 
@@ -130,4 +130,4 @@ def test_tags_that_chance_bears_are_as_rare_as_promised() -> None:
     """The p-value of the first word is at least its chance, 2^-32, times all decodings a search may make."""
     search = Search([8], [42], (0.55, 0.95), 1e-6)
     decodings = 3 * 2 * (1 + len(search.blurs))  # three readings by two kinds of bits, for each blur
-    assert np.exp(search.log_word) == pytest.approx(3 * decodings * 2.0**-32)
+    assert np.exp(search.log_valid_tag) == pytest.approx(3 * decodings * 2.0**-32)

@@ -16,7 +16,7 @@ from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import kernel_of, patch_kernel
 from nullspace.model.vit import SplitViT
 from nullspace.watermark.certify import certify
-from nullspace.watermark.payload.atoms import choose_atoms
+from nullspace.watermark.payload.carriers import choose_carriers
 from nullspace.watermark.payload.hidden_mark import STRENGTHS, HiddenMark
 from tests.nullspace.watermark.payload.marked import KEY, SMALL, pictures, small_model
 
@@ -34,24 +34,26 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
 
 def test_movers_move_one_slot_each_and_no_token(model: SplitViT) -> None:
     kernel = patch_kernel(model)
-    atoms = choose_atoms(kernel, model.patch_size, count=6)
-    torch.testing.assert_close(atoms.movers @ atoms.filters, torch.eye(6, dtype=torch.float64), atol=1e-12, rtol=0)
-    assert float((atoms.movers @ kernel.row_space).abs().max()) < 1e-12
+    carriers = choose_carriers(kernel, model.patch_size, count=6)
+    torch.testing.assert_close(
+        carriers.movers @ carriers.filters, torch.eye(6, dtype=torch.float64), atol=1e-12, rtol=0
+    )
+    assert float((carriers.movers @ kernel.row_space).abs().max()) < 1e-12
     # The smallest such change: scipy's pseudoinverse of (kernel projector · filters) gives the same.
-    held = kernel.project(atoms.filters.T.contiguous())
-    torch.testing.assert_close(atoms.movers, torch.linalg.pinv(held).T, atol=1e-9, rtol=1e-9)
-    inverse = torch.linalg.inv(atoms.filters.T @ held.T)
-    assert atoms.cost == pytest.approx(float((inverse.diagonal() * atoms.steps.square()).sum() / 3))
+    held = kernel.project(carriers.filters.T.contiguous())
+    torch.testing.assert_close(carriers.movers, torch.linalg.pinv(held).T, atol=1e-9, rtol=1e-9)
+    inverse = torch.linalg.inv(carriers.filters.T @ held.T)
+    assert carriers.cost == pytest.approx(float((inverse.diagonal() * carriers.steps.square()).sum() / 3))
 
 
 def test_the_slots_chosen_cost_less_than_any_one_exchanged(model: SplitViT) -> None:
     """Greedy choice, but no random set of as many is cheaper."""
-    from nullspace.watermark.payload.atoms import _candidates
+    from nullspace.watermark.payload.carriers import _candidates
 
     kernel = patch_kernel(model)
     patterns, steps = _candidates(model.patch_size)
     gram = patterns.T @ kernel.project(patterns.T).T
-    ours = choose_atoms(kernel, model.patch_size, count=4).cost
+    ours = choose_carriers(kernel, model.patch_size, count=4).cost
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
         some = torch.randperm(len(steps), generator=generator)[:4]
@@ -65,7 +67,7 @@ def test_any_message_comes_back_at_any_strength(mark: HiddenMark, message: bytes
     made = mark.embed(pictures(1), message, psnr=strength)
     (found,) = mark.detect(made.images)
     assert (found.message, found.length, found.psnr) == (message, len(message), strength)
-    assert found.confidence == 1 and found.p_value < 1e-6
+    assert found.bit_agreement == 1 and found.p_value < 1e-6
     assert float(made.psnr[0]) >= strength - 0.02
 
 
@@ -84,8 +86,8 @@ def test_it_survives_jpeg_and_noise(mark: HiddenMark) -> None:
     marked = mark.embed(pictures(8), MESSAGE, psnr=40).images
     noise = torch.randn(marked.shape, generator=torch.Generator().manual_seed(0)) * 0.02 * 255
     noisy = (marked + noise).round().clamp(0, 255).to(torch.uint8)
-    for attacked in (jpeg(marked, 90), jpeg(marked, 75), noisy):
-        assert [found.message for found in mark.detect(attacked)] == [MESSAGE] * 8
+    for distorted in (jpeg(marked, 90), jpeg(marked, 75), noisy):
+        assert [found.message for found in mark.detect(distorted)] == [MESSAGE] * 8
 
 
 def test_other_keys_other_models_and_unmarked_images_give_nothing(model: SplitViT, mark: HiddenMark) -> None:
@@ -93,7 +95,7 @@ def test_other_keys_other_models_and_unmarked_images_give_nothing(model: SplitVi
     marked = mark.embed(images, MESSAGE).images
     strangers = (HiddenMark(model, KEY + "!"), HiddenMark(small_model(seed=1), KEY))
     for found in [*mark.detect(images), *(each for other in strangers for each in other.detect(marked))]:
-        assert not found.found and found.message is None and found.confidence is None
+        assert not found.found and found.message is None and found.bit_agreement is None
         assert found.p_value > 1e-4 and len(found.as_read) == found.length
 
 
@@ -126,8 +128,8 @@ def test_a_certificate_holds_the_matrix_times_the_change(model: SplitViT) -> Non
     size = tokens[0].norm(dim=-1).mean(dim=1)
     expected = (tokens[1] - tokens[0]).norm(dim=-1).square().mean(dim=1).sqrt() / size
     torch.testing.assert_close(found.token_change, expected, rtol=1e-4, atol=0)
-    said = found.to_dict(1)
-    assert said["same_prediction"] == bool(found.same[1]) and said["logit_change"] == float(found.logit_change[1])
+    figures = found.to_dict(1)
+    assert figures["same_prediction"] == bool(found.same[1]) and figures["logit_change"] == float(found.logit_change[1])
 
 
 def test_saturated_images_are_marked_where_there_is_room(mark: HiddenMark) -> None:
@@ -142,9 +144,9 @@ def test_saturated_images_are_marked_where_there_is_room(mark: HiddenMark) -> No
 def test_a_kernel_without_room_is_refused() -> None:
     kernel = kernel_of(torch.eye(768, dtype=torch.float64), torch.ones(3))
     with pytest.raises(NullspaceError, match="dimension 0, holds 0 brightness patterns.*deit_tiny"):
-        choose_atoms(kernel, (16, 16), count=4)
+        choose_carriers(kernel, (16, 16), count=4)
     with pytest.raises(NullspaceError, match="at least 8×8 pixels, got 4×4"):
-        choose_atoms(kernel_of(torch.rand(3, 48), torch.ones(3)), (4, 4), count=1)
+        choose_carriers(kernel_of(torch.rand(3, 48), torch.ones(3)), (4, 4), count=1)
 
 
 def test_bad_input_is_refused_by_name(mark: HiddenMark) -> None:
@@ -155,7 +157,9 @@ def test_bad_input_is_refused_by_name(mark: HiddenMark) -> None:
         mark.embed(images[:0], MESSAGE)
     with pytest.raises(NullspaceError, match="34, 35, … 50 dB, got 41.5"):
         mark.embed(images, MESSAGE, psnr=41.5)
-    with pytest.raises(NullspaceError, match=r"of 1 to \d+ bytes, got 30: vit_tiny_patch16_224 has 320 slots"):
+    with pytest.raises(
+        NullspaceError, match=r"of 1 to \d+ bytes, got 30: vit_tiny_patch16_224 has 320 embedding sites"
+    ):
         mark.embed(images, b"x" * 30)
     with pytest.raises(ImageRangeError, match="divide 8-bit images by 255"):
         mark.detect(images.float())
@@ -168,7 +172,7 @@ def test_bad_input_is_refused_by_name(mark: HiddenMark) -> None:
 def test_small_images_have_more_slots_to_a_patch_and_hold_a_message_too() -> None:
     model = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**SMALL, "img_size": 64})
     mark, images = HiddenMark(model, KEY), pictures(6, size=64)
-    assert mark.slots == 320 and mark.warning(len(MESSAGE), psnr=40) is None
+    assert mark.sites == 320 and mark.warning(len(MESSAGE), psnr=40) is None
     marked = mark.embed(images, MESSAGE, psnr=40)
     for quality in (90, 50):
         found = mark.detect(jpeg(marked.images, quality), length=len(MESSAGE), psnr=40)

@@ -1,4 +1,4 @@
-"""What a reading says, against integrals and draws; the slots a kernel gets, and messages on kernels of many kinds."""
+"""What a reading says, against integrals and draws; the sites a kernel gets, and messages on kernels of many kinds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from nullspace.kernel.patch_kernel import kernel_of, patch_kernel, scaled_weight
 from nullspace.model.vit import SplitViT
 from nullspace.watermark.payload import reading
-from nullspace.watermark.payload.atoms import LUMA, _cosines, choose_atoms, fitting_atoms
+from nullspace.watermark.payload.carriers import LUMA, _cosines, choose_carriers, fitting_carriers
 from nullspace.watermark.payload.detection import Detection, bit_scores, log_p_value, scores
 from nullspace.watermark.payload.hidden_mark import ENOUGH, HiddenMark
 from nullspace.watermark.payload.likelihood import (
@@ -118,37 +118,37 @@ def test_a_likelihood_ratio_has_mean_one_by_chance_and_hardly_exceeds_its_invers
 
 
 def _unclamped(ones: Tensor, zeros: Tensor, bits: int) -> Tensor:
-    """`log_chance` by the definition, a slot at a time, without its upper limit of 0."""
+    """`log_chance` by the definition, a site at a time, without its upper limit of 0."""
     likely = torch.ones(len(ones), 2, bits, dtype=torch.float64)
-    for slot in range(ones.shape[1]):
-        likely[:, 0, slot % bits] *= ones[:, slot].double().exp()
-        likely[:, 1, slot % bits] *= zeros[:, slot].double().exp()
+    for site in range(ones.shape[1]):
+        likely[:, 0, site % bits] *= ones[:, site].double().exp()
+        likely[:, 1, site % bits] *= zeros[:, site].double().exp()
     return math.log(len(SHARES) * len(SPREADS)) - likely.mean(dim=1).log().sum(dim=1)
 
 
 def test_hard_kernels_get_fewer_slots_and_easy_ones_all() -> None:
     energy = 0.97 * 768 * (10**-4.2 - 0.28 / 255**2)
     easy, kernel = patch_kernel(small_model()), patch_kernel(reader_of(2.0))
-    assert fitting_atoms(easy, (16, 16), most=4, energy=energy).count == 4
-    hard = fitting_atoms(kernel, (16, 16), most=4, energy=energy)
+    assert fitting_carriers(easy, (16, 16), most=4, energy=energy).count == 4
+    hard = fitting_carriers(kernel, (16, 16), most=4, energy=energy)
     assert hard.count == 2
-    assert hard.information(energy) > choose_atoms(kernel, (16, 16), count=4).information(energy)
+    assert hard.information(energy) > choose_carriers(kernel, (16, 16), count=4).information(energy)
     # No choice of basis or sign matters: only the space that the weight spans does.
     turned = reader_of(2.0)
     weight = turned.patch_projection.weight
     turn = torch.linalg.qr(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(1)).double()).Q
     exact = scaled_weight(weight, torch.ones(3))[0]
     std = turned.preprocessing.std
-    same = fitting_atoms(kernel_of(turn @ exact, std), (16, 16), most=4, energy=energy)
+    same = fitting_carriers(kernel_of(turn @ exact, std), (16, 16), most=4, energy=energy)
     assert same.count == hard.count and torch.equal(same.filters, hard.filters)
 
 
 class FourSlots(HiddenMark):
-    """Messages in four slots of every patch, whatever the kernel carries, read by sums of squares alone."""
+    """Messages in four sites of every patch, whatever the kernel carries, read by sums of squares alone."""
 
     def __init__(self, model: SplitViT, key: str) -> None:
         super().__init__(model, key)
-        self.lattice = replace(self.lattice, atoms=choose_atoms(self.kernel, model.patch_size, count=4))
+        self.lattice = replace(self.lattice, carriers=choose_carriers(self.kernel, model.patch_size, count=4))
 
     def detect(self, images: Tensor, **known: Any) -> list[Detection]:
         with pytest.MonkeyPatch.context() as patched:
@@ -199,5 +199,5 @@ def test_a_message_is_found_by_its_tag_where_bits_have_hardly_a_slot_more_than_o
 
 def test_a_kernel_that_carries_too_little_is_named() -> None:
     mark = HiddenMark(reader_of(3.0), KEY)
-    assert "reads most of what JPEG keeps: at 42 dB its kernel carries 1." in str(mark.warning(4))
+    assert "reads most of what survives JPEG: at 42 dB its kernel carries 1." in str(mark.warning(4))
     assert mark.room(4, psnr=34) > mark.room(4)

@@ -29,7 +29,7 @@ def agreement(words: np.ndarray, soft: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_words_are_distinct_words_of_the_code_the_likeliest_first(seed: int) -> None:
+def test_found_are_distinct_codewords_the_likeliest_first(seed: int) -> None:
     generator, soft = code(seed), np.random.default_rng(seed).standard_normal(LENGTH)
     found = np.array(list(likeliest(soft, generator, 1000)))
     words = {tuple(word) for word in every_word(generator)}

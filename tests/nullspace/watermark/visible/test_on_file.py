@@ -87,5 +87,5 @@ def test_where_the_model_reads_nothing_the_mark_is_of_light_and_dark_squares_too
 def test_a_mark_outside_the_crop_is_refused(model: SplitViT) -> None:
     mark, alpha = torch.ones(3, 60, 120), torch.zeros(60, 120)
     alpha[:, :8] = 1.0  # the crop of a wide file is its middle
-    with pytest.raises(NullspaceError, match="the model's crop cuts off"):
+    with pytest.raises(NullspaceError, match="outside the model's crop"):
         embed_visible_on_file(model, file(60, 120), mark, alpha)

@@ -1,4 +1,4 @@
-"""Colours by a file's profile against the profile's own mathematics; profiles that cannot be used are told."""
+"""Colours by a file's profile against the profile's own mathematics; profiles that cannot be used are noted."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def described() -> Metadata:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_what_a_file_says_of_itself_is_kept_and_fits_the_upright_picture(kind: str, suffix: str) -> None:
     picture = picture_of(encoded(RGB, kind, **described().options(kind)))
-    assert picture.pixels.shape == (3, 30, 20) and not picture.told(suffix)
+    assert picture.pixels.shape == (3, 30, 20) and not picture.notes_for(suffix)
     image = written(picture, suffix)
     exif = image.getexif()
     assert (exif[ExifTags.Base.Make], exif[ExifTags.Base.Copyright]) == ("Maker", "(c) me")
@@ -95,10 +95,13 @@ def test_a_resolution_alone_is_kept_in_webp_too() -> None:
 
 def test_what_a_format_cannot_hold_is_told() -> None:
     picture = picture_of(encoded(RGB, "PNG", **described().options("PNG")))
-    assert picture.told(".bmp") == ["EXIF and XMP left out: a BMP file holds none"]
+    assert picture.notes_for(".bmp") == ["EXIF and XMP left out: a BMP file holds none"]
     long = picture_of(encoded(RGB, "PNG", **Metadata(xmp=b"<x>" + b" " * 70_000).options("PNG")))
-    assert long.told(".jpg") == ["XMP left out: too long for a JPEG file"] and written(long, ".jpg").size == (30, 20)
-    assert not long.told(".png")
+    assert long.notes_for(".jpg") == ["XMP left out: too long for a JPEG file"] and written(long, ".jpg").size == (
+        30,
+        20,
+    )
+    assert not long.notes_for(".png")
 
 
 def test_damaged_exif_costs_itself_alone() -> None:
@@ -108,7 +111,7 @@ def test_damaged_exif_costs_itself_alone() -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize(
-    ("mode", "profile", "told"),
+    ("mode", "profile", "note"),
     [
         ("RGB", icc.wide_rgb(), "converted from its profile"),
         ("CMYK", icc.cmyk(), "converted from its profile"),
@@ -117,10 +120,10 @@ def test_damaged_exif_costs_itself_alone() -> None:
         ("L", icc.without_curves(b"GRAY"), "cannot be used"),
     ],
 )
-def test_a_profile_of_other_colours_is_never_carried_along(mode: str, profile: bytes, told: str, suffix: str) -> None:
+def test_a_profile_of_other_colours_is_never_carried_along(mode: str, profile: bytes, note: str, suffix: str) -> None:
     data = encoded(RGB.convert(mode), "JPEG", quality=95, icc_profile=profile)
     picture = picture_of(data)
-    assert told in picture.told(suffix)[0]
+    assert note in picture.notes_for(suffix)[0]
     image = written(picture.with_pixels(255 - picture.pixels), suffix)
     assert image.mode == ("L" if mode == "L" and suffix != ".webp" else "RGB")
     assert image.info.get("icc_profile") != profile

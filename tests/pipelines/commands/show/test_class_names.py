@@ -19,7 +19,7 @@ def model(num_classes: int, name: str = "some_vit") -> Any:
 def test_imagenet_by_the_number_of_classes_in_the_order_of_the_models() -> None:
     names = class_names(model(1000))
     assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
-    assert len(set(names.names)) == 1000  # both cranes and both maillots can be told apart
+    assert len(set(names.names)) == 1000  # both cranes and both maillots can be distinguished
     assert {names[134], names[517]} == {"crane (134)", "crane (517)"}
     assert len(set(class_names(model(21843)).names)) == 21843
 

@@ -164,7 +164,7 @@ def test_a_learned_noise_is_shown_on_tokens_beside_its_permutation(call: Any, ph
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["--rms", "0.1", "--largest"], "exclude each other"),
         (["--noise", "none.safetensors"], "expected a noise file"),
@@ -174,10 +174,10 @@ def test_a_learned_noise_is_shown_on_tokens_beside_its_permutation(call: Any, ph
         (["--model-args", "num_classes=0"], "has no classifier"),
     ],
 )
-def test_bad_input_is_one_line(call: Any, photos: Path, words: list[str], said: str) -> None:
+def test_bad_input_is_one_line(call: Any, photos: Path, words: list[str], expected: str) -> None:
     code, out, err = call(photos / "exact.png", *DIGITS, *words)
     assert code == 1 and out == "" and err.startswith("error: ") and err.count("\n") == 1
-    assert said in err and not list(Path().glob("*.png"))
+    assert expected in err and not list(Path().glob("*.png"))
 
 
 def test_a_noised_picture_is_never_written_over_a_source(call: Any, photos: Path) -> None:

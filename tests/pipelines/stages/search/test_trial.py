@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.keyed import place
 from nullspace.metrics.mean_bound import upper_mean_bound
-from nullspace.metrics.norms import relative_norm, remove_shift, token_norms
+from nullspace.metrics.norms import remove_shift, token_norms
 from nullspace.metrics.radius import changes, null_radius
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from pipelines.data.shards import read_shard, shard_path, shard_sizes
-from pipelines.data.split import Part, place
+from pipelines.data.split import Part
 from pipelines.engine.model_workers import read_outputs
 from pipelines.stages.search.calibration import calibrated
 from pipelines.stages.search.images import choose, join, read_images, write_images
@@ -64,7 +66,7 @@ def begun(config: dict[str, Any]) -> NoiseTrial:
 
 def test_the_file_holds_the_images_of_the_split_in_their_order(data: TrialData) -> None:
     encoder = Encoder(tiny.spec().load("cpu"))
-    found = read_images(data.images, PARTS, encoder, batch_images=3)
+    found = read_images(data.images, PARTS, encoder, data.unit, batch_images=3)
     folder = Path(data.images).parent
     names = ("000000", "000001")
     shards = [read_shard(shard_path(folder / "ingest", name)) for name in names]
@@ -84,9 +86,8 @@ def test_the_file_holds_the_images_of_the_split_in_their_order(data: TrialData) 
 
 def test_the_images_do_not_depend_on_the_cut(data: TrialData, tmp_path: Path) -> None:
     encoder = Encoder(tiny.spec().load("cpu"))
-    one, other = (
-        read_images(file, PARTS, encoder, 8) for file in (data.images, str(images_file(tmp_path, (3, 20, 1))))
-    )
+    files = (data.images, str(images_file(tmp_path, (3, 20, 1))))
+    one, other = (read_images(file, PARTS, encoder, data.unit, 8) for file in files)
     for part in PARTS:
         assert torch.equal(one[part].states, other[part].states)
         torch.testing.assert_close(one[part].clean.logits, other[part].clean.logits, rtol=1e-4, atol=1e-4)
@@ -104,8 +105,8 @@ def test_the_radius_is_the_norm_at_which_validation_images_reach_epsilon(data: T
     trial = begun(config(data))
     report = trial.step()
     held_out, noise = trial.parts["validation"], trial.learner.noise
-    found = null_radius(trial.encoder, held_out.states, held_out.clean.logits, noise, epsilon=data.epsilon)
-    norm = relative_norm(noise, data.token_norm)
+    found = null_radius(held_out, noise, epsilon=data.epsilon)
+    norm = Unit(data.token_norm, True).relative_norm(noise)
     assert norm == pytest.approx(0.4, rel=1e-4)
     assert (report["scale"], report["radius"]) == (found.scale, pytest.approx(found.scale * norm))
     assert report["probability_change"] == pytest.approx(found.probability_change, rel=1e-3) and found.scale > 0
@@ -195,8 +196,8 @@ def test_the_scale_is_calibrated_on_images_of_no_trial(data: TrialData) -> None:
     noise = trial.learner.noise
     given = replace(data, epsilon=1.5)  # so that five images can show something
     found = calibrated(noise.cpu().numpy(), given, 1.0, 0.9)
-    images = read_images(data.images, ("calibration",), trial.encoder, 4)["calibration"]
-    change, kept = changes(trial.encoder, images.states, images.clean.logits, noise, scale=found["scale"])
+    images = read_images(data.images, ("calibration",), trial.encoder, data.unit, 4)["calibration"]
+    change, kept = changes(images, noise, scale=found["scale"])
     assert found["n"] == 5 and found["bound"] <= found["epsilon"] == 1.5 and found["confidence"] == 0.9
     assert found["bound"] == pytest.approx(upper_mean_bound(change, target=1.5, confidence=0.9, largest=2.0))
     assert found["probability_change"] == pytest.approx(float(change.mean()), rel=1e-4)

@@ -1,4 +1,4 @@
-"""Attacks do what they say: against Pillow and numpy, seeded, of stated strength."""
+"""Distortions do what their names state: against Pillow and numpy, seeded, of stated strength."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.watermark.attacks import KINDS, STANDARD, Attack, attack_named, attacked
+from nullspace.watermark.distortions import KINDS, STANDARD, Distortion, distorted, distortion_named
 from tests.nullspace.watermark.payload.marked import pictures
 
 IMAGES = pictures(3, 64)
@@ -35,7 +35,7 @@ def saved(image: Image.Image, kind: str, quality: int) -> Image.Image:
 
 
 def one(name: str, image: Tensor = IMAGES[0], seed: int = 0) -> Tensor:
-    return attacked(image[None], attack_named(name), [seed])[0]
+    return distorted(image[None], distortion_named(name), [seed])[0]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,9 @@ def one(name: str, image: Tensor = IMAGES[0], seed: int = 0) -> Tensor:
         ("rotate_90", lambda image: image.rotate(90), 0),
     ],
 )
-def test_an_attack_is_what_pillow_does(name: str, reference: Callable[[Image.Image], Image.Image], within: int) -> None:
+def test_a_distortion_is_what_pillow_does(
+    name: str, reference: Callable[[Image.Image], Image.Image], within: int
+) -> None:
     expected = tensor(reference(pil(IMAGES[0])))
     assert int((one(name).int() - expected.int()).abs().max()) <= within
 
@@ -68,7 +70,7 @@ def test_a_blur_is_scipys() -> None:
 
 def test_noise_has_its_sigma_and_depends_on_the_image_s_own_seed() -> None:
     grey = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
-    noisy = attacked(grey, attack_named("noise_0.05"), [1, 2])
+    noisy = distorted(grey, distortion_named("noise_0.05"), [1, 2])
     assert float((noisy.float() - 128).std()) == pytest.approx(0.05 * 255, rel=0.03)
     assert torch.equal(noisy[1], one("noise_0.05", grey[1], seed=2)) and not torch.equal(noisy[0], noisy[1])
 
@@ -83,40 +85,40 @@ def test_a_shift_moves_right_and_down() -> None:
     assert torch.equal(one("shift_3")[:, 3:, 3:], IMAGES[0][:, :-3, :-3])
 
 
-def test_attacks_joined_follow_one_another() -> None:
+def test_distortions_joined_follow_one_another() -> None:
     assert torch.equal(one("brightness_1.1+jpeg_75"), one("jpeg_75", one("brightness_1.1")))
 
 
 @pytest.mark.parametrize("name", STANDARD)
-def test_standard_attacks_keep_size_and_kind(name: str) -> None:
-    attack = attack_named(name)
-    found = attacked(IMAGES, attack, [0, 1, 2])
-    assert found.shape == IMAGES.shape and found.dtype == torch.uint8 and attack.name == name
-    assert attack.family in {"none", "combined"} or attack.family == KINDS[attack.steps[0][0]].family
+def test_standard_distortions_keep_size_and_kind(name: str) -> None:
+    distortion = distortion_named(name)
+    found = distorted(IMAGES, distortion, [0, 1, 2])
+    assert found.shape == IMAGES.shape and found.dtype == torch.uint8 and distortion.name == name
+    assert distortion.family in {"none", "combined"} or distortion.family == KINDS[distortion.steps[0][0]].family
 
 
 @given(st.lists(st.tuples(st.sampled_from(["jpeg", "webp"]), st.integers(1, 100)), min_size=1, max_size=3))
 def test_names_go_there_and_back(steps: list[tuple[str, int]]) -> None:
-    attack = Attack(tuple((kind, float(strength)) for kind, strength in steps))
-    assert attack_named(attack.name) == attack
+    distortion = Distortion(tuple((kind, float(strength)) for kind, strength in steps))
+    assert distortion_named(distortion.name) == distortion
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
-        ("jpg_75", "unknown attack 'jpg_75'; known are none and jpeg_…, webp_…"),
-        ("jpeg_0", r"1 to 100 \(quality, 4:2:0\) in the attack 'jpeg_0'"),
+        ("jpg_75", "unknown distortion 'jpg_75'; known are none and jpeg_…, webp_…"),
+        ("jpeg_0", r"1 to 100 \(quality, 4:2:0\) in the distortion 'jpeg_0'"),
         ("noise_much", r"0 to 1 \(sigma, of the pixel range\)"),
-        ("jpeg", "unknown attack 'jpeg'"),
+        ("jpeg", "unknown distortion 'jpeg'"),
     ],
 )
-def test_a_name_that_says_nothing_is_refused(name: str, said: str) -> None:
-    with pytest.raises(NullspaceError, match=said):
-        attack_named(name)
+def test_an_unknown_name_is_refused(name: str, expected: str) -> None:
+    with pytest.raises(NullspaceError, match=expected):
+        distortion_named(name)
 
 
 def test_images_and_seeds_are_checked() -> None:
     with pytest.raises(NullspaceError, match="each of 3 images, got 1"):
-        attacked(IMAGES, attack_named("none"), [0])
+        distorted(IMAGES, distortion_named("none"), [0])
     with pytest.raises(NullspaceError, match="8-bit images"):
-        attacked(IMAGES.float(), attack_named("none"), [0, 1, 2])
+        distorted(IMAGES.float(), distortion_named("none"), [0, 1, 2])

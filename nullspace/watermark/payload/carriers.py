@@ -1,10 +1,11 @@
-"""Where hidden marks are written: brightness patterns that JPEG keeps and the kernel of the patches lets through.
+"""Carriers of hidden messages: brightness patterns that survive JPEG and have a part in the kernel of the patches.
 
-A slot is one cosine over one 8×8 block of a patch, in luma: an axis along which JPEG itself rounds. These axes are the
-same on every machine, which bases of a kernel are not: their signs and turns are free. Which of them are used follows
-from the kernel. Moving a slot by a step means adding the smallest change in the kernel that does it; its cost is the
-energy of that change, and the step is what JPEG at quality 50 cannot blur. Fine patterns pass the kernel easily but
-JPEG drops them; coarse ones survive but hardly pass: the cheapest at their steps lie between.
+An embedding site ("site" from here on) is one cosine over one 8×8 block of a patch, in luma: an axis along which JPEG
+itself rounds. These axes are the same on every machine; bases of a kernel are not, being unique up to rotation only.
+Which axes are used follows from the kernel. Moving a site by a step means adding the smallest change in the kernel
+that does so; its cost is the energy of that change, and the step is large enough for JPEG at quality 50. Fine patterns
+lie mostly in the kernel but JPEG removes them; coarse ones survive JPEG but lie mostly outside the kernel: those that
+cost least at their steps are in between.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ STEPS = (
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
 FINEST = 2 * (BLOCK - 1)  # half waves down plus across: all. Kernels that hold fine patterns alone have only these
-NOISE = 15.0  # grey levels added to the steps (root of squares): else quiet patterns win, and any noise drowns them
-CLOSE = 0.05  # of the most information: more slots with nearly as much are better where some are covered or saturated
+NOISE = 15.0  # grey levels added to the steps (root of squares): else patterns of small steps win, which noise erases
+CLOSE = 0.05  # of the most information: more sites with nearly as much are better where some are covered or saturated
 TIE = 1e-9  # costs this close, relative, are equal
-LEAST_SHARE = 1e-3  # of a slot's pattern in the kernel: with less, moving it costs more than any budget
+LEAST_SHARE = 1e-3  # of the energy of a site's pattern in the kernel: with less, moving it exceeds any budget
 
 
 @dataclass(frozen=True, eq=False)
-class Atoms:
-    """`filters` (3p²,k) read k slots off a patch in pixel units, `movers` (k,3p²) move them one by one, in the kernel.
+class Carriers:
+    """`filters` (3p²,k) read the k sites of a patch in pixel units, `movers` (k,3p²) move each alone, in the kernel.
 
-    `movers @ filters` is the identity, and no mover changes the token. `steps` (k,) are what JPEG rounds the slots to
-    at quality 50, with other noise allowed for, and `jpeg_steps` (k,) without, in units of the pixel range; `cost` is
-    the mean energy per patch of moving each by up to a step.
+    `movers @ filters` is the identity, and no mover changes the token. `jpeg_steps` (k,) are the multiples to which
+    JPEG rounds the sites at quality 50, in units of the pixel range, and `steps` (k,) the same with an allowance for
+    other noise; `cost` is the mean energy per patch of moving each by up to a step.
     """
 
     filters: Tensor
@@ -56,56 +57,56 @@ class Atoms:
 
     @property
     def count(self) -> int:
-        """Slots per patch."""
+        """Sites per patch."""
         return len(self.steps)
 
     def periods(self, energy: float) -> Tensor:
-        """Periods (k,) of the slots' lattices that spend so much energy per patch in the mean, in pixel units."""
+        """Periods (k,) of the sites' lattices for which embedding takes `energy` per patch as mean, in pixel units."""
         return 2 * self.steps * math.sqrt(energy / self.cost)
 
     def information(self, energy: float) -> float:
-        """Bits per patch that are still told apart after JPEG at quality 50 when `energy` is spent."""
+        """Bits per patch that can still be distinguished after JPEG at quality 50 when `energy` is spent."""
         return float(information(self.periods(energy), self.jpeg_steps).sum())
 
 
-def fitting_atoms(kernel: PatchKernel, patch_size: tuple[int, int], *, most: int, energy: float) -> Atoms:
-    """As many slots of a patch, up to `most`, as carry nearly the most bits through JPEG at quality 50 for an energy.
+def fitting_carriers(kernel: PatchKernel, patch_size: tuple[int, int], *, most: int, energy: float) -> Carriers:
+    """As many sites of a patch, up to `most`, as carry nearly the most bits through JPEG at quality 50 for an energy.
 
-    Where a kernel hardly lets patterns through, few that are moved far say more than many that JPEG confounds. Raises
-    NullspaceError when the kernel holds no pattern.
+    Where a kernel holds little of any pattern, a few sites moved far carry more than many that JPEG makes ambiguous.
+    Raises NullspaceError when the kernel holds no pattern.
     """
     choice = _Choice.of(kernel, patch_size)
     chosen = choice.sequence(most)
     if not chosen:
         raise NullspaceError(_too_small(kernel, 0, 1))
-    found = [choice.atoms(chosen[:count]) for count in range(1, len(chosen) + 1)]
-    enough = (1 - CLOSE) * max(atoms.information(energy) for atoms in found)
-    return next(atoms for atoms in reversed(found) if atoms.information(energy) >= enough)
+    found = [choice.carriers(chosen[:count]) for count in range(1, len(chosen) + 1)]
+    enough = (1 - CLOSE) * max(carriers.information(energy) for carriers in found)
+    return next(carriers for carriers in reversed(found) if carriers.information(energy) >= enough)
 
 
-def choose_atoms(kernel: PatchKernel, patch_size: tuple[int, int], *, count: int) -> Atoms:
-    """The `count` slots of a patch that cost least at their steps together, chosen one after the other, in float64.
+def choose_carriers(kernel: PatchKernel, patch_size: tuple[int, int], *, count: int) -> Carriers:
+    """The `count` sites of a patch that cost least at their steps together, chosen greedily, in float64.
 
-    Together: two that are close in the kernel are dearer than each alone. Raises NullspaceError when the kernel holds
-    fewer than `count`.
+    Together: two that are nearly parallel in the kernel cost more than the sum of each alone. Raises NullspaceError
+    when the kernel holds fewer than `count`.
     """
     choice = _Choice.of(kernel, patch_size)
     chosen = choice.sequence(count)
     if len(chosen) < count:
         raise NullspaceError(_too_small(kernel, len(chosen), count))
-    return choice.atoms(chosen)
+    return choice.carriers(chosen)
 
 
 def _too_small(kernel: PatchKernel, held: int, needed: int) -> str:
     return (
-        f"the kernel of these patches, of dimension {kernel.nullity}, holds {held} brightness patterns that JPEG "
-        f"keeps, {needed} are needed; choose a model with a larger kernel, e.g. deit_tiny_patch16_224"
+        f"the kernel of these patches, of dimension {kernel.nullity}, holds {held} brightness patterns that "
+        f"survive JPEG, {needed} are needed; choose a model with a larger kernel, e.g. deit_tiny_patch16_224"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """All patterns (3p²,n) there are, their parts `held` (n,3p²) in the kernel, and what JPEG rounds them to (n,)."""
+    """All candidate patterns (3p²,n), their projections `held` (n,3p²) onto the kernel, and their JPEG steps (n,)."""
 
     patterns: Tensor
     held: Tensor
@@ -123,7 +124,7 @@ class _Choice:
         return (self.jpeg_steps.square() + (NOISE / 255) ** 2).sqrt()
 
     def sequence(self, count: int) -> list[int]:
-        """Up to `count` patterns, the one that adds least to the cost of those before it next."""
+        """Up to `count` patterns, each being the one that adds least to the cost of those before it."""
         chosen: list[int] = []
         usable = self.gram.diagonal() > LEAST_SHARE
         while len(chosen) < count:
@@ -133,11 +134,11 @@ class _Choice:
             chosen.append(best)
         return chosen
 
-    def atoms(self, chosen: list[int]) -> Atoms:
+    def carriers(self, chosen: list[int]) -> Carriers:
         inverse = torch.linalg.inv(self.gram[chosen][:, chosen])
         steps = self.steps[chosen]
         cost = float((inverse.diagonal() * steps.square()).sum() / 3)
-        return Atoms(self.patterns[:, chosen], inverse @ self.held[chosen], steps, self.jpeg_steps[chosen], cost)
+        return Carriers(self.patterns[:, chosen], inverse @ self.held[chosen], steps, self.jpeg_steps[chosen], cost)
 
 
 def _cheapest(gram: Tensor, steps: Tensor, chosen: list[int], usable: Tensor) -> int | None:
@@ -147,7 +148,7 @@ def _cheapest(gram: Tensor, steps: Tensor, chosen: list[int], usable: Tensor) ->
     else:
         inverse = torch.linalg.inv(gram[chosen][:, chosen])
         onto = inverse @ gram[chosen]  # (c,n)
-        left = gram.diagonal() - (gram[chosen] * onto).sum(0)  # energy that is not in the span of the chosen
+        left = gram.diagonal() - (gram[chosen] * onto).sum(0)  # energy outside the span of those chosen
         more = (onto.square() * steps[chosen, None].square()).sum(0) + steps.square()
         costs = torch.where(left > LEAST_SHARE / 10, more / left.clamp_min(1e-12), torch.inf)
     costs = torch.where(usable, costs, torch.inf)
@@ -155,7 +156,7 @@ def _cheapest(gram: Tensor, steps: Tensor, chosen: list[int], usable: Tensor) ->
     least = float(costs.min())
     if not math.isfinite(least):
         return None
-    return int((costs <= least * (1 + TIE)).nonzero()[0])  # the first: what is equal differs by machine
+    return int((costs <= least * (1 + TIE)).nonzero()[0])  # the first: how ties are rounded differs by machine
 
 
 def _candidates(patch_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -164,7 +165,7 @@ def _candidates(patch_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     if height < BLOCK or width < BLOCK:
         raise NullspaceError(
             f"expected patches of at least {BLOCK}×{BLOCK} pixels, got {height}×{width}; smaller ones hold no pattern "
-            "that JPEG keeps"
+            "that survives JPEG"
         )
     waves = _cosines(BLOCK)
     colour = torch.tensor(LUMA, dtype=torch.float64)
