@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,17 +17,18 @@ from pipelines.local_options import WORKDIR
 from pipelines.stages.branch import Means
 from pipelines.stages.reference.class_numbers import with_classes
 from pipelines.workflow import report_stage, workfolder
-from pipelines.workflow.plan import Plan, make_plan
+from pipelines.workflow.plan import Plan, make_plan, require_stages, with_finished
 from pipelines.workflow.workfolder import PLAN
 
 
-def dry_run(config: PipelineConfig, work: Path) -> list[dict[str, Any]]:
+def dry_run(config: PipelineConfig, work: Path, only: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The stages in order: `stage`, `state` (`reused` or `to do`), `folder`, and `seconds` where it is finished.
 
     A stage is identified by its settings and by the stages it reads, not by their results; so its folder is known
     beforehand. Only the report also depends on MLflow run ids: its folder is None while any of its inputs is to do.
     """
     quiet()
+    require_stages(config, only)
     work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
     workfolder.check_owner(work, config.name)
     models = [learn_facts(settings, config.seed)[0] for settings in config.models]
@@ -34,6 +36,7 @@ def dry_run(config: PipelineConfig, work: Path) -> list[dict[str, Any]]:
     digest, names = source.digest(), source.class_names()
     nothing = cast(Any, None)  # workers and the tracker are not part of a stage's identity
     plan = make_plan(config, [with_classes(facts, names) for facts in models], digest, Means(source, nothing, nothing))
+    plan = with_finished(plan, only, work)
     found = [_stage(stage.key, stage.folder(work), find_done(stage, work) is not None) for stage in plan.in_order()]
     made = _report(config, plan, work) if all(each["state"] == "reused" for each in found) else None
     return [*found, _stage("report", made, made is not None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,7 +58,7 @@ def run(
     settings = load_config(config, [*(set_ or []), *([f"device={device}"] if device else [])])
     work = workdir or Path("runs") / settings.name
     if dry_run:
-        _show_plan(settings, work, as_json)
+        _show_plan(settings, work, only or (), as_json)
         return
     console = Console(stderr=as_json)
     progress = Progress(console)  # its `say` takes a path as it is: no markup, no line breaks
@@ -80,10 +81,10 @@ def run(
     progress.say(f"browse it     nullspace ui {work}")
 
 
-def _show_plan(settings: PipelineConfig, work: Path, as_json: bool) -> None:
+def _show_plan(settings: PipelineConfig, work: Path, only: Sequence[str], as_json: bool) -> None:
     from pipelines.commands.dry_run import dry_run
 
-    stages = dry_run(settings, work)
+    stages = dry_run(settings, work, only)
     if as_json:
         print_json(stages)
         return

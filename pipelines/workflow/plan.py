@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.engine.models import ModelFacts
-from pipelines.engine.stage import Stage
+from pipelines.engine.stage import Stage, find_done
 from pipelines.errors import ConfigError
 from pipelines.evaluations.base import Evaluation, evaluation_stage
 from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
@@ -36,14 +37,7 @@ class Plan:
         return Plan(self.ingests, {label: branch for label, branch in self.branches.items() if label in labels})
 
     def only(self, names: Collection[str], *, also: Callable[[Stage], bool] = lambda stage: False) -> Plan:
-        """The stages of these names with what they need, and those for which `also` holds (as: done before).
-
-        Raises ConfigError for a name that the plan has not.
-        """
-        known = dict.fromkeys(name for branch in self.branches.values() for name in branch)
-        wrong = [name for name in names if name not in known]
-        if wrong:
-            raise ConfigError(f"--only {wrong[0]}: this run has no such stage; it has {', '.join(known)}")
+        """The stages of these names with what they need, and those for which `also` holds, with theirs."""
         return Plan(self.ingests, {label: _only(branch, names, also) for label, branch in self.branches.items()})
 
     def in_order(self) -> list[Stage]:
@@ -89,3 +83,19 @@ def _stages(config: PipelineConfig, branch: Branch) -> dict[str, Stage]:
         if settings is not None:
             made[evaluation.name] = evaluation_stage(evaluation, branch, settings, made)
     return made
+
+
+def require_stages(config: PipelineConfig, names: Collection[str]) -> None:
+    """Raise ConfigError for a name that is no stage of this config, before anything is opened."""
+    known = ["reference", "kernel", *(["search"] if config.search is not None else [])]
+    known += [each.name for each in EVALUATIONS if getattr(config, each.name) is not None]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--only {name}: this run has no such stage; it has {', '.join(known)}")
+
+
+def with_finished(plan: Plan, names: Collection[str], work: Path) -> Plan:
+    """The stages of these names with what they need, and whatever the work folder holds of the others; all without a
+    name.
+    """
+    return plan.only(names, also=lambda stage: find_done(stage, work) is not None) if names else plan

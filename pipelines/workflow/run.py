@@ -38,7 +38,7 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.watchdog import Watchdog
 from pipelines.workflow import report_stage, workfolder
 from pipelines.workflow.order import models_of
-from pipelines.workflow.plan import Plan, make_plan, with_needs
+from pipelines.workflow.plan import Plan, make_plan, require_stages, with_finished, with_needs
 from pipelines.workflow.publishing import publish
 from pipelines.workflow.signals import interrupted_by
 from pipelines.workflow.workfolder import planned
@@ -146,6 +146,7 @@ def run_pipeline(
     The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
     """
     quiet()
+    require_stages(config, only)
     work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
     progress = progress or Progress()
     with ExitStack() as stack:
@@ -164,8 +165,7 @@ def run_pipeline(
                 progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
             run = Run(config, work, tracker, run_id, progress, compute, digest)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
-            if only:
-                plan = plan.only(only, also=lambda stage: find_done(stage, work) is not None)
+            plan = with_finished(plan, only, work)
             # The report's folder is known when all it reads is there.
             workfolder.update_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
             return _finish_all(run, plan, models)

@@ -13,7 +13,7 @@ from pipelines.engine.stage import Stage
 from pipelines.errors import ConfigError
 from pipelines.stages.branch import Means
 from pipelines.workflow.order import REPORTS
-from pipelines.workflow.plan import EVALUATIONS, Plan, make_plan, with_needs
+from pipelines.workflow.plan import EVALUATIONS, Plan, make_plan, require_stages, with_needs
 from tests.pipelines import tiny
 
 LABEL = tiny.spec().label
@@ -94,9 +94,9 @@ def test_only_keeps_what_was_done_before() -> None:
 
 def test_a_stage_that_the_run_has_not_is_named() -> None:
     with pytest.raises(ConfigError, match="--only pyload: this run has no such stage; it has reference, kernel, sea"):
-        planned().only(["payload", "pyload"])
+        require_stages(load_config("demo"), ["payload", "pyload"])
     with pytest.raises(ConfigError, match="--only payload: this run has no such stage; it has .*visible_watermark$"):
-        planned("payload=null").only(["payload"])
+        require_stages(load_config("demo", ["payload=null"]), ["payload"])
 
 
 def test_needs_are_followed_to_their_end() -> None:
