@@ -185,6 +185,7 @@ def search(folder: Path) -> dict[str, Any]:
         searched = bench.stage("search")
         bench.stage("kernel")
         context = Context(folder, bench.done, Progress(), "", bench.compute.spread)
+        assert bench.config.search is not None
         plan = Search(bench.facts, bench.config.search, 0, "cpu", bench.compute.spread(), "bench", [], _nothing, _none)
         split = Split(**searched.result["split"])
         write_images(folder / "images.safetensors", _chosen(context, plan.spread, split), split)

@@ -17,7 +17,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def percent(share: Any) -> str:
+def format_percent(share: Any) -> str:
     """A share in [0,1] as '95.3 %'; never rounded up to 100 % or down to 0 % unless it is exactly that."""
     if not is_number(share):
         return MISSING
@@ -28,7 +28,7 @@ def percent(share: Any) -> str:
     return f"{text.removesuffix('.0') if share in (0, 1) else text} %"
 
 
-def number(value: Any) -> str:
+def format_number(value: Any) -> str:
     """Three significant digits; counts in full with commas; powers of ten as '2.1e-5'."""
     if not is_number(value):
         return MISSING
@@ -43,22 +43,22 @@ def number(value: Any) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
 
 
-def decibel(value: Any) -> str:
+def format_decibel(value: Any) -> str:
     """A PSNR as '41.2 dB'."""
-    return f"{value:.1f} dB" if is_number(value) and not math.isinf(value) else number(value)
+    return f"{value:.1f} dB" if is_number(value) and not math.isinf(value) else format_number(value)
 
 
-def percent_interval(ends: Sequence[float] | None) -> str:
+def format_percent_interval(ends: Sequence[float] | None) -> str:
     """'[93.1, 96.9]' in percent, or '' when no interval was recorded."""
-    return interval(ends, lambda end: percent(end).removesuffix(" %"))
+    return format_interval(ends, lambda end: format_percent(end).removesuffix(" %"))
 
 
-def number_interval(ends: Sequence[float] | None) -> str:
+def format_number_interval(ends: Sequence[float] | None) -> str:
     """'[0.21, 0.24]', or '' when no interval was recorded."""
-    return interval(ends, number)
+    return format_interval(ends, format_number)
 
 
-def interval(ends: Sequence[float] | None, write: Any) -> str:
+def format_interval(ends: Sequence[float] | None, write: Any) -> str:
     """Both ends of a 95 % interval, each through `write`."""
     return f"[{write(ends[0])}, {write(ends[1])}]" if ends else ""
 
@@ -69,7 +69,7 @@ def last_line(text: object, nothing: str = "no message") -> str:
     return lines[-1] if lines else nothing
 
 
-def duration(seconds: Any) -> str:
+def format_duration(seconds: Any) -> str:
     """Seconds as '3.2 s', '4 min 12 s' or '2 h 05 min'."""
     if not is_number(seconds):
         return MISSING
@@ -89,17 +89,18 @@ def kernel_lines(kernel: PatchKernel) -> Iterator[tuple[str, str]]:
         elif isinstance(value, bool):
             yield name, "yes" if value else "no"
         else:
-            yield name, number(value) if isinstance(value, float) else str(value)
+            yield name, format_number(value) if isinstance(value, float) else str(value)
 
 
 def _gap(kernel: PatchKernel) -> str:
     if kernel.gap is None:
         which = "every" if kernel.rank == 0 else "no"
         return f"none: {which} singular value was left out"
-    return number(kernel.gap) if math.isfinite(kernel.gap) else "infinite: the next singular value is 0"
+    return format_number(kernel.gap) if math.isfinite(kernel.gap) else "infinite: the next singular value is 0"
 
 
 def saved_in_8_bits(numbers: Mapping[str, float]) -> str:
     """How far 8-bit pixels moved tokens and probabilities, at most, in one line."""
-    moved, change = numbers.get("largest_token_change"), numbers.get("max_probability_change")
-    return f"8 bits: tokens moved by {percent(moved)} of their norm at most, probabilities by {number(change)}"
+    moved = format_percent(numbers.get("largest_token_change"))
+    change = format_number(numbers.get("max_probability_change"))
+    return f"8 bits: tokens moved by {moved} of their norm at most, probabilities by {change}"

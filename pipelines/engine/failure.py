@@ -42,7 +42,7 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
     return found
 
 
-def tell(error: Exception, file: Path) -> str:
+def summarise_error(error: Exception, file: Path) -> str:
     """One line about an error; what nobody foresaw is kept with its traceback in `file`, and the line names it."""
     known = user_error(error)
     if known is not None:
@@ -51,7 +51,7 @@ def tell(error: Exception, file: Path) -> str:
     return f"{type(error).__name__}: {_told(error)}; the traceback is in {file}"
 
 
-def in_a_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """What went wrong, in one line: of an error nobody foresaw its class, too."""
     known = user_error(error)
     return " ".join(str(known).split()) if known is not None else f"{type(error).__name__}: {_told(error)}"

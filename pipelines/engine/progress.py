@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from pipelines.files import write_json
-from pipelines.wording import duration
+from pipelines.wording import format_duration
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_COUNTS = 1.0
@@ -91,7 +91,7 @@ class Counter:
         parts = []
         if made and seconds:
             parts.append(_rate(made / seconds, self.unit))
-            parts.append(f"{duration((self.total - self.done) * seconds / made)} left")
+            parts.append(f"{format_duration((self.total - self.done) * seconds / made)} left")
         return ", ".join([*parts, *([self.noted] if self.noted else [])])
 
     def _keep(self) -> None:
@@ -108,7 +108,7 @@ class Counter:
         if now - self.last_line < _SECONDS_BETWEEN_LINES:
             return
         self.last_line = now
-        far = f"{self.done}/{self.total} {self.unit} in {duration(now - self.started)}"
+        far = f"{self.done}/{self.total} {self.unit} in {format_duration(now - self.started)}"
         self.progress.say("  " + ", ".join(filter(None, [f"{self.progress.stage}: {far}", self.pace()])))
 
 

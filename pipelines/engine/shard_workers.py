@@ -155,7 +155,7 @@ class ShardActor:
         try:
             self.worker = worker(**arguments)
         except Exception as error:  # noqa: BLE001  told or raised again
-            self.refusal = told(error)
+            self.refusal = message_or_raise(error)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         said, refusal = {"shard": batch["shard"], "rows": np.zeros(len(batch["shard"]), np.int64)}, self.refusal
@@ -163,11 +163,11 @@ class ShardActor:
             try:
                 said = self.worker(batch)
             except Exception as error:  # noqa: BLE001  told or raised again
-                refusal = told(error)
+                refusal = message_or_raise(error)
         return {**said, "error": np.asarray([refusal] * len(batch["shard"]))}
 
 
-def told(error: Exception) -> str:
+def message_or_raise(error: Exception) -> str:
     """The message of an error that better input cures; any other is raised again."""
     known = user_error(error)
     if known is None:

@@ -39,12 +39,12 @@ class Mean:
 
     @property
     def text(self) -> str:
-        return wording.number(self.value)
+        return wording.format_number(self.value)
 
     @property
     def interval(self) -> str:
         """'[0.21, 0.24]', or '' without an interval."""
-        return "" if self.low is None or self.high is None else wording.number_interval((self.low, self.high))
+        return "" if self.low is None or self.high is None else wording.format_number_interval((self.low, self.high))
 
     @property
     def both(self) -> str:
@@ -56,11 +56,11 @@ class Share(Mean):
 
     @property
     def text(self) -> str:
-        return wording.percent(self.value)
+        return wording.format_percent(self.value)
 
     @property
     def interval(self) -> str:
-        return "" if self.low is None or self.high is None else wording.percent_interval((self.low, self.high))
+        return "" if self.low is None or self.high is None else wording.format_percent_interval((self.low, self.high))
 
 
 def mean_in(said: JsonObject, name: str) -> Mean | None:
@@ -111,7 +111,7 @@ class Outcome:
     def text(self, name: str) -> tuple[str, str]:
         """A figure and its interval as people read them; a dash for what was not measured."""
         mean = self.means.get(name)
-        return (wording.number(self.numbers.get(name)), "") if mean is None else (mean.text, mean.interval)
+        return (wording.format_number(self.numbers.get(name)), "") if mean is None else (mean.text, mean.interval)
 
     @property
     def unchanged(self) -> str:

@@ -16,7 +16,7 @@ from pipelines.report.inputs import thumbnail, unreadable
 from pipelines.report.model import Model, columns_of
 from pipelines.report.outcomes import JsonObject
 from pipelines.report.parts import Cell, ReportFigure, Section, Table
-from pipelines.wording import number
+from pipelines.wording import format_number
 
 TEMPLATE = "report.html.j2"
 
@@ -88,10 +88,10 @@ def subtitle(results: JsonObject) -> str:
     """Number of images and models, time taken."""
     run, data, models = (results.get(name) or {} for name in ("run", "data", "models"))
     count = len(models)
-    words = [f"{number(data['images'])} images"] if wording.is_number(data.get("images")) else []
+    words = [f"{format_number(data['images'])} images"] if wording.is_number(data.get("images")) else []
     words.append(f"{count} model" if count == 1 else f"{count} models")
     if wording.is_number(run.get("seconds")):
-        words.append(f"stages took {wording.duration(run['seconds'])}")
+        words.append(f"stages took {wording.format_duration(run['seconds'])}")
     return " · ".join(words)
 
 
@@ -122,12 +122,12 @@ def data_section(data: JsonObject, ingests: Sequence[Path]) -> Section:
     bad = unreadable(ingests)
     total = data["errors"] if isinstance(data.get("errors"), int) else bad.total
     facts = [(name, text) for name, text in readable(data) if name != "errors"]
-    facts.append(("Unreadable images", number(total)))
+    facts.append(("Unreadable images", format_number(total)))
     facts += [("All unreadable images", path) for path in bad.files]
     tables = []
     if bad.rows:
         rows = [[Cell(row["id"]), Cell(redact(row["path"])), Cell(row["reason"])] for row in bad.rows]
-        caption = f"Unreadable images, {len(rows)} of {number(total)}"
+        caption = f"Unreadable images, {len(rows)} of {format_number(total)}"
         tables = [Table(caption, ["Id", "Path", "Reason"], rows, numeric=False, folded=len(rows) > 5)]
     return Section("Data", facts=facts, tables=tables)
 
@@ -139,11 +139,11 @@ def run_section(run: JsonObject) -> Section:
         [
             Cell(str(stage.get("name"))),
             Cell(str(stage.get("branch") or "all models")),
-            Cell("reused" if stage.get("reused") else wording.duration(stage.get("seconds"))),
+            Cell("reused" if stage.get("reused") else wording.format_duration(stage.get("seconds"))),
         ]
         for stage in run.get("stages") or []
     ]
-    caption = f"Cost per stage, {wording.duration(run.get('seconds'))} in all"
+    caption = f"Cost per stage, {wording.format_duration(run.get('seconds'))} in all"
     tables = [Table(caption, ["Stage", "Branch", "Time"], rows)] if rows else []
     return Section("Run and cost", facts=readable(facts), tables=tables)
 

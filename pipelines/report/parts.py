@@ -101,7 +101,12 @@ def stability_table(caption: str, conditions: Mapping[str, Outcome], labels: Map
 def _stability_row(title: str, outcome: Outcome, shown: list[str]) -> list[Cell]:
     share = outcome.agreement
     unchanged = Cell(wording.MISSING) if share is None else Cell(share.text, share.interval)
-    return [Cell(title), unchanged, Cell(wording.number(outcome.n)), *(Cell(*outcome.text(key)) for key in shown)]
+    return [
+        Cell(title),
+        unchanged,
+        Cell(wording.format_number(outcome.n)),
+        *(Cell(*outcome.text(key)) for key in shown),
+    ]
 
 
 def share_tile(title: str, outcome: Outcome, sentence: str) -> Tile:
@@ -113,7 +118,7 @@ def share_cell(outcome: Outcome | None) -> Cell:
     """Agreement with interval and n, or a dash for what was not measured."""
     if outcome is None or outcome.agreement is None:
         return Cell(wording.MISSING)
-    return Cell(outcome.agreement.text, f"{outcome.agreement.interval}\nn = {wording.number(outcome.n)}".strip())
+    return Cell(outcome.agreement.text, f"{outcome.agreement.interval}\nn = {wording.format_number(outcome.n)}".strip())
 
 
 def agreement_figure(
@@ -140,5 +145,7 @@ def moved_fact(outcome: Outcome) -> list[tuple[str, str]]:
     mean, worst = outcome.means.get("token_change"), outcome.numbers.get("largest_token_change")
     if mean is None or worst is None:
         return []
-    text = f"{wording.percent(mean.value)} (root mean square), {wording.percent(worst)} in the worst patch"
+    text = (
+        f"{wording.format_percent(mean.value)} (root mean square), {wording.format_percent(worst)} in the worst patch"
+    )
     return [("Tokens moved, ‖A·δ‖ in token norms", text)]

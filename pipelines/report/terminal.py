@@ -74,7 +74,7 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
     """Title, agreement, interval, n and largest logit change of one condition."""
     share, outcome = row.outcome.agreement, row.outcome
     agreement, ends = (wording.MISSING, "") if share is None else (share.text, share.interval)
-    return (row.title, agreement, ends, wording.number(outcome.n), outcome.text("max_abs_logit_change")[0])
+    return (row.title, agreement, ends, wording.format_number(outcome.n), outcome.text("max_abs_logit_change")[0])
 
 
 def _ascii(text: str) -> str:

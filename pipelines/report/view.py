@@ -41,7 +41,7 @@ class Result:
 
     def number(self, name: str) -> str:
         """A figure as people read it; a dash where there is none."""
-        return wording.number(self.said.get(name))
+        return wording.format_number(self.said.get(name))
 
     def value(self, name: str) -> float | None:
         """A figure as it is."""

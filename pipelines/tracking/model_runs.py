@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Done, Stage
-from pipelines.tracking.stage_runs import fail, numbers
+from pipelines.tracking.stage_runs import fail, flat_metrics
 from pipelines.tracking.store import WRITE_ERRORS
 from pipelines.tracking.tracker import KIND, MODEL, Tracker
 
@@ -21,7 +21,7 @@ def headlines(stages: Mapping[str, Stage], done: Mapping[str, Done]) -> dict[str
     """The figures models are compared by, as their stages name them; what there is none of is left out."""
     found: dict[str, float] = {}
     for name, stage in stages.items():
-        figures = dict(numbers(done[name].result))
+        figures = dict(flat_metrics(done[name].result))
         found |= {metric: figures[place] for metric, place in stage.headlines.items() if place in figures}
     return {**found, "seconds": sum(each.seconds for each in done.values())}
 

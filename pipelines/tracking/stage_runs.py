@@ -35,7 +35,7 @@ def begin(tracker: Tracker, parent_id: str, stage: Stage) -> str:
 def record(tracker: Tracker, run_id: str, done: Done) -> None:
     """Write the result and the small files of a stage, and finish its run. Rows stay in the folder the tag names."""
     measured = {name: value for name, value in done.result.items() if name not in _CHOSEN}
-    tracker.metrics(run_id, {**dict(numbers(measured)), "seconds": done.seconds})
+    tracker.metrics(run_id, {**dict(flat_metrics(measured)), "seconds": done.seconds})
     tracker.tags(run_id, {"nullspace.folder": str(done.folder), "nullspace.reused": str(done.reused).lower()})
     if done.result.get("reasons"):
         tracker.tags(run_id, {"nullspace.reasons": done.result["reasons"]})
@@ -56,12 +56,12 @@ def fail(tracker: Tracker, run_id: str, error: Exception) -> None:
         tracker.end(run_id, "FAILED")
 
 
-def numbers(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def flat_metrics(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """All figures of a nested result as `a.b`; an interval becomes `a.low` and `a.high`."""
     for key, value in result.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from numbers(value, f"{name}.")
+            yield from flat_metrics(value, f"{name}.")
         elif isinstance(value, (bool, int, float)):
             yield name, float(value)
         elif key.endswith("ci") and isinstance(value, (list, tuple)) and len(value) == 2:

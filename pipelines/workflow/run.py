@@ -17,7 +17,7 @@ from nullspace.paths import local_path
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.sources import open_source
 from pipelines.engine.compute import Compute
-from pipelines.engine.failure import branches_failed, in_a_line, tell
+from pipelines.engine.failure import branches_failed, one_line, summarise_error
 from pipelines.engine.lanes import WHOLE, Job, Share, beside, side_by_side
 from pipelines.engine.models import ModelFacts, learn_facts
 from pipelines.engine.progress import Progress
@@ -67,7 +67,7 @@ class Run:
             return self._finish(stage, share, above or self.run_id)
         except Exception as error:
             with suppress(OSError):
-                write_text(stage.failure(self.work), in_a_line(error))
+                write_text(stage.failure(self.work), one_line(error))
             raise
 
     def _finish(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
@@ -227,7 +227,7 @@ def _finish_branches(
                         registered[label] = publish(run.tracker, row, run.config, facts, branch, done)
             except Exception as error:
                 if not alone:
-                    run.progress.say(f"failed   {label}: {tell(error, run.work / f'failed-{label}.txt')}")
+                    run.progress.say(f"failed   {label}: {summarise_error(error, run.work / f'failed-{label}.txt')}")
                 raise
 
         return finish
@@ -299,7 +299,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
         status = "KILLED"
         raise
     except BaseException as error:
-        status, why = "FAILED", in_a_line(error)
+        status, why = "FAILED", one_line(error)
         tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
         raise
     finally:

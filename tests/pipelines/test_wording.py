@@ -14,7 +14,7 @@ from pipelines import wording
     [(1.0, "100 %"), (0.0, "0 %"), (0.9996, "99.96 %"), (0.00004, "0.004 %"), (0.953, "95.3 %"), (None, "—")],
 )
 def test_a_share_is_never_rounded_to_certainty(share: float | None, text: str) -> None:
-    assert wording.percent(share) == text
+    assert wording.format_percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ def test_a_share_is_never_rounded_to_certainty(share: float | None, text: str) -
      (float("nan"), "—"), (True, "—"), (float("inf"), "∞")],
 )  # fmt: skip
 def test_numbers_are_short(value: Any, text: str) -> None:
-    assert wording.number(value) == text
+    assert wording.format_number(value) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(3.21, "3.2 s"), (59.99, "60.0 s"), (252, "4 min 12 s"), (7499, "2 h 04 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert wording.duration(seconds) == text
+    assert wording.format_duration(seconds) == text

@@ -26,11 +26,11 @@ def facts(found: Result) -> list[tuple[str, str]]:
     """What was written, how it looks, how often chance is taken for a mark."""
     conditions = found.conditions
     untouched, unmarked = conditions.get("none"), conditions["unmarked"]
-    size, n = 8 * int(found.part("settings").value("message_bytes") or 0), wording.number(unmarked.n)
+    size, n = 8 * int(found.part("settings").value("message_bytes") or 0), wording.format_number(unmarked.n)
     facts = [("Message", f"{size} bits of its own in every image, n = {n}")]
     if untouched is not None:
         psnr = untouched.means["psnr"]
-        facts.append(("PSNR to the original", f"{wording.decibel(psnr.value)} {psnr.interval}".strip()))
+        facts.append(("PSNR to the original", f"{wording.format_decibel(psnr.value)} {psnr.interval}".strip()))
         for title, name in (("SSIM", "ssim"), ("VIF", "vif")):
             facts.append((f"{title} to the original", untouched.text(name)[0]))
         facts.append(("Largest change of a probability", untouched.text("max_probability_change")[0]))
@@ -73,9 +73,9 @@ def messages(found: Result) -> str | None:
     least, n = min(known.values(), key=lambda each: each[0].value)
     untouched = found.conditions.get("none")
     mean = None if untouched is None else untouched.means.get("psnr")
-    quality = wording.decibel(None if mean is None else mean.value)
+    quality = wording.format_decibel(None if mean is None else mean.value)
     size = f"{found.part('settings').number('message_bytes')} bytes, {quality}"
-    return f"{size}; read after {read}, least {least.interval}, n = {wording.number(n)}"
+    return f"{size}; read after {read}, least {least.interval}, n = {wording.format_number(n)}"
 
 
 def _lines(view: StageView) -> list[str]:
@@ -102,7 +102,7 @@ def _least(view: StageView) -> Cell:
     if not known:
         return Cell(wording.MISSING)
     share, n = min(known, key=lambda each: each[0].value)
-    return Cell(share.text, f"{share.interval}\nn = {wording.number(n)}".strip())
+    return Cell(share.text, f"{share.interval}\nn = {wording.format_number(n)}".strip())
 
 
 REPORT = StageReport(

@@ -38,21 +38,23 @@ def facts(marked: Outcome) -> list[tuple[str, str]]:
     found.append(("Largest change of a probability", marked.text("max_probability_change")[0]))
     found += moved_fact(marked)
     if marked.numbers.get("unmarked"):
-        found.append(("Left as they were", f"{wording.number(marked.numbers['unmarked'])} images leave no room for it"))
+        found.append(
+            ("Left as they were", f"{wording.format_number(marked.numbers['unmarked'])} images leave no room for it")
+        )
     return found
 
 
 def psnr(outcome: Outcome) -> str:
     """'41.2 dB [41.0, 41.4]'."""
     mean = outcome.means.get("psnr")
-    return wording.MISSING if mean is None else f"{wording.decibel(mean.value)} {mean.interval}".strip()
+    return wording.MISSING if mean is None else f"{wording.format_decibel(mean.value)} {mean.interval}".strip()
 
 
 def sentence(found: Result) -> str:
     """What the visible mark costs the model."""
     marked = found.conditions["marked"]
     mean = marked.means.get("psnr")
-    quality = wording.decibel(None if mean is None else mean.value)
+    quality = wording.format_decibel(None if mean is None else mean.value)
     return (
         f"A visible mark of PSNR {quality}, saved as 8-bit pixels, leaves {marked.unchanged} of predictions unchanged."
     )
@@ -66,7 +68,7 @@ def lines(view: StageView) -> list[str]:
     """How it looks, and how far 8-bit pixels moved tokens and probabilities."""
     marked = view.result.conditions["marked"]
     mean = marked.means.get("psnr")
-    look = f"PSNR {wording.decibel(None if mean is None else mean.value)}, SSIM {marked.text('ssim')[0]}"
+    look = f"PSNR {wording.format_decibel(None if mean is None else mean.value)}, SSIM {marked.text('ssim')[0]}"
     return [look, wording.saved_in_8_bits(marked.numbers)]
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.data.sources import Source
 from pipelines.data.sources.record import Found, Piece, id_hash
-from pipelines.engine.shard_workers import Spread, told
+from pipelines.engine.shard_workers import Spread, message_or_raise
 from pipelines.errors import SourceError
 from pipelines.files import written_aside
 from pipelines.stages.ingest.manifest import RECORDS, tables_of
@@ -93,7 +93,7 @@ def write_listing(source: Source, pieces: Sequence[Piece], target: str) -> str:
     try:
         _write(source, pieces, Path(target))
     except Exception as error:  # noqa: BLE001  told or raised again
-        return told(error)
+        return message_or_raise(error)
     return ""
 
 

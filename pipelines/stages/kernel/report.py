@@ -78,8 +78,8 @@ def figures(view: StageView) -> Iterator[ReportFigure]:
     sigma = table["sigma"].to_numpy(dtype=float)
     alt = (
         f"Singular values of the patch embedding, log scale, from {kernel.number('sigma_max')} down to "
-        f"{kernel.number('sigma_min')}; tolerance {wording.number(tolerance)}; "
-        f"{kernel.number('nullity')} of {wording.number(size)} directions form the kernel."
+        f"{kernel.number('sigma_min')}; tolerance {wording.format_number(tolerance)}; "
+        f"{kernel.number('nullity')} of {wording.format_number(size)} directions form the kernel."
     )
     yield ReportFigure(
         "spectrum",

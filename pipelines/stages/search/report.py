@@ -56,7 +56,7 @@ def _pairs(space: Result) -> Iterator[tuple[str, Any]]:
 
 def _importance(found: Result) -> str:
     shares = sorted(((name, found.value(name) or 0.0) for name, _ in found.items()), key=lambda item: -item[1])
-    text = ", ".join(f"{_title(name)} {wording.percent(share)}" for name, share in shares)
+    text = ", ".join(f"{_title(name)} {wording.format_percent(share)}" for name, share in shares)
     return f"{text} of its variance over the trials (fANOVA)"
 
 
@@ -101,7 +101,7 @@ def trials_table(view: StageView, limit: int = 10) -> Iterator[Table]:
         for row in best.to_dict("records")
     ]
     seconds = sum(trials["seconds"].dropna().tolist()) if "seconds" in trials else None
-    cost = "" if seconds is None else f", {wording.duration(seconds)} of learning in all"
+    cost = "" if seconds is None else f", {wording.format_duration(seconds)} of learning in all"
     yield Table(
         f"Best {len(best)} of {len(trials)} trials{cost}. Radius: largest relative norm with ‖Δprobabilities‖² ≤ ε, "
         "on validation images",
@@ -116,8 +116,8 @@ def trial_value(name: str, row: Mapping[Any, Any]) -> str:
     if isinstance(value, str):
         return value.lower()
     if name == "radius" and row.get("capped") == 1:
-        return f"≥ {wording.number(value)}"
-    return wording.percent(value) if name == "agreement" else wording.number(value)
+        return f"≥ {wording.format_number(value)}"
+    return wording.format_percent(value) if name == "agreement" else wording.format_number(value)
 
 
 def figures(view: StageView) -> Iterator[ReportFigure]:

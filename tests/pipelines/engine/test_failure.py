@@ -11,7 +11,7 @@ import torch
 from ray.exceptions import OutOfMemoryError
 
 from nullspace.errors import NullspaceError
-from pipelines.engine.failure import branches_failed, tell, user_error
+from pipelines.engine.failure import branches_failed, summarise_error, user_error
 from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError, SourceError
 
 
@@ -88,12 +88,12 @@ def test_what_nobody_foresaw_is_kept_with_its_traceback(tmp_path: Path) -> None:
     try:
         raise ZeroDivisionError("division by zero")
     except ZeroDivisionError as error:
-        assert tell(error, file) == f"ZeroDivisionError: division by zero; the traceback is in {file}"
+        assert summarise_error(error, file) == f"ZeroDivisionError: division by zero; the traceback is in {file}"
     assert "test_failure.py" in file.read_text(encoding="utf-8")
 
 
 def test_what_has_a_remedy_needs_no_traceback(tmp_path: Path) -> None:
-    assert tell(SourceError("no images; give some"), tmp_path / "f") == "no images; give some"
+    assert summarise_error(SourceError("no images; give some"), tmp_path / "f") == "no images; give some"
     assert not [*tmp_path.iterdir()]
 
 

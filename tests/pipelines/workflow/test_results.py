@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.configs.reading import load_config
 from pipelines.engine.stage import Done, Stage
-from pipelines.tracking.stage_runs import numbers, recorded
+from pipelines.tracking.stage_runs import flat_metrics, recorded
 from pipelines.tracking.tracker import BRANCH, FINGERPRINT, PARENT, STAGE
 from pipelines.workflow import report_stage
 from pipelines.workflow.plan import Plan
@@ -95,7 +95,7 @@ def test_every_figure_of_a_nested_result_becomes_a_number() -> None:
         "name": "text",
         "places": [1, 2],
     }
-    assert dict(numbers(said)) == {
+    assert dict(flat_metrics(said)) == {
         "noise.learned.agreement": 0.5,
         "noise.learned.agreement_ci.low": 0.4,
         "noise.learned.agreement_ci.high": 0.6,
@@ -104,7 +104,7 @@ def test_every_figure_of_a_nested_result_becomes_a_number() -> None:
         "accuracy.ci.high": 0.2,
         "invariant": 1.0,
     }
-    assert all(isinstance(value, float) for value in dict(numbers(said)).values())
+    assert all(isinstance(value, float) for value in dict(flat_metrics(said)).values())
 
 
 def test_a_stage_is_looked_for_under_its_own_branch() -> None:
