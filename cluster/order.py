@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -111,7 +111,7 @@ def _named_paths(config: PipelineConfig, raw: dict[str, Any]) -> Iterator[tuple[
     """(full key, section, key) of every path in a config: its files, and the source of images."""
     for place, path in user_files(config):
         if path not in ("pretrained", "random"):  # of weights, which need no file
-            section = reduce(lambda inner, key: inner[key], place[:-1], raw)
+            section: Any = reduce(lambda inner, key: inner[key], place[:-1], cast(Any, raw))
             yield ".".join(map(str, place)), section, str(place[-1])
     yield "source.path", raw["source"], "path"
 
