@@ -23,7 +23,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "kernel_noise": {"conditions": {"exact": {**CONDITION, "max_abs_logit_change": 1e-4}, "permuted": CONDITION}},
     "learned_noise": {"conditions": {"learned": CONDITION, "permuted": CONDITION, "gaussian": CONDITION}},
     "visible_watermark": {"conditions": {"marked": {"psnr": 20.0, "ssim": 0.8, "agreement": 1.0, "n": 50}}},
-    "payload": {"skipped": "too few places for bits"},
+    "payload": {"skipped": "too few embedding sites"},
 }
 
 
