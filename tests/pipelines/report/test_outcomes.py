@@ -10,12 +10,12 @@ from tests.pipelines.report.results import outcome
 
 
 def test_an_outcome_is_read_from_json() -> None:
-    found = Outcome.of({**outcome(0.953, 0.011, 1.93), "unmarked": 3, "family": "none", "fidelity": None})
+    found = Outcome.of({**outcome(0.953, 0.011, 1.93), "unmarked": 3, "family": "none", "vif": None})
     assert found.n == 1797 and found.agreement == Share(0.953, 0.953 - 0.011, 0.953 + 0.011)
     assert found.means["mse_logits"] == Mean(1.93, 0.8 * 1.93, 1.2 * 1.93)
     assert found.means["confidence_change"] == Mean(-1.93 / 90), "measured on one image: no interval"
     assert (found.numbers["max_abs_logit_change"], found.numbers["unmarked"]) == (3 * 1.93, 3)
-    assert not {"family", "fidelity", "agreement", "mse_logits"} & found.numbers.keys()
+    assert not {"family", "vif", "agreement", "mse_logits"} & found.numbers.keys()
     assert found.unchanged == "95.3 % [94.2, 96.4]"
 
 

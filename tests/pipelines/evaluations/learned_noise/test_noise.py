@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nullspace.metrics.norms import relative_norm, remove_shift, spread, token_norms
+from nullspace.metrics.norms import remove_shift, spread, token_norms
 from pipelines.evaluations.learned_noise.noise import CONDITIONS, TokenNoise
 from tests.pipelines import tiny
 
@@ -20,7 +20,7 @@ def test_controls_have_relative_norm_and_spread_of_the_noise() -> None:
     for condition in CONDITIONS:
         assert drawn[condition].shape == (3, *noise.tensor.shape)
         for own in drawn[condition]:
-            assert relative_norm(own, 5.0) == pytest.approx(relative_norm(noise.tensor, 5.0), rel=1e-5)
+            assert noise.unit.relative_norm(own) == pytest.approx(noise.unit.relative_norm(noise.tensor), rel=1e-5)
             assert spread(remove_shift(own)) == pytest.approx(spread(effective), rel=1e-5)
             torch.testing.assert_close(token_norms(remove_shift(own)), token_norms(effective), rtol=1e-5, atol=0)
 

@@ -77,7 +77,7 @@ def test_figures_are_those_of_the_rows(evaluated: Done, rows: Any) -> None:
         assert row["largest_token_change"] == own.largest_token_change.max()
         assert row["token_change"] == pytest.approx(own.token_change.mean())
     saved = rows[rows.condition == "none"]
-    for name in ("psnr", "ssim", "fidelity"):
+    for name in ("psnr", "ssim", "vif"):
         assert conditions["none"][name] == pytest.approx(saved[name].mean())
         assert not any(name in conditions[other] for other in (UNMARKED, *DISTORTIONS[1:]))
     assert conditions[UNMARKED]["found_at_1e-3"] == 0 and "word_accuracy" not in conditions[UNMARKED]
@@ -112,7 +112,7 @@ def test_why_messages_cannot_be_hidden(model: SplitViT, tmp_path: Path) -> None:
     args = {"img_size": 32, "patch_size": 8, "embed_dim": 96, "num_heads": 3}
     small = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=args)
     said = payload.skipped(asked(spec_of(small, **args), PayloadSettings(), tmp_path))
-    assert "64 places for bits, too few for messages of 8 bytes" in str(said)
+    assert "64 embedding sites, too few for messages of 8 bytes" in str(said)
 
 
 def test_messages_that_jpeg_will_destroy_are_warned_of(evaluated: Done, model: SplitViT, tmp_path: Path) -> None:
