@@ -31,6 +31,7 @@ from pipelines.configs.reading import load_config
 from pipelines.digits import data
 
 _PER_FILE = 10_000
+_WITH_MODEL = ("reference", "kernel_noise", "learned_noise")
 
 
 class Watch(threading.Thread):
@@ -80,11 +81,12 @@ def measure(count: int) -> dict[str, Any]:
         images.mkdir()
         generate(images, count)
         overrides = [f"source={{kind: parquet, path: {images}}}", "ingest.shard_images=1000"]
-        config = load_config("demo", [*overrides, "resources.workers=2", "evaluate.batch_images=250"])
+        overrides += ["resources.workers=2", *(f"{name}.batch_images=250" for name in _WITH_MODEL)]
+        config = load_config("demo", overrides)
         watch = Watch()
         watch.start()
         with Bench(config, Path(folder, "work")) as bench:
-            seconds = {name: bench.stage(name).seconds for name in ("ingest", "reference", "evaluate")}
+            seconds = {name: bench.stage(name).seconds for name in ("ingest", *_WITH_MODEL)}
     return {
         "images": count,
         "driver MiB": round(watch.driver / 2**20),

@@ -4,7 +4,8 @@
 
 ingest     our stage / a torch DataLoader with as many worker processes and the same transform, which writes nothing
 reference  our stage / a plain loop of the model over images already in memory, on all cores
-evaluate   our stage / a plain loop that runs the model as often on images already in memory, on all cores
+kernel_noise, learned_noise
+           our stage / a plain loop that runs the model as often on images already in memory, on all cores
 nodes      our stage on two nodes of one core / on one
 search     seconds of 12 trials by Tune's function API without reuse / by our trials
 
@@ -34,8 +35,11 @@ from torch.utils.data import DataLoader, Dataset
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.configs.reading import load_config
 from pipelines.data.shards import read_shard, shard_path, shard_sizes
+from pipelines.evaluations.kernel_noise import noise as kernel_noise
+from pipelines.evaluations.learned_noise import noise as learned_noise
 
-CONDITIONS = 7  # evaluate runs the model once under each
+# An evaluation runs the model once under each of its conditions.
+TIMES = {"reference": 1, "kernel_noise": len(kernel_noise.CONDITIONS), "learned_noise": len(learned_noise.CONDITIONS)}
 BATCH = 50
 
 
@@ -68,7 +72,7 @@ def config(assets: Path, images: Path, workers: int) -> PipelineConfig:
         f"source={{kind: unlabelled, path: {images}}}",
         f"models.0.weights={assets / DEIT / 'model.safetensors'}",
         f"ingest.shard_images={BATCH}",
-        f"evaluate.batch_images={BATCH}",
+        *(f"{name}.batch_images={BATCH}" for name in TIMES),
         f"resources.workers={workers}",
     ]
     return load_config("deit_tiny", overrides)
@@ -121,7 +125,7 @@ def stages(assets: Path, count: int, only: list[str], folder: Path) -> Iterator[
         ours, start = stage_rate(bench, "ingest", "shard")
         if "ingest" in only:
             yield row("ingest", count, ours, loader_rate(bench, files, workers), start)
-        for name, times in (("reference", 1), ("evaluate", CONDITIONS)):
+        for name, times in TIMES.items():
             if name in only:
                 ours, start = stage_rate(bench, name, "rows")
                 yield row(name, count, ours, loop_rate(bench, assets, times), start)
@@ -185,8 +189,9 @@ def search(folder: Path) -> dict[str, Any]:
         searched = bench.stage("search")
         bench.stage("kernel")
         context = Context(folder, bench.done, Progress(), "", bench.compute.spread)
-        assert bench.config.search is not None
-        plan = Search(bench.facts, bench.config.search, 0, "cpu", bench.compute.spread(), "bench", [], _nothing, _none)
+        settings = bench.config.search
+        assert settings is not None
+        plan = Search(bench.facts, settings, 0, "cpu", bench.compute.spread(), "bench", [], _nothing, _none)
         split = Split(**searched.result["split"])
         write_images(folder / "images.safetensors", _chosen(context, plan.spread, split), split)
         data = asdict(_trial_data(context, plan, folder / "images.safetensors"))
@@ -224,7 +229,7 @@ def _none() -> None: ...
 
 
 def main() -> None:
-    names = ("ingest", "reference", "evaluate", "nodes", "search")
+    names = ("ingest", *TIMES, "nodes", "search")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
     parser.add_argument("--images", type=int, default=2000)
@@ -236,7 +241,7 @@ def main() -> None:
     assets = Path(given.assets)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        if set(given.only) & {"ingest", "reference", "evaluate"}:
+        if set(given.only) & {"ingest", *TIMES}:
             rows += stages(assets, given.images, given.only, Path(folder, "stages"))
         if "nodes" in given.only:
             rows.append(nodes(assets, min(given.images, 600), Path(folder, "nodes")))

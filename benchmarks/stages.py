@@ -54,6 +54,7 @@ class Bench:
 
     def _no_search(self) -> Done:
         settings, facts = self.config.search, self.facts
+        assert settings is not None, "stood in for, so its sizes are needed"
         ingested = self.stage("ingest")
         parts = {part: getattr(settings, f"{part}_images") for part in ("learn", "validation", "calibration")}
         places = lowest_places(ingested.folder, self.config.seed, sum(parts.values()) + 1)
@@ -74,4 +75,5 @@ class Bench:
         folder = self.work / "no-search"
         folder.mkdir(parents=True, exist_ok=True)
         noise.save(folder / "noise.safetensors")
-        return Done(folder, {"split": asdict(split)}, 0.0, reused=False)
+        found = {"split": asdict(split), "relative_norm": noise.relative_norm, "epsilon": settings.epsilon}
+        return Done(folder, found, 0.0, reused=False)

@@ -71,6 +71,10 @@ def test_files_of_the_users_are_found_wherever_they_are_named() -> None:
 
 
 def test_files_of_a_config_are_found_without_knowing_its_sections() -> None:
-    config = load_config("demo", ["visible_watermark.logo=logo.png"])
-    assert (("visible_watermark", "logo"), "logo.png") in list(user_files(config))
-    assert not list(user_files(load_config("demo", ["visible_watermark=null"])))
+    config = load_config("demo", ["visible_watermark.logo=logo.png", "models.0.weights=w.pth"])
+    assert set(user_files(config)) == {
+        (("visible_watermark", "logo"), "logo.png"),
+        (("models", 0, "weights"), "w.pth"),
+    }
+    without = load_config("demo", ["visible_watermark=null", "models.0.weights=w.pth"])
+    assert list(user_files(without)) == [(("models", 0, "weights"), "w.pth")]
