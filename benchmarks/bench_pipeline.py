@@ -175,8 +175,8 @@ def search(folder: Path) -> dict[str, Any]:
     from pipelines.engine.progress import Progress
     from pipelines.engine.stage import Context
     from pipelines.stages.search.images import write_images
-    from pipelines.stages.search.stage import Search, _chosen, _trial_data  # the stage's own parts
     from pipelines.stages.search.trial import NoiseTrial
+    from pipelines.stages.search.tuning import Search, _chosen, _trial_data  # the stage's own parts
 
     small = [
         "search.learn_images=100",

@@ -6,8 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,118 +17,29 @@ from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.sources import open_source
 from pipelines.engine.compute import Compute
 from pipelines.engine.failure import branches_failed, one_line, summarise_error
-from pipelines.engine.lanes import WHOLE, Job, Share, beside, side_by_side
+from pipelines.engine.lanes import Job, Share, beside, side_by_side
 from pipelines.engine.models import ModelFacts, learn_facts
 from pipelines.engine.progress import Progress
 from pipelines.engine.quiet import quiet
-from pipelines.engine.stage import Done, Stage, do_stage, find_done
-from pipelines.files import write_text
+from pipelines.engine.stage import Done, Stage
 from pipelines.local_options import WORKDIR
 from pipelines.redact import redact
 from pipelines.report.terminal import as_markdown
 from pipelines.stages.branch import Means
 from pipelines.stages.reference.class_numbers import with_classes
-from pipelines.tracking import stage_runs
 from pipelines.tracking.addresses import run_address
-from pipelines.tracking.datasets import WHOLE_RUN, dataset_of
+from pipelines.tracking.datasets import WHOLE_RUN
 from pipelines.tracking.environment import environment, run_tags
 from pipelines.tracking.model_runs import model_run
 from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.watchdog import Watchdog
 from pipelines.workflow import report_stage, workfolder
+from pipelines.workflow.finishing import Run
 from pipelines.workflow.order import models_of
 from pipelines.workflow.plan import Plan, make_plan, require_stages, with_finished, with_needs
 from pipelines.workflow.publishing import publish
 from pipelines.workflow.signals import interrupted_by
 from pipelines.workflow.workfolder import planned
-
-
-@dataclass
-class Run:
-    """One pipeline run under way."""
-
-    config: PipelineConfig
-    work: Path
-    tracker: Tracker
-    run_id: str
-    progress: Progress
-    compute: Compute
-    source_digest: str
-    done: dict[str, Done] = field(default_factory=dict)
-    """Finished stages by the names of their folders."""
-    rows: dict[str, str] = field(default_factory=dict)
-    """The run in MLflow that holds a model's figures, by the model's label."""
-
-    def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE, above: str | None = None) -> Done:
-        """The stage, reused or made, accepted, and recorded in MLflow below a run: the pipeline's, or its model's."""
-        stage.failure(self.work).unlink(missing_ok=True)
-        try:
-            return self._finish(stage, share, above or self.run_id)
-        except Exception as error:
-            with suppress(OSError):
-                write_text(stage.failure(self.work), one_line(error))
-            raise
-
-    def _finish(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
-        found = find_done(stage, self.work)
-        if found is not None:
-            self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
-            stage.accept(found.result)
-            if not stage_runs.recorded(self.tracker, above, stage):
-                run_id = stage_runs.begin(self.tracker, above, stage)
-                self._reads(stage, run_id, found)
-                stage_runs.record(self.tracker, run_id, found)
-        else:
-            found = self._make(stage, share, above)
-        for warning in found.warnings:
-            self.progress.say(f"warning  {stage.key}: {warning}")
-        self.done[stage.place] = found
-        return found
-
-    def _make(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
-        self.progress.say(f"running  {stage.key}")
-        run_id = stage_runs.begin(self.tracker, above, stage)
-        self._reads(stage, run_id)
-        inputs = {name: self.done[other.place] for name, other in stage.inputs.items()}
-        try:
-            made = do_stage(
-                stage, self.work, inputs, self.progress.of(stage.key), run_id, lambda: self.compute.spread(share())
-            )
-            stage.accept(made.result)
-        except Exception as error:
-            stage_runs.fail(self.tracker, run_id, error)
-            raise
-        self._reads(stage, run_id, made)
-        stage_runs.record(self.tracker, run_id, made)
-        self.progress.say(f"done     {stage.key}  {made.seconds:.1f} s")
-        return made
-
-    def _reads(self, stage: Stage, run_id: str, done: Done | None = None) -> None:
-        """Tell MLflow which images a stage reads; the ingest knows only when it is done how many there are."""
-        if not stage.data:
-            return
-        ingested = done if stage.name == "ingest" else self.of(stage.inputs["ingest"])
-        if ingested is not None:
-            self.show_data(run_id, ingested, stage.data)
-
-    def show_data(self, run_id: str, ingested: Done, context: str) -> None:
-        """Put the data set on a run of MLflow."""
-        self.tracker.dataset(run_id, dataset_of(self.config.source, self.source_digest, ingested.result), context)
-
-    def say_seconds(self, stages: Sequence[Stage]) -> None:
-        """A line for each stage: how long it took, now or when it was made."""
-        widest = max(len(stage.key) for stage in stages)
-        for stage in stages:
-            done = self.of(stage)
-            self.progress.say(
-                f"stage    {stage.key:{widest}} {done.seconds:9.1f} s  {'reused' if done.reused else 'done'}"
-            )
-
-    def of(self, stage: Stage) -> Done:
-        return self.done[stage.place]
-
-    def unfinished(self, stages: Iterable[Stage]) -> bool:
-        return any(find_done(stage, self.work) is None for stage in stages)
 
 
 def run_pipeline(

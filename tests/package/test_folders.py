@@ -45,7 +45,7 @@ SETTINGS_ONLY = {"configs": ("stages", "evaluations")}
 
 
 def _folder(module: str) -> str:
-    """The folder of a module, without its package: `pipelines.stages.search.stage` lies in `stages/search`."""
+    """The folder of a module, without its package: `pipelines.stages.search.tuning` lies in `stages/search`."""
     return "/".join(module.split(".")[1:-1])
 
 
@@ -109,7 +109,7 @@ def test_folders_import_in_one_direction(repository: Path, package: str) -> None
         ("pipelines/evaluations/payload/wrong.py", "from pipelines.evaluations.kernel_noise.rows import EVALUATION"),
         ("pipelines/report/wrong.py", "from pipelines.stages.search import report"),
         ("pipelines/workflow/wrong.py", "from pipelines.commands import status"),
-        ("pipelines/configs/wrong.py", "from pipelines.stages.search.stage import search"),
+        ("pipelines/configs/wrong.py", "from pipelines.stages.search.tuning import search"),
         ("nullspace/noise/wrong.py", "from nullspace.kernel.patch_kernel import PatchKernel"),
         ("nullspace/model/wrong.py", "from nullspace.metrics.norms import spread"),
     ],

@@ -17,6 +17,7 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.watchdog import Watchdog
 from pipelines.workflow import run as workflow
 from pipelines.workflow import workfolder
+from pipelines.workflow.finishing import Run
 from pipelines.workflow.workfolder import planned
 
 
@@ -65,7 +66,7 @@ def test_stages_keep_their_labels_and_say_why_they_failed(tracker: Tracker, tmp_
     stopped = Stage("fifth", 1, {}, {}, dies)
     run_id = tracker.begin_run("key", name="run", tags={}, params={})
     compute: Any = SimpleNamespace(spread=lambda share: None)
-    run = workflow.Run(load_config("demo"), tmp_path, tracker, run_id, Progress(), compute, "digest")
+    run = Run(load_config("demo"), tmp_path, tracker, run_id, Progress(), compute, "digest")
     for stage in (*branches, *later):
         run.finish(stage)
     assert later[0].fingerprint == later[1].fingerprint
