@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
+from nullspace.kernel.solvers import Ascent, conjugate_gradients
 from nullspace.model.images import check_unit_range, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize, resize_of
@@ -156,41 +157,29 @@ class FileKernel:
         return NoisedFile(rounded, found.delta, found.residual, after, found.converged)
 
     def _solve(self, right: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, int]:
-        """Multipliers y (B,N,rank) with |BBᵀy - right| <= tolerance per image, by conjugate gradients."""
-        solution, residual = torch.zeros_like(right), right.clone()
-        direction, energy = residual, _squares(residual)
-        used = 0
-        while used < iterations and bool((energy.sqrt() > tolerance / 2).any()):
-            used += 1
-            image = self.seen(self.adjoint(direction))
-            curvature = (direction * image).sum(dim=(1, 2), keepdim=True)
-            step = torch.where(curvature > 0, energy / curvature.clamp(min=1e-300), 0.0)
-            solution, residual = solution + step * direction, residual - step * image
-            following = _squares(residual)
-            direction = residual + following / energy.clamp(min=1e-300) * direction
-            energy = following
-        return solution, used
+        """Multipliers y (B,N,rank) with |BBᵀy - right| <= tolerance per image."""
+        return conjugate_gradients(
+            lambda multiplier: self.seen(self.adjoint(multiplier)),
+            right,
+            product=_products,
+            enough=lambda energy, _: bool((energy.sqrt() <= tolerance / 2).all()),
+            iterations=iterations,
+        )
 
     def _ascend(self, wanted: Tensor, low: Tensor, high: Tensor, iterations: int, tolerance: float) -> FileChange:
         step = 1 / self.resize.norm**2
-        multiplier, _ = self._solve(self.seen(wanted), 200, tolerance)
-        ahead, age = multiplier, torch.ones_like(multiplier[:, :1, :1])
+        ascent = Ascent.start(self._solve(self.seen(wanted), 200, tolerance)[0])
         best = torch.zeros_like(wanted)
         residual = torch.full_like(wanted[:, 0, 0, 0], torch.inf)
         used = 0
         while used < iterations and bool((residual > tolerance).any()):
             used += 1
-            change = torch.clamp(wanted - self.adjoint(ahead), low, high)
+            change = torch.clamp(wanted - self.adjoint(ascent.ahead), low, high)
             gradient = self.seen(change)
             size = _norms(gradient)
             better = size < residual
             best, residual = torch.where(better[:, None, None, None], change, best), torch.minimum(size, residual)
-            following = ahead + step * gradient
-            movement = following - multiplier
-            uphill = (gradient * movement).sum(dim=(1, 2), keepdim=True) >= 0
-            older = torch.where(uphill, (1 + torch.sqrt(1 + 4 * age.square())) / 2, 1.0)
-            momentum = torch.where(uphill, (age - 1) / older, 0.0)
-            multiplier, ahead, age = following, following + momentum * movement, older
+            ascent = ascent.climbed(gradient, step)
         return FileChange(best, residual, used, tolerance)
 
     def _checked(self, delta: Tensor, iterations: int, tolerance: float) -> Tensor:
@@ -217,9 +206,9 @@ def kernel_on_file(model: SplitViT, file_size: tuple[int, int], *, kernel: Patch
     return FileKernel(kernel or patch_kernel(model), resize, model.patch_size)
 
 
-def _squares(values: Tensor) -> Tensor:
-    return values.square().sum(dim=(1, 2), keepdim=True)
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    return (one * other).sum(dim=(1, 2), keepdim=True)
 
 
 def _norms(coordinates: Tensor) -> Tensor:
-    return _squares(coordinates)[:, 0, 0].sqrt()
+    return _products(coordinates, coordinates)[:, 0, 0].sqrt()

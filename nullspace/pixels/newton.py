@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nullspace.kernel.solvers import conjugate_gradients
 from nullspace.pixels.box_problem import BoxProblem
 
 FIRST_EPS, LAST_EPS = 1e-3, 1e-9  # of sigma_max^2; smaller ones cost digits in float64
@@ -96,20 +97,16 @@ class _Dual:
     def newton_direction(self, inside: Tensor, gradient: Tensor) -> Tensor:
         """Solves (eps I + B F B^T) p = eps gradient by preconditioned conjugate gradients, one system per patch."""
         rows, scale = self.problem.rows, self.eps + self.problem.sigma.square()
-        rest = self.eps * gradient
-        answer, helped = torch.zeros_like(rest), rest / scale
-        search, energy = helped, (rest * helped).sum(-1, keepdim=True)
-        enough = 1e-4 * energy  # 1e-2 of the residual: an inexact Newton step is as good far from the solution
-        for _ in range(CG_STEPS):
-            image = self.eps * search + (inside * (search @ rows.T)) @ rows
-            length = energy / (search * image).sum(-1, keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
-            answer, rest = answer + length * search, rest - length * image
-            helped = rest / scale
-            following = (rest * helped).sum(-1, keepdim=True)
-            if bool((following <= enough).all()):
-                break
-            search, energy = helped + following / energy.clamp_min(torch.finfo(energy.dtype).tiny) * search, following
-        return answer
+        found, _ = conjugate_gradients(
+            lambda search: self.eps * search + (inside * (search @ rows.T)) @ rows,
+            self.eps * gradient,
+            product=lambda one, other: (one * other).sum(-1, keepdim=True),
+            # 1e-2 of the residual: an inexact Newton step is as good far from the solution
+            enough=lambda energy, first: bool((energy <= 1e-4 * first).all()),
+            iterations=CG_STEPS,
+            precondition=lambda residual: residual / scale,
+        )
+        return found
 
     def ascend(self, direction: Tensor, gradient: Tensor) -> _Dual:
         """One step along `direction`, halved per patch until the dual rises enough (Armijo)."""

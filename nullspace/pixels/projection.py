@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.kernel.solvers import Ascent
 from nullspace.model.images import check_unit_range
 
 if TYPE_CHECKING:
@@ -69,53 +70,23 @@ def _ascend(
     answer = (wanted - (wanted @ rows) @ rows.T).clamp(low, high)
     residual = torch.linalg.vector_norm(answer @ rows, dim=-1)
     todo = (residual > tolerance).nonzero().squeeze(-1)
-    state = _Dual.start(wanted[todo], low[todo], high[todo], rows)
+    # From the multipliers of the plain projection onto the kernel: exact when the box is never touched.
+    open_wanted, open_low, open_high = wanted[todo], low[todo], high[todo]
+    ascent = Ascent.start(open_wanted @ rows)
     used = 0
     while len(todo) and used < iterations:
         used += 1
-        change, size = state.step()
+        change = torch.clamp(torch.addmm(open_wanted, ascent.ahead, rows.T, alpha=-1), open_low, open_high)
+        gradient = change @ rows
+        size = torch.linalg.vector_norm(gradient, dim=-1)
+        ascent = ascent.climbed(gradient, 1.0)
         better = size < residual[todo]
         answer[todo[better]], residual[todo[better]] = change[better], size[better]
         open_ = size > tolerance
         if used % 5 == 0 and not bool(open_.all()):  # setting patches aside costs a copy: not at every step
-            todo, state = todo[open_], state.subset(open_)
+            todo, ascent = todo[open_], ascent.subset(open_)
+            open_wanted, open_low, open_high = open_wanted[open_], open_low[open_], open_high[open_]
     return answer, residual, used
-
-
-@dataclass
-class _Dual:
-    """Multipliers of the constraints Q^T z = 0 for a batch of patches, with the momentum of Nesterov's method."""
-
-    wanted: Tensor
-    low: Tensor
-    high: Tensor
-    rows: Tensor
-    multiplier: Tensor  # (n,rank)
-    lookahead: Tensor  # (n,rank)
-    age: Tensor  # (n,1) steps since the last restart, in Nesterov's sequence
-
-    @classmethod
-    def start(cls, wanted: Tensor, low: Tensor, high: Tensor, rows: Tensor) -> _Dual:
-        multiplier = wanted @ rows  # the plain projection onto the kernel: exact when the box is never touched
-        return cls(wanted, low, high, rows, multiplier, multiplier, torch.ones_like(multiplier[:, :1]))
-
-    def step(self) -> tuple[Tensor, Tensor]:
-        """The change (n,3p^2) at the present multipliers and the norm (n,) of its part outside the kernel."""
-        change = torch.clamp(torch.addmm(self.wanted, self.lookahead, self.rows.T, alpha=-1), self.low, self.high)
-        gradient = change @ self.rows
-        following = self.lookahead + gradient
-        movement = following - self.multiplier
-        uphill = (gradient * movement).sum(-1, keepdim=True) >= 0
-        age = torch.where(uphill, (1 + torch.sqrt(1 + 4 * self.age.square())) / 2, torch.ones_like(self.age))
-        momentum = torch.where(uphill, (self.age - 1) / age, torch.zeros_like(age))
-        self.multiplier, self.lookahead, self.age = following, following + momentum * movement, age
-        return change, torch.linalg.vector_norm(gradient, dim=-1)
-
-    def subset(self, keep: Tensor) -> _Dual:
-        """The same state for the patches (n,) bool still to be solved."""
-        parts = (self.wanted, self.low, self.high, self.multiplier, self.lookahead, self.age)
-        wanted, low, high, multiplier, lookahead, age = (part[keep] for part in parts)
-        return _Dual(wanted, low, high, self.rows, multiplier, lookahead, age)
 
 
 def _check(patches: Tensor, delta: Tensor, kernel: PatchKernel, iterations: int, tolerance: float) -> None:

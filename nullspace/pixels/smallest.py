@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
+
+from nullspace.kernel.solvers import conjugate_gradients
 
 
 def smallest_change(
@@ -22,19 +23,12 @@ def smallest_change(
     `damping`, over the mean curvature, keeps directions that hardly can be moved from being moved far; `tolerance` is
     relative to |wanted|.
     """
-    solution, residual = torch.zeros_like(wanted), wanted
-    direction, energy = residual, float(residual.square().sum())
-    enough = energy * tolerance**2
-    damping *= float(adjoint(wanted).square().sum()) / max(energy, 1e-30)
-    for _ in range(iterations):
-        if energy <= enough:
-            break
-        image = forward(adjoint(direction)) + damping * direction
-        curvature = float((direction * image).sum())
-        if curvature <= 0:
-            break
-        step = energy / curvature
-        solution, residual = solution + step * direction, residual - step * image
-        following = float(residual.square().sum())
-        direction, energy = residual + following / energy * direction, following
+    damping *= float(adjoint(wanted).square().sum()) / max(float(wanted.square().sum()), 1e-30)
+    solution, _ = conjugate_gradients(
+        lambda coordinates: forward(adjoint(coordinates)) + damping * coordinates,
+        wanted,
+        product=lambda one, other: (one * other).sum().double(),
+        enough=lambda energy, first: bool(energy <= first * tolerance**2),
+        iterations=iterations,
+    )
     return adjoint(solution)
