@@ -51,7 +51,7 @@ def test_outcomes_are_apart_when_their_whole_intervals_are(
 
 
 def test_conditions_come_in_the_order_of_their_labels() -> None:
-    conditions = {name: Outcome(1, None) for name in ("odd", "permuted", "exact")}
+    conditions: dict[str, Outcome] = {name: Outcome(1, None) for name in ["odd", "permuted", "exact"]}
     assert in_order(conditions, {"exact": "", "in_box": "", "permuted": ""}) == ["exact", "permuted", "odd"]
 
 
