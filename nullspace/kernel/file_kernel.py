@@ -19,6 +19,7 @@ from nullspace.kernel.solvers import Ascent, conjugate_gradients
 from nullspace.model.images import check_unit_range, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize, resize_of
+from nullspace.model.shapes import Float
 from nullspace.model.vit import SplitViT
 
 
@@ -75,12 +76,12 @@ class FileKernel:
         height, width = self.resize.file_size
         return max((1 if self.grey else 3) * height * width - math.prod(self.grid) * self.kernel.rank, 0)
 
-    def seen(self, delta: Tensor) -> Tensor:
+    def seen(self, delta: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N rank"]:
         """B delta: changes (B,3,H,W), if grey their grey part, to row-space coordinates (B,N,rank) of every patch."""
         view = self.resize.apply(delta.mean(dim=1, keepdim=True) if self.grey else delta)
         return patchify(view.expand(-1, 3, -1, -1), self.patch_size) @ self.kernel.row_space.to(delta)
 
-    def adjoint(self, coordinates: Tensor) -> Tensor:
+    def adjoint(self, coordinates: Float[Tensor, "B N rank"]) -> Float[Tensor, "B 3 H W"]:
         """Bᵀ: coordinates (B,N,rank) to changes of the file (B,3,H,W)."""
         patches = coordinates @ self.kernel.row_space.to(coordinates).T
         view = unpatchify(patches, self.patch_size, self.grid)
@@ -90,7 +91,9 @@ class FileKernel:
         """The nearest change (B,3,H,W) that is grey, if it has to be."""
         return delta.mean(dim=1, keepdim=True).expand_as(delta) if self.grey else delta
 
-    def project(self, delta: Tensor, *, iterations: int = 1000, tolerance: float = 1e-8) -> FileChange:
+    def project(
+        self, delta: Float[Tensor, "B 3 H W"], *, iterations: int = 1000, tolerance: float = 1e-8
+    ) -> FileChange:
         """The nearest element of ker B: delta - Bᵀ(BBᵀ)⁻¹B delta, until |B answer| <= tolerance or the iterations end.
 
         Conjugate gradients on BBᵀ, whose residual is B(answer): the evidence costs nothing. Enlarging makes BBᵀ
@@ -118,10 +121,10 @@ class FileKernel:
 
     def project_to_box(
         self,
-        images: Tensor,
-        delta: Tensor,
+        images: Float[Tensor, "B 3 H W"],
+        delta: Float[Tensor, "B 3 H W"],
         *,
-        room: Tensor | None = None,
+        room: Float[Tensor, "H W"] | None = None,
         iterations: int = 500,
         tolerance: float = 1e-3,
     ) -> FileChange:

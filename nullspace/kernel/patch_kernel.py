@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel.row_space import row_space
+from nullspace.model.shapes import Float
 from nullspace.model.vit import SplitViT
 
 
@@ -43,9 +44,9 @@ class PatchKernel:
     rtol: float
     tolerance: float
     gap: float | None
-    singular_values: Tensor
-    row_space: Tensor
-    std: Tensor
+    singular_values: Float[Tensor, " values"]
+    row_space: Float[Tensor, "pixels rank"]
+    std: Float[Tensor, " pixels"]
     modulo_shift: bool = False
 
     @property
@@ -58,7 +59,7 @@ class PatchKernel:
         moved = {name: getattr(self, name).to(device) for name in ("singular_values", "row_space", "std")}
         return replace(self, **moved)
 
-    def project(self, patches: Tensor) -> Tensor:
+    def project(self, patches: Float[Tensor, "*batch pixels"]) -> Float[Tensor, "*batch pixels"]:
         """The nearest element of ker A to patches (…,3p²), in pixel units; same shape, dtype and device.
 
         Equivalent to `patches @ (I - QQᵀ)` with Q the row space, computed in float64 where the device has it.
@@ -69,7 +70,7 @@ class PatchKernel:
         exact = patches.to(dtype)
         return (exact - (exact @ rows) @ rows.T).to(patches.dtype)
 
-    def sample(self, count: int, *, rms: float, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, *, rms: float, generator: torch.Generator) -> Float[Tensor, "count pixels"]:
         """`count` random elements of ker A, (count,3p²) float64 in pixel units on the CPU.
 
         Each has root mean square `rms` in normalised units, that is after division by `std`. Gaussian noise projected,

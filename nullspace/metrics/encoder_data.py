@@ -13,6 +13,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
+from nullspace.model.shapes import Float, UInt8
 from nullspace.model.vit import Outputs
 
 
@@ -25,7 +26,7 @@ class EncoderData:
     """
 
     encoder: Encoder
-    states: Tensor
+    states: Float[Tensor, "n S D"]
     clean: Outputs
     unit: Unit
     batch_size: int = 64
@@ -49,7 +50,7 @@ class EncoderData:
     def of(
         cls,
         encoder: Encoder,
-        states: Tensor,
+        states: Float[Tensor, "n S D"],
         clean: Outputs | None = None,
         *,
         shift_invariant: bool,
@@ -78,7 +79,7 @@ class EncoderData:
         clean = Outputs(self.clean.features[rows], self.clean.logits[rows])
         return replace(self, states=self.states[rows], clean=clean)
 
-    def outputs(self, noise: Tensor) -> Outputs:
+    def outputs(self, noise: Float[Tensor, "N D"]) -> Outputs:
         """What the model says under noise (N,D), on the CPU."""
         self.check_noise(noise)
         batches = (states.to(self.encoder.device) for states in self.states.split(self.batch_size))
@@ -100,7 +101,7 @@ class EncoderData:
 
 def prepare(
     encoder: Encoder,
-    images: Tensor,
+    images: Float[Tensor, "n 3 H W"] | UInt8[Tensor, "n 3 H W"],
     *,
     shift_invariant: bool,
     token_norm: float | None = None,

@@ -18,6 +18,7 @@ from nullspace.metrics.controls import gaussian, permuted
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.norms import total_norm
 from nullspace.metrics.outcomes import outcomes, summarise
+from nullspace.model.shapes import Float
 
 Within = Literal["inside", "outside", "undecided"]
 CONTROLS: dict[str, Callable[..., Tensor]] = {"permuted": permuted, "gaussian": gaussian}
@@ -67,7 +68,7 @@ class Evidence:
         )
 
 
-def evidence(held_out: EncoderData, noise: Tensor, condition: str, **details: Any) -> Evidence:
+def evidence(held_out: EncoderData, noise: Float[Tensor, "N D"], condition: str, **details: Any) -> Evidence:
     """Measure noise (N,D) on the held-out images; `details` are kept in the row."""
     unit = held_out.unit
     return Evidence(
@@ -81,7 +82,9 @@ def evidence(held_out: EncoderData, noise: Tensor, condition: str, **details: An
     )
 
 
-def measure_nullness(held_out: EncoderData, noise: Tensor, *, draws: int = 1, seed: int = 0) -> list[Evidence]:
+def measure_nullness(
+    held_out: EncoderData, noise: Float[Tensor, "N D"], *, draws: int = 1, seed: int = 0
+) -> list[Evidence]:
     """Rows for learned noise (N,D) and for `draws` permuted and Gaussian controls each, of equal norm per token.
 
     Control number i is drawn with seed + i, which its row names. Noise that is all shift has no such control: it is

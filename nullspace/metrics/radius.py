@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.encoder_data import EncoderData
+from nullspace.model.shapes import Float
 
 RESOLUTION = 0.03  # of the scale; images sampled anew move it by more than that
 SMALLEST = 2.0**-8  # of the scale started at; what is noticed at this share is no null noise at all
@@ -42,7 +43,7 @@ class Radius:
     measurements: tuple[Measurement, ...]  # all that were made, by rising scale
 
 
-def null_radius(data: EncoderData, noise: Tensor, *, epsilon: float, max_scale: float = 4.0) -> Radius:
+def null_radius(data: EncoderData, noise: Float[Tensor, "N D"], *, epsilon: float, max_scale: float = 4.0) -> Radius:
     """Largest a with mean_x |softmax g(u+a v) - softmax g(u)|^2 <= epsilon for noise v (N,D) over the data's states u.
 
     Use images the noise was not learned from. Starts at 1, doubles or quarters until epsilon lies between two scales,

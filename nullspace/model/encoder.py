@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nullspace.errors import CannotCutError, NullspaceError
+from nullspace.model.shapes import Float
 from nullspace.model.vit import CUT_TOLERANCE, Outputs, SplitViT
 
 PATCH_TOKENS = "patch_tokens"
@@ -44,29 +45,31 @@ class Encoder:
         """(N,D) of noise for this point."""
         return self.model.num_patches, self.model.embed_dim
 
-    def states(self, images: Tensor, check_range: bool = True) -> Tensor:
+    def states(self, images: Float[Tensor, "B 3 H W"], check_range: bool = True) -> Float[Tensor, "B S D"]:
         """State at the injection point of images (B,3,H,W) in [0,1]: (B,N,D), or (B,P+N,D) before a block."""
         tokens = self.model.tokens(images, check_range)
         return tokens if self.block is None else self._states_before_block(tokens)
 
-    def patch_part(self, states: Tensor) -> Tensor:
+    def patch_part(self, states: Float[Tensor, "B S D"]) -> Float[Tensor, "B N D"]:
         """The patch tokens (B,N,D) of states: what noise is added to and its norm is compared with."""
         return states[:, self.prefix :]
 
-    def add(self, states: Tensor, noise: Tensor) -> Tensor:
+    def add(
+        self, states: Float[Tensor, "B S D"], noise: Float[Tensor, "N D"] | Float[Tensor, "B N D"]
+    ) -> Float[Tensor, "B S D"]:
         """States with noise (N,D) or (B,N,D) on their patch tokens."""
         if self.prefix == 0:
             return states + noise
         return torch.cat([states[:, : self.prefix], states[:, self.prefix :] + noise], dim=1)
 
-    def outputs(self, states: Tensor) -> Outputs:
+    def outputs(self, states: Float[Tensor, "B S D"]) -> Outputs:
         """Features (B,F) and logits (B,K) of states."""
         if self.block is None:
             return self.model.outputs_from_tokens(states)
         rest, encoded = self._encoded(states)
         return Outputs(features=rest.forward_head(encoded, pre_logits=True), logits=rest.forward_head(encoded))
 
-    def logits(self, states: Tensor) -> Tensor:
+    def logits(self, states: Float[Tensor, "B S D"]) -> Float[Tensor, "B K"]:
         """Logits (B,K) of states."""
         if self.block is None:
             return self.model.logits_from_tokens(states)

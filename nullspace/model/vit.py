@@ -17,6 +17,7 @@ from nullspace.model import patches as patch_grid
 from nullspace.model.cut import TokenLayout, find_stem, layout_of, rest_of
 from nullspace.model.device import choose_device
 from nullspace.model.preprocessing import Preprocessing, check_images, preprocessing_of
+from nullspace.model.shapes import Float
 from nullspace.model.weights import build_model, weights_hash
 
 CUT_TOLERANCE = 1e-4  # of the largest logit; the same operations run on both ways, so they agree to rounding
@@ -26,8 +27,8 @@ CUT_TOLERANCE = 1e-4  # of the largest logit; the same operations run on both wa
 class Outputs:
     """What the model makes of a batch: `features` (B,F) before the classifier and `logits` (B,K)."""
 
-    features: Tensor
-    logits: Tensor
+    features: Float[Tensor, "B F"]
+    logits: Float[Tensor, "B K"]
 
 
 class SplitViT(nn.Module):
@@ -142,34 +143,34 @@ class SplitViT(nn.Module):
         height, width = self.patch_projection.kernel_size
         return int(height), int(width)
 
-    def forward(self, images: Tensor, check_range: bool = True) -> Tensor:
+    def forward(self, images: Float[Tensor, "B 3 H W"], check_range: bool = True) -> Float[Tensor, "B K"]:
         """Logits (B,K) of images (B,3,H,W) in [0,1], by the uncut model."""
         return self.model(self._normalised(images, check_range))
 
-    def tokens(self, images: Tensor, check_range: bool = True) -> Tensor:
+    def tokens(self, images: Float[Tensor, "B 3 H W"], check_range: bool = True) -> Float[Tensor, "B N D"]:
         """Tokens (B,N,D) of images (B,3,H,W) in [0,1]; raises ImageRangeError, NullspaceError on another size."""
         return self.layout.to_tokens(self.stem(self._normalised(images, check_range)))
 
-    def outputs_from_tokens(self, tokens: Tensor) -> Outputs:
+    def outputs_from_tokens(self, tokens: Float[Tensor, "B N D"]) -> Outputs:
         """Features and logits of tokens (B,N,D)."""
         rest, encoded = self._encode(tokens)
         return Outputs(features=rest.forward_head(encoded, pre_logits=True), logits=rest.forward_head(encoded))
 
-    def logits_from_tokens(self, tokens: Tensor) -> Tensor:
+    def logits_from_tokens(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B K"]:
         """Logits (B,K) of tokens (B,N,D)."""
         rest, encoded = self._encode(tokens)
         return rest.forward_head(encoded)
 
-    def features_from_tokens(self, tokens: Tensor) -> Tensor:
+    def features_from_tokens(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B F"]:
         """Features (B,F), pooled and before the classifier, of tokens (B,N,D)."""
         rest, encoded = self._encode(tokens)
         return rest.forward_head(encoded, pre_logits=True)
 
-    def patchify(self, images: Tensor) -> Tensor:
+    def patchify(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N pixels"]:
         """Images (B,3,H,W) to patches (B,N,3p²), each in the order of the convolution's weight."""
         return patch_grid.patchify(images, self.patch_size)
 
-    def unpatchify(self, patches: Tensor) -> Tensor:
+    def unpatchify(self, patches: Float[Tensor, "B N pixels"]) -> Float[Tensor, "B 3 H W"]:
         """Patches (B,N,3p²) back to images (B,3,H,W)."""
         return patch_grid.unpatchify(patches, self.patch_size, self.grid)
 

@@ -23,6 +23,7 @@ from nullspace.errors import ArtifactError, NullspaceError
 from nullspace.metrics.norms import total_norm
 from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import PATCH_TOKENS, Encoder, block_of
+from nullspace.model.shapes import Float
 from nullspace.model.vit import SplitViT
 from nullspace.paths import SAVE_HERE, local_path
 
@@ -40,7 +41,7 @@ class NullNoise:
     `settings` and `versions` are plain JSON values. Raises ArtifactError when a field does not fit.
     """
 
-    tensor: Tensor
+    tensor: Float[Tensor, "N D"]
     model_name: str
     weights_sha256: str
     norm: float
@@ -71,7 +72,7 @@ class NullNoise:
     @classmethod
     def of(
         cls,
-        tensor: Tensor,
+        tensor: Float[Tensor, "N D"],
         *,
         model_name: str,
         weights_sha256: str,

@@ -19,6 +19,7 @@ from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.mean_bound import upper_mean_bound
 from nullspace.metrics.radius import Measurement, changes, summarised
 from nullspace.metrics.sample_size import LARGEST_CHANGE, require_enough
+from nullspace.model.shapes import Float
 
 # Shares of the scale expected: wide steps where nothing is decided, and one over twice what is expected at the end.
 STEPS = (1 / 64, 1 / 16, *(0.25 * 1.1**k for k in range(8)), *(0.53 * 1.05**k for k in range(29)))
@@ -44,7 +45,7 @@ class CalibratedScale:
 
 def calibrate_scale(
     data: EncoderData,
-    noise: Tensor,
+    noise: Float[Tensor, "N D"],
     *,
     epsilon: float,
     expected: float = 1.0,

@@ -13,6 +13,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.radius import Measurement, measure
+from nullspace.model.shapes import Float
 from nullspace.noise.artifact import NullNoise
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
 
@@ -25,7 +26,7 @@ class LearnedNoise:
     noise is of. `image_steps` counts images run forward and back, the start included.
     """
 
-    noise: Tensor
+    noise: Float[Tensor, "*n N D"]
     settings: NoiseSettings
     relative_norm: float
     token_norm: float
@@ -63,7 +64,7 @@ def learn_noise(
     held_out: EncoderData | None = None,
     check_every: int = 25,
     patience: int | None = None,
-    start: Tensor | None = None,
+    start: Float[Tensor, "*n N D"] | None = None,
     micro_batch: int | None = None,
     progress: Callable[[NoiseLearner, float], None] | None = None,
 ) -> LearnedNoise:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.encoder_data import EncoderData
+from nullspace.model.shapes import Float
 from nullspace.model.vit import Outputs
 from nullspace.noise.adam import Adam
 from nullspace.noise.batches import Batches, tensor_of
@@ -44,7 +45,7 @@ class NoiseLearner:
         data: EncoderData,
         settings: NoiseSettings,
         *,
-        start: Tensor | None = None,
+        start: Float[Tensor, "*n N D"] | None = None,
         micro_batch: int | None = None,
     ) -> None:
         """`start`: noise to go on from, rescaled to the norm and cut to the first rank, or as `settings.start` says."""
@@ -60,7 +61,7 @@ class NoiseLearner:
         self._form, self._learned = self._form_at(0), None
 
     @property
-    def noise(self) -> Tensor:
+    def noise(self) -> Float[Tensor, "*n N D"]:
         """The noise (N,D), or (n,N,D), as learned so far: float32 on the model's device, of the norm held."""
         return self._form.value(self._adam().parameters).detach().clone()
 

@@ -12,6 +12,7 @@ from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import gaussian
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.nullness import CONTROLS, Evidence, control, evidence, is_null_exactly, measure_nullness
+from nullspace.model.shapes import Float
 from nullspace.subspace.spectrum import SensitivitySpectrum
 
 SCALES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -19,7 +20,7 @@ RELATIVE_NORMS = (0.25, 0.5, 1.0)
 
 
 def scaling_curve(
-    held_out: EncoderData, noise: Tensor, *, scales: Sequence[float] = SCALES, seed: int | None = 0
+    held_out: EncoderData, noise: Float[Tensor, "N D"], *, scales: Sequence[float] = SCALES, seed: int | None = 0
 ) -> list[Evidence]:
     """Rows for a·v, a in `scales` (in `details`), for v = noise (N,D) and, unless `seed` is None, for its controls."""
     curves = {"learned": noise}
@@ -28,7 +29,9 @@ def scaling_curve(
     return [evidence(held_out, scale * v, name, scale=scale) for name, v in curves.items() for scale in scales]
 
 
-def additivity(held_out: EncoderData, first: Tensor, second: Tensor, *, seed: int = 0) -> list[Evidence]:
+def additivity(
+    held_out: EncoderData, first: Float[Tensor, "N D"], second: Float[Tensor, "N D"], *, seed: int = 0
+) -> list[Evidence]:
     """Rows "first", "second", "sum", "sum rescaled" for two learned noises (N,D), and both sums for their controls.
 
     "sum rescaled" has, token by token, the norm of `first`. The sum of two controls is held to the norm of the learned
