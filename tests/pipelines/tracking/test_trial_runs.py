@@ -44,7 +44,7 @@ def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
 def ray_here() -> Iterator[str]:
     """The address of a Ray for the module."""
     with patient_start():
-        ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 

@@ -37,7 +37,7 @@ tracker = Tracker(sys.argv[1], sys.argv[2])
 run = tracker.begin_run("key", name="run", tags={}, params={})
 watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
 with patient_start():
-    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
 ray.remote(nap).remote()
 forked = multiprocessing.get_context("fork").Process(target=nap)
 forked.start()

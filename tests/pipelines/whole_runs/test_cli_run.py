@@ -348,7 +348,9 @@ def ray_here() -> Iterator[None]:
     import ray
 
     with patient_start():
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=150 * 1024**2)
+        # Not one that somebody else left or has under way here.
+        small = {"num_cpus": 1, "object_store_memory": 150 * 1024**2}
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, **small)
     yield
     ray.shutdown()
 
