@@ -349,8 +349,13 @@ def ray_here() -> Iterator[None]:
 
     with patient_start():
         # Not one that somebody else left or has under way here.
-        small = {"num_cpus": 1, "object_store_memory": 150 * 1024**2}
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, **small)
+        ray.init(
+            address="local",
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=150 * 1024**2,
+        )
     yield
     ray.shutdown()
 
