@@ -54,11 +54,12 @@ def test_a_run_outlives_its_nodes_and_finds_the_same(cluster: Cluster, demo_run:
             seen.update(raylets_with(cluster, name))
             return bool(seen and raylets_with(cluster, name))
 
-        for stage, process in (("ingest", _ACTOR), ("search", _TRIAL), ("visible_watermark", _ACTOR)):
+        for stage, process in (("ingest", _ACTOR), ("search", _TRIAL), ("kernel_noise", _ACTOR)):
             driver.until(lambda stage=stage: f"running  {stage}" in driver.said, f"{stage} begins")
             driver.until(lambda process=process: works(process), f"{stage} has a worker")
             kill_a_node(cluster, process)
-        driver.until(lambda: "running  watermark" in driver.said and workers(cluster, _ACTOR), "watermark has a worker")
+        mark = "running  visible_watermark"
+        driver.until(lambda: mark in driver.said and workers(cluster, _ACTOR), "the mark has a worker")
         kill_a_worker(cluster, _ACTOR)
         results = driver.results()
         assert not driver.processes(only=("raylet",)), "a Ray of its own was started"
