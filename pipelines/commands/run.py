@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Run the whole pipeline: ingest, reference, kernel, search, then every evaluation, report.
 
-    Evaluations: kernel_noise, learned_noise, visible_watermark, payload; one whose section is null is not run.
+    Every evaluation has a section of its own (`nullspace config show demo`); one that is null is not run.
 
     The same command after a kill goes on at the first unfinished stage; finished stages are reused.
 

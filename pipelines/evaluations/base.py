@@ -76,7 +76,10 @@ class EvaluationShards(ModelShards, Generic[S]):
 
     @abstractmethod
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
-        """Each condition's name with its columns; id, label and condition are added. Every image is in each of them."""
+        """Each condition's name with its columns, an entry per image of the batch, in its order.
+
+        id, label and condition are added. Figures of one's own are added up by `OutcomeTally(means)`.
+        """
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
         parts = [

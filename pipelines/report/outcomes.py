@@ -104,7 +104,7 @@ class Outcome:
         )
 
     def share(self, name: str) -> Share | None:
-        """A mean that is a share, as `word_accuracy`."""
+        """A mean that is a share of images, to be written in percent."""
         mean = self.means.get(name)
         return None if mean is None else Share(mean.value, mean.low, mean.high)
 
@@ -121,10 +121,10 @@ class Outcome:
 
 def separated(better: Outcome, worse: Outcome) -> bool | None:
     """Whether the whole interval of `better` lies above that of `worse`; None when one of them is not recorded."""
-    low, high = (None if each is None else each for each in (better.agreement, worse.agreement))
-    if low is None or high is None or low.low is None or high.high is None:
+    above, below = better.agreement, worse.agreement
+    if above is None or below is None or above.low is None or below.high is None:
         return None
-    return low.low > high.high
+    return above.low > below.high
 
 
 def in_order(conditions: Mapping[str, Outcome], labels: Mapping[str, str]) -> list[str]:

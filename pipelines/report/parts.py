@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,10 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class Section:
-    """One heading with everything below it. `missing` says why there is nothing to show."""
+    """One heading with everything below it. `missing` says why there is nothing to show.
+
+    A stage leaves `figures` and `picture_titles` to its `StageReport`, from which they are put in.
+    """
 
     title: str
     missing: str | None = None
@@ -82,19 +85,27 @@ class ModelPart:
     sections: list[Section]
 
 
-def stability_table(caption: str, conditions: Mapping[str, Outcome], labels: Mapping[str, str]) -> Table:
+def stability_table(
+    caption: str,
+    conditions: Mapping[str, Outcome],
+    labels: Mapping[str, str],
+    *,
+    controls: Collection[str] = FOR_COMPARISON,
+    own: Mapping[str, str] | None = None,
+) -> Table:
     """One row per condition, learned or exact first, controls after it; every mean with its 95 % interval.
 
-    ‖A·δ‖ of the worst patch of all images is in mean token norms.
+    `own` are figures of this question alone, by name, with their titles. ‖A·δ‖ of the worst patch of all images is in
+    mean token norms.
     """
-    names = in_order(conditions, labels)
+    names, titles = in_order(conditions, labels), {**OUTCOMES, **(own or {}), **LARGEST}
     measured = {key for name in names for key in (*conditions[name].means, *conditions[name].numbers)}
-    shown = [key for key in (*OUTCOMES, *LARGEST) if key in measured]
+    shown = [key for key in titles if key in measured]
     return Table(
         caption,
-        ["Noise", "Unchanged", "n", *((OUTCOMES | LARGEST)[key] for key in shown)],
+        ["Noise", "Unchanged", "n", *(titles[key] for key in shown)],
         [_stability_row(labels.get(name, name), conditions[name], shown) for name in names],
-        [name in FOR_COMPARISON for name in names],
+        [name in controls for name in names],
     )
 
 

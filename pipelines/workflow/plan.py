@@ -79,7 +79,7 @@ def _stages(config: PipelineConfig, branch: Branch) -> dict[str, Stage]:
     if config.search is not None:
         made["search"] = search_stage(branch, config.search, dict(made))
     for evaluation in EVALUATIONS:
-        settings = getattr(config, evaluation.name)
+        settings = settings_of(config, evaluation)
         if settings is not None:
             made[evaluation.name] = evaluation_stage(evaluation, branch, settings, made)
     return made
@@ -88,14 +88,23 @@ def _stages(config: PipelineConfig, branch: Branch) -> dict[str, Stage]:
 def require_stages(config: PipelineConfig, names: Collection[str]) -> None:
     """Raise ConfigError for a name that is no stage of this config, before anything is opened."""
     known = ["reference", "kernel", *(["search"] if config.search is not None else [])]
-    known += [each.name for each in EVALUATIONS if getattr(config, each.name) is not None]
+    known += [each.name for each in EVALUATIONS if settings_of(config, each) is not None]
     for name in names:
+        if name in ("ingest", "report"):
+            raise ConfigError(f"--only {name}: it is made in every run; name one of {', '.join(known)}")
         if name not in known:
-            raise ConfigError(f"--only {name}: this run has no such stage; it has {', '.join(known)}")
+            raise ConfigError(f"--only {name!r}: this run has no such stage; it has {', '.join(known)} (repeat --only)")
+
+
+def settings_of(config: PipelineConfig, evaluation: Evaluation[Any]) -> Any:
+    """The section of a question; None where it is not asked. Raises ConfigError where the config knows no such one."""
+    if evaluation.name not in PipelineConfig.model_fields:
+        raise ConfigError(
+            f"{evaluation.name}: PipelineConfig has no section of this name; add one in pipelines/configs/pipeline.py"
+        )
+    return getattr(config, evaluation.name)
 
 
 def with_finished(plan: Plan, names: Collection[str], work: Path) -> Plan:
-    """The stages of these names with what they need, and whatever the work folder holds of the others; all without a
-    name.
-    """
+    """The stages of these names with what they need, and others that the work folder holds; all where none is named."""
     return plan.only(names, also=lambda stage: find_done(stage, work) is not None) if names else plan

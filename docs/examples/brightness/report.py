@@ -7,14 +7,16 @@ from pipelines.report.view import Row, StageReport, StageView, rows_of
 
 TITLE = "A step of brightness"
 LABELS = {"brighter": "brighter", "darker": "darker", "unchanged": "the same picture"}
+CONTROLS = ("unchanged",)
 
 
 def _section(view: StageView) -> Section:
-    return Section(TITLE, tables=[stability_table("Brighter, darker, and the control", view.result.conditions, LABELS)])
+    conditions = view.result.conditions
+    return Section(TITLE, tables=[stability_table("Brighter and darker", conditions, LABELS, controls=CONTROLS)])
 
 
 def _rows(view: StageView) -> list[Row]:
-    return rows_of(view.result.conditions, LABELS, controls=("unchanged",))
+    return rows_of(view.result.conditions, LABELS, CONTROLS)
 
 
 def _brighter(view: StageView) -> Cell:

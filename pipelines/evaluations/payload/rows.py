@@ -110,7 +110,7 @@ def skipped(asked: Asked[PayloadSettings]) -> str | None:
     try:
         mark = _mark(asked.model.load("cpu"), 0)
     except NullspaceError as error:
-        return str(error) if exact["nullity"] > 1 or not exact["modulo_shift"] else _FEW_DIRECTIONS
+        return _FEW_DIRECTIONS if exact["nullity"] == 1 and exact["modulo_shift"] else str(error)
     if mark.longest < wanted:
         return (
             f"an image has {mark.sites} embedding sites, too few for messages of {wanted} bytes; larger images have "

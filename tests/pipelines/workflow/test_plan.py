@@ -17,7 +17,7 @@ from pipelines.workflow.plan import EVALUATIONS, Plan, make_plan, require_stages
 from tests.pipelines import tiny
 
 LABEL = tiny.spec().label
-QUESTIONS = ["kernel_noise", "learned_noise", "visible_watermark", "payload"]
+QUESTIONS = [evaluation.name for evaluation in EVALUATIONS]
 STAGES = ["reference", "kernel", "search", *QUESTIONS]
 
 
@@ -93,10 +93,16 @@ def test_only_keeps_what_was_done_before() -> None:
 
 
 def test_a_stage_that_the_run_has_not_is_named() -> None:
-    with pytest.raises(ConfigError, match="--only pyload: this run has no such stage; it has reference, kernel, sea"):
+    with pytest.raises(ConfigError, match="--only 'pyload': this run has no such stage; it has reference, kernel, sea"):
         require_stages(load_config("demo"), ["payload", "pyload"])
-    with pytest.raises(ConfigError, match="--only payload: this run has no such stage; it has .*visible_watermark$"):
+    with pytest.raises(ConfigError, match="--only 'payload': this run has no such stage; it has .*visible_watermark"):
         require_stages(load_config("demo", ["payload=null"]), ["payload"])
+
+
+@pytest.mark.parametrize("name", ["ingest", "report"])
+def test_what_is_made_in_every_run_is_no_choice(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--only {name}: it is made in every run; name one of reference, kernel"):
+        require_stages(load_config("demo"), [name])
 
 
 def test_needs_are_followed_to_their_end() -> None:
@@ -107,7 +113,7 @@ def test_needs_are_followed_to_their_end() -> None:
 def test_every_question_has_its_section_and_its_place_on_the_page() -> None:
     """A question is added in three places: a field of the config, a line in the plan, one in the order of the page."""
     names = [evaluation.name for evaluation in EVALUATIONS]
-    assert names == QUESTIONS and len(set(names)) == len(names)
+    assert len(set(names)) == len(names)
     reports = {report.name for report in REPORTS}
     assert len(reports) == len(REPORTS)
     for evaluation in EVALUATIONS:

@@ -115,6 +115,15 @@ def test_why_messages_cannot_be_hidden(model: SplitViT, tmp_path: Path) -> None:
     assert "64 embedding sites, too few for messages of 8 bytes" in str(said)
 
 
+def test_without_a_kernel_nobody_says_that_it_has_a_direction(tmp_path: Path) -> None:
+    args = {"img_size": 32, "patch_size": 4, "embed_dim": 96, "num_heads": 3}
+    square = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=args)
+    question = asked(spec_of(square, **args), SETTINGS, tmp_path)
+    question.inputs["kernel"].result.update(nullity=0, modulo_shift=True)
+    said = payload.skipped(question)
+    assert said is not None and "one direction per patch" not in said
+
+
 def test_messages_that_jpeg_will_destroy_are_warned_of(evaluated: Done, model: SplitViT, tmp_path: Path) -> None:
     assert payload.warnings(asked(spec_of(model), SETTINGS, tmp_path)) == evaluated.warnings == []
     (said,) = payload.warnings(asked(spec_of(model), PayloadSettings(message_bytes=32, psnr=50), tmp_path))
