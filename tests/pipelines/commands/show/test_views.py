@@ -168,7 +168,7 @@ def test_a_learned_noise_is_shown_on_tokens_beside_its_permutation(call: Any, ph
     [
         (["--rms", "0.1", "--largest"], "exclude each other"),
         (["--noise", "none.safetensors"], "expected a noise file"),
-        (["--noise", "none.safetensors", "--largest"], "of kernel noise"),
+        (["--noise", "none.safetensors", "--largest"], "belong to kernel noise"),
         (["-o", "page.jpg"], "ends in .png for one picture"),
         (["--classes", "photos"], "without names"),
         (["--model-args", "num_classes=0"], "has no classifier"),
