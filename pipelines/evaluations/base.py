@@ -67,12 +67,8 @@ class EvaluationShards(ModelShards, Generic[S]):
     def __init__(self, out: str, asked: Asked[S], device: str, with_examples: str) -> None:
         """`with_examples` is the shard whose first images are kept as pictures."""
         super().__init__(out, asked.model, str(asked.inputs["ingest"].folder), device, asked.settings.batch_images)
-        self.settings, self.seed, self.inputs, self.with_examples = (
-            asked.settings,
-            asked.seed,
-            asked.inputs,
-            with_examples,
-        )
+        self.settings, self.seed, self.inputs = asked.settings, asked.seed, asked.inputs
+        self.with_examples = with_examples
 
     @abstractmethod
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from nullspace.metrics.outcomes import Moments, Summary
 
-LARGEST = {
+MAXIMA = {
     "probability_change": "max_probability_change",
     "largest_token_change": "largest_token_change",
 }
@@ -37,7 +37,7 @@ def take_in(files: Iterable[Path], tallies: Mapping[str, Tally]) -> None:
 
 
 class OutcomeTally:
-    """What the model's answers became under one condition, beside means of other columns; see `LARGEST`.
+    """What the model's answers became under one condition, beside means of other columns; see `MAXIMA`.
 
     A mean is that of the finite values: where the pixel range leaves a mark no room (a black image) nothing changes,
     and an infinite PSNR has no mean.
@@ -57,14 +57,14 @@ class OutcomeTally:
         for name in self.means:
             finite = columns[name][np.isfinite(columns[name])]
             self.means[name] += Moments.of(finite) if len(finite) else Moments()
-        for name in LARGEST.keys() & columns.keys():
+        for name in MAXIMA.keys() & columns.keys():
             self.largest[name] = max(self.largest.get(name, 0.0), float(columns[name].max()))
 
     def to_dict(self) -> dict[str, Any]:
         """Nothing where no row was."""
         if not self.outcomes.means:
             return {}
-        found = {figure: self.largest[name] for name, figure in LARGEST.items() if name in self.largest}
+        found = {figure: self.largest[name] for name, figure in MAXIMA.items() if name in self.largest}
         for name, moments in self.means.items():
             found |= moments.named(name) if moments.n else {}
         return found | self.outcomes.to_dict()

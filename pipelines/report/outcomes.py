@@ -113,6 +113,11 @@ class Outcome:
         mean = self.means.get(name)
         return (wording.format_number(self.numbers.get(name)), "") if mean is None else (mean.text, mean.interval)
 
+    def decibel(self, name: str) -> str:
+        """A mean in decibel, as a PSNR: '41.2 dB'; a dash where no image has one."""
+        mean = self.means.get(name)
+        return wording.MISSING if mean is None else wording.format_decibel(mean.value)
+
     @property
     def unchanged(self) -> str:
         """'95.3 % [93.1, 96.9]' of predictions."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import wording
 from pipelines.report.inputs import Examples
-from pipelines.report.outcomes import FOR_COMPARISON, LARGEST, OUTCOMES, Outcome, in_order
+from pipelines.report.outcomes import FOR_COMPARISON, LARGEST, OUTCOMES, Outcome, Share, in_order
 
 if TYPE_CHECKING:  # matplotlib, when something is drawn
     from pipelines.report.drawing import Theme
@@ -127,9 +127,14 @@ def share_tile(title: str, outcome: Outcome, sentence: str) -> Tile:
 
 def share_cell(outcome: Outcome | None) -> Cell:
     """Agreement with interval and n, or a dash for what was not measured."""
-    if outcome is None or outcome.agreement is None:
+    return Cell(wording.MISSING) if outcome is None else cell_of(outcome.agreement, outcome.n)
+
+
+def cell_of(share: Share | None, n: int) -> Cell:
+    """A share with interval and n, or a dash for what was not measured."""
+    if share is None:
         return Cell(wording.MISSING)
-    return Cell(outcome.agreement.text, f"{outcome.agreement.interval}\nn = {wording.format_number(outcome.n)}".strip())
+    return Cell(share.text, f"{share.interval}\nn = {wording.format_number(n)}".strip())
 
 
 def agreement_figure(
@@ -149,6 +154,12 @@ def agreement_figure(
         f"Share of predictions unchanged with 95 % intervals: {text}.",
         draw,
     )
+
+
+def psnr_fact(outcome: Outcome) -> tuple[str, str]:
+    """How far pictures are from their originals: '41.2 dB [41.0, 41.4]'; a dash where none has changed."""
+    mean = outcome.means.get("psnr")
+    return "PSNR to the original", f"{outcome.decibel('psnr')} {'' if mean is None else mean.interval}".strip()
 
 
 def moved_fact(outcome: Outcome) -> list[tuple[str, str]]:

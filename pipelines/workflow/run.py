@@ -131,7 +131,8 @@ def _finish_branches(
             try:
                 with model_run(run.tracker, run.run_id, facts, alone=alone) as row:
                     run.rows[label] = row
-                    run.show_data(row, run.of(branch["reference"].inputs["ingest"]), WHOLE_RUN)
+                    ingest = next(iter(branch.values())).inputs["ingest"]  # every stage of a model reads it
+                    run.show_data(row, run.of(ingest), WHOLE_RUN)
                     done = _finish_stages(run, branch, share, row)
                     with one_at_a_time:
                         registered[label] = publish(run.tracker, row, run.config, facts, branch, done)

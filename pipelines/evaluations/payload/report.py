@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines import wording
 from pipelines.report.outcomes import Outcome, Share
-from pipelines.report.parts import Cell, Section, Table, Tile, moved_fact
+from pipelines.report.parts import Cell, Section, Table, Tile, cell_of, moved_fact, psnr_fact
 from pipelines.report.view import Result, StageReport, StageView
 
 TITLE = "Hidden messages"
@@ -29,8 +29,7 @@ def facts(found: Result) -> list[tuple[str, str]]:
     size, n = 8 * int(found.part("settings").value("message_bytes") or 0), wording.format_number(unmarked.n)
     facts = [("Message", f"{size} bits of its own in every image, n = {n}")]
     if untouched is not None:
-        psnr = untouched.means["psnr"]
-        facts.append(("PSNR to the original", f"{wording.format_decibel(psnr.value)} {psnr.interval}".strip()))
+        facts.append(psnr_fact(untouched))
         for title, name in (("SSIM", "ssim"), ("VIF", "vif")):
             facts.append((f"{title} to the original", untouched.text(name)[0]))
         facts.append(("Largest change of a probability", untouched.text("max_probability_change")[0]))
@@ -63,17 +62,25 @@ def saved(found: Result) -> dict[str, Outcome]:
     return {title: found.conditions[name] for name, title in names.items() if name in found.conditions}
 
 
+def shares_read(found: Result) -> dict[str, tuple[Share, int]]:
+    """Share of messages read, and n, of pictures that were saved and no more; empty where that was not measured."""
+    shares = {title: (outcome.share("word_accuracy"), outcome.n) for title, outcome in saved(found).items()}
+    return {title: (share, n) for title, (share, n) in shares.items() if share is not None}
+
+
+def least_read(found: Result) -> tuple[Share | None, int]:
+    """The least of these shares, with its n."""
+    return min(shares_read(found).values(), key=lambda each: each[0].value, default=(None, 0))
+
+
 def messages(found: Result) -> str | None:
     """How many messages were read after PNG and JPEG, with interval and n of the least; None when unmeasured."""
-    shares = {title: (outcome.share("word_accuracy"), outcome.n) for title, outcome in saved(found).items()}
-    known = {title: (share, n) for title, (share, n) in shares.items() if share is not None}
-    if not known:
+    least, n = least_read(found)
+    if least is None:
         return None
-    read = ", ".join(f"{title} {share.text}" for title, (share, _) in known.items())
-    least, n = min(known.values(), key=lambda each: each[0].value)
+    read = ", ".join(f"{title} {share.text}" for title, (share, _) in shares_read(found).items())
     untouched = found.conditions.get("none")
-    mean = None if untouched is None else untouched.means.get("psnr")
-    quality = wording.format_decibel(None if mean is None else mean.value)
+    quality = wording.MISSING if untouched is None else untouched.decibel("psnr")
     size = f"{found.part('settings').number('message_bytes')} bytes, {quality}"
     return f"{size}; read after {read}, least {least.interval}, n = {wording.format_number(n)}"
 
@@ -85,24 +92,13 @@ def _lines(view: StageView) -> list[str]:
 
 def _tile(view: StageView) -> Tile:
     """The least share of messages read after a picture is saved, and the sentence about all."""
-    shares = [outcome.share("word_accuracy") for outcome in saved(view.result).values()]
-    least = min((share for share in shares if share is not None), key=lambda share: share.value, default=None)
-    text = messages(view.result)
-    return Tile(
-        TITLE,
-        wording.MISSING if least is None else least.text,
-        "read after saving, at least",
-        "Not measured after saving." if text is None else f"{text}.",
-    )
+    (least, _), text = least_read(view.result), messages(view.result)
+    sentence = "Not measured after saving." if text is None else f"{text}."
+    return Tile(TITLE, wording.MISSING if least is None else least.text, "read after saving, at least", sentence)
 
 
 def _least(view: StageView) -> Cell:
-    outcomes = [(outcome.share("word_accuracy"), outcome.n) for outcome in saved(view.result).values()]
-    known = [(share, n) for share, n in outcomes if share is not None]
-    if not known:
-        return Cell(wording.MISSING)
-    share, n = min(known, key=lambda each: each[0].value)
-    return Cell(share.text, f"{share.interval}\nn = {wording.format_number(n)}".strip())
+    return cell_of(*least_read(view.result))
 
 
 REPORT = StageReport(

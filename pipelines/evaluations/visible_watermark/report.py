@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines import wording
 from pipelines.report.outcomes import FOR_COMPARISON, Outcome
-from pipelines.report.parts import Cell, Section, Tile, moved_fact, share_cell, share_tile, stability_table
+from pipelines.report.parts import Cell, Section, Tile, moved_fact, psnr_fact, share_cell, share_tile, stability_table
 from pipelines.report.view import Result, Row, StageReport, StageView, rows_of
 
 TITLE = "Visible watermark"
@@ -33,8 +33,8 @@ def section(view: StageView) -> Section:
 
 def facts(marked: Outcome) -> list[tuple[str, str]]:
     """Quality, contrast (1 on plain ground; without the mark: what is there anyway), the certificate."""
-    found = [("PSNR to the original", psnr(marked)), ("SSIM to the original", " ".join(marked.text("ssim")))]
-    found += [(title, " ".join(marked.text(name))) for title, name in _CONTRASTS.items()]
+    found = [psnr_fact(marked), ("SSIM to the original", " ".join(marked.text("ssim")).strip())]
+    found += [(title, " ".join(marked.text(name)).strip()) for title, name in _CONTRASTS.items()]
     found.append(("Largest change of a probability", marked.text("max_probability_change")[0]))
     found += moved_fact(marked)
     if marked.numbers.get("unmarked"):
@@ -44,20 +44,11 @@ def facts(marked: Outcome) -> list[tuple[str, str]]:
     return found
 
 
-def psnr(outcome: Outcome) -> str:
-    """'41.2 dB [41.0, 41.4]'."""
-    mean = outcome.means.get("psnr")
-    return wording.MISSING if mean is None else f"{wording.format_decibel(mean.value)} {mean.interval}".strip()
-
-
 def sentence(found: Result) -> str:
     """What the visible mark costs the model."""
     marked = found.conditions["marked"]
-    mean = marked.means.get("psnr")
-    quality = wording.format_decibel(None if mean is None else mean.value)
-    return (
-        f"A visible mark of PSNR {quality}, saved as 8-bit pixels, leaves {marked.unchanged} of predictions unchanged."
-    )
+    quality = f"PSNR {marked.decibel('psnr')}"
+    return f"A visible mark of {quality}, saved as 8-bit pixels, leaves {marked.unchanged} of predictions unchanged."
 
 
 def _tile(view: StageView) -> Tile:
@@ -67,8 +58,7 @@ def _tile(view: StageView) -> Tile:
 def lines(view: StageView) -> list[str]:
     """How it looks, and how far 8-bit pixels moved tokens and probabilities."""
     marked = view.result.conditions["marked"]
-    mean = marked.means.get("psnr")
-    look = f"PSNR {wording.format_decibel(None if mean is None else mean.value)}, SSIM {marked.text('ssim')[0]}"
+    look = f"PSNR {marked.decibel('psnr')}, SSIM {marked.text('ssim')[0]}"
     return [look, wording.saved_in_8_bits(marked.numbers)]
 
 
