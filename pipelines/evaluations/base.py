@@ -122,6 +122,26 @@ def _table(batch: ImageBatch, condition: str, columns: Columns) -> pa.Table:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What is known of a question before it is asked of any image."""
+
+    skipped: str | None = None
+    """Why it makes no sense for the model, a sentence, or None."""
+    warnings: tuple[str, ...] = ()
+
+
+NO_KERNEL = (
+    "the kernel is trivial (nullity 0, also modulo the shift of tokens): nothing can be added to pixels that the model "
+    "does not see"
+)
+
+
+def needs_kernel(asked: Asked[Any]) -> Verdict:
+    """The verdict of what is made of the kernel alone: skipped where there is none."""
+    return Verdict(None if asked.inputs["kernel"].result["nullity"] else NO_KERNEL)
+
+
+@dataclass(frozen=True)
 class Evaluation(Generic[S]):
     """One question: its name in configs, results, folders and MLflow; who answers it; what is made of the answers."""
 
@@ -134,9 +154,8 @@ class Evaluation(Generic[S]):
     """What adds up the rows of each condition."""
     needs: tuple[str, ...] = ()
     """Stages it reads beside the ingest and the reference."""
-    skipped: Callable[[Asked[S]], str | None] = field(default=lambda asked: None)
-    """Why the question makes no sense for this model, a sentence, or None."""
-    warnings: Callable[[Asked[S]], list[str]] = field(default=lambda asked: [])
+    verdict: Callable[[Asked[S]], Verdict] = field(default=lambda asked: Verdict())
+    """Asked first, on the driver: whether the question makes sense for this model."""
     facts: Callable[[Asked[S]], dict[str, Any]] = field(default=lambda asked: {})
     """Figures of the stages it reads that belong beside its own in results and report."""
     headlines: tuple[str, ...] = ()
@@ -164,9 +183,9 @@ def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, mad
 
 def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], device: str) -> dict[str, Any]:
     """Ask the question of every image; returns the figures of each condition, or why there are none."""
-    reason = evaluation.skipped(asked)
-    if reason:
-        return {"skipped": reason}
+    verdict = evaluation.verdict(asked)
+    if verdict.skipped:
+        return {"skipped": verdict.skipped}
     ingested = asked.inputs["ingest"]
     shards = shard_sizes(ingested.folder)
     work = {"asked": asked, "device": device, "with_examples": next(iter(shards))}
@@ -179,7 +198,7 @@ def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], devic
         **evaluation.facts(asked),
         "conditions": {name: tally.to_dict() for name, tally in tallies.items()},
         "settings": deciding(asked.settings),
-        "warnings": evaluation.warnings(asked),
+        "warnings": list(verdict.warnings),
     }
     write_json(context.folder / f"{evaluation.name}.json", result)
     return result

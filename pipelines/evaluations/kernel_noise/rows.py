@@ -8,13 +8,20 @@ from torch import Tensor
 
 from nullspace.kernel.patch_kernel import patch_kernel
 from nullspace.watermark.certify import mean_and_worst
-from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, outcome_columns
+from pipelines.evaluations.base import (
+    Asked,
+    Columns,
+    Evaluation,
+    EvaluationShards,
+    ImageBatch,
+    needs_kernel,
+    outcome_columns,
+)
 from pipelines.evaluations.kernel_noise.noise import CONDITIONS, KernelNoise
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.pictures import save_difference, save_picture
 from pipelines.evaluations.tallies import OutcomeTally
 
-SKIPPED = "the kernel is trivial (nullity 0, also modulo the shift of tokens): there is no exact noise to add to pixels"
 _SHOWN = ("exact", "in_box")  # conditions of which pictures are kept
 
 
@@ -52,10 +59,6 @@ class KernelNoiseShards(EvaluationShards[KernelNoiseSettings]):
             save_difference(folder / f"{stem}_{condition}_difference.png", before, after)
 
 
-def _skipped(asked: Asked[KernelNoiseSettings]) -> str | None:
-    return None if asked.inputs["kernel"].result["nullity"] else SKIPPED
-
-
 EVALUATION = Evaluation(
     name="kernel_noise",
     version=1,
@@ -63,6 +66,6 @@ EVALUATION = Evaluation(
     worker=KernelNoiseShards,
     tallies=lambda asked: {name: OutcomeTally(("noise_rms", "token_change")) for name in CONDITIONS},
     needs=("kernel",),
-    skipped=_skipped,
+    verdict=needs_kernel,
     headlines=("exact.agreement", "exact.max_abs_logit_change", "permuted.agreement"),
 )

@@ -19,7 +19,7 @@ from nullspace.pixels.lift import patch_map
 from nullspace.watermark.certify import mean_and_worst, token_changes
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.hidden_mark import HiddenMark
-from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch
+from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, Verdict, needs_kernel
 from pipelines.evaluations.image_quality import psnr, ssim, vif
 from pipelines.evaluations.payload.settings import PayloadSettings
 from pipelines.evaluations.pictures import save_difference, save_picture
@@ -104,25 +104,22 @@ def _mark(model: SplitViT, seed: int) -> HiddenMark:
     return HiddenMark(model, f"nullspace measurement, seed {seed}")
 
 
-def skipped(asked: Asked[PayloadSettings]) -> str | None:
-    """Why messages of this length cannot be hidden from this model, or None."""
-    exact, wanted = asked.inputs["kernel"].result, asked.settings.message_bytes
+def verdict(asked: Asked[PayloadSettings]) -> Verdict:
+    """Why messages of this length cannot be hidden from this model, or what speaks against them."""
+    exact, settings = asked.inputs["kernel"].result, asked.settings
+    if not exact["nullity"]:
+        return needs_kernel(asked)
     try:
         mark = _mark(asked.model.load("cpu"), 0)
     except NullspaceError as error:
-        return _FEW_DIRECTIONS if exact["nullity"] == 1 and exact["modulo_shift"] else str(error)
-    if mark.longest < wanted:
-        return (
-            f"an image has {mark.sites} embedding sites, too few for messages of {wanted} bytes; larger images have "
-            "more"
+        return Verdict(_FEW_DIRECTIONS if exact["nullity"] == 1 and exact["modulo_shift"] else str(error))
+    if mark.longest < settings.message_bytes:
+        return Verdict(
+            f"an image has {mark.sites} embedding sites, too few for messages of {settings.message_bytes} bytes; "
+            "larger images have more"
         )
-    return None
-
-
-def warnings(asked: Asked[PayloadSettings]) -> list[str]:
-    """What speaks against such messages in this model, a sentence at most."""
-    found = _mark(asked.model.load("cpu"), 0).warning(asked.settings.message_bytes, psnr=asked.settings.psnr)
-    return [] if found is None else [f"hidden messages: {found}"]
+    found = mark.warning(settings.message_bytes, psnr=settings.psnr)
+    return Verdict(warnings=() if found is None else (f"hidden messages: {found}",))
 
 
 class _Tally:
@@ -201,7 +198,6 @@ EVALUATION = Evaluation(
     worker=PayloadShards,
     tallies=_tallies,
     needs=("kernel",),
-    skipped=skipped,
-    warnings=warnings,
+    verdict=verdict,
     headlines=tuple(f"jpeg_{quality}.word_accuracy" for quality in (90, 75, 50)),
 )

@@ -22,17 +22,21 @@ from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.visible import embed
-from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, outcome_columns
+from pipelines.evaluations.base import (
+    Asked,
+    Columns,
+    Evaluation,
+    EvaluationShards,
+    ImageBatch,
+    needs_kernel,
+    outcome_columns,
+)
 from pipelines.evaluations.image_quality import psnr, ssim
 from pipelines.evaluations.pictures import save_difference, save_picture
 from pipelines.evaluations.tallies import OutcomeTally
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES, make_mark
 from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
-SKIPPED = (
-    "the patch embedding has no kernel, also not modulo the shift of its tokens: nothing can be added to pixels that "
-    "the model does not see"
-)
 # The mark as saved; the same mark laid on plainly; and the mark's own change in random order, of equal norm.
 CONDITIONS = ("marked", "plain", "permuted")
 # How far the mark is from its ground by its texture, at full and half size, and as a control the clean picture there.
@@ -131,10 +135,6 @@ def _tallies(asked: Asked[VisibleWatermarkSettings]) -> dict[str, _MarkTally]:
     return {name: _MarkTally() for name in (*CONDITIONS, *map(jpeg_condition, JPEG_QUALITIES))}
 
 
-def _skipped(asked: Asked[VisibleWatermarkSettings]) -> str | None:
-    return None if asked.inputs["kernel"].result["nullity"] else SKIPPED
-
-
 EVALUATION = Evaluation(
     name="visible_watermark",
     version=1,
@@ -142,6 +142,6 @@ EVALUATION = Evaluation(
     worker=VisibleWatermarkShards,
     tallies=_tallies,
     needs=("kernel",),
-    skipped=_skipped,
+    verdict=needs_kernel,
     headlines=("marked.psnr", "marked.ssim", "marked.agreement", "marked.max_probability_change"),
 )

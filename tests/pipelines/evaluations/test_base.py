@@ -20,6 +20,7 @@ from pipelines.evaluations.base import (
     Evaluation,
     EvaluationShards,
     ImageBatch,
+    Verdict,
     evaluation_stage,
     outcome_columns,
 )
@@ -62,7 +63,7 @@ QUESTION = Evaluation(
     worker=Shards,
     tallies=tallies,
     needs=("kernel",),
-    warnings=lambda asked: [f"of strength {asked.settings.strength}"],
+    verdict=lambda asked: Verdict(warnings=(f"of strength {asked.settings.strength}",)),
     facts=lambda asked: {"rtol": asked.inputs["kernel"].result["rtol"]},
     headlines=("darker.agreement",),
 )
@@ -151,7 +152,7 @@ def test_a_question_that_makes_no_sense_costs_nothing(made: dict[str, Done], tmp
         def __init__(self, *_: Any) -> None:
             pytest.fail("no worker is started")
 
-    question = replace(QUESTION, worker=NoWorker, skipped=lambda asked: "all is dark", warnings=_never, facts=_never)
+    question = replace(QUESTION, worker=NoWorker, verdict=lambda asked: Verdict("all is dark"), facts=_never)
     assert ask(tmp_path, made, question).result == {"skipped": "all is dark"}
     assert not list(tmp_path.iterdir())
 

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from pipelines.engine.stage import Done
+from pipelines.evaluations.base import NO_KERNEL
 from pipelines.evaluations.kernel_noise.noise import CONDITIONS
-from pipelines.evaluations.kernel_noise.rows import EVALUATION, SKIPPED
+from pipelines.evaluations.kernel_noise.rows import EVALUATION
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import CERTIFICATE, CHANGES, OUTCOMES
@@ -87,5 +88,5 @@ def test_as_many_examples_are_kept_as_asked_for(made: dict[str, Done], tmp_path:
 
 def test_a_model_without_a_kernel_is_skipped(made: dict[str, Done], tmp_path: Path) -> None:
     trivial = {**made, "kernel": replace(made["kernel"], result={**made["kernel"].result, "nullity": 0})}
-    assert tiny.evaluated(EVALUATION, tmp_path, SETTINGS, trivial).result == {"skipped": SKIPPED}
+    assert tiny.evaluated(EVALUATION, tmp_path, SETTINGS, trivial).result == {"skipped": NO_KERNEL}
     assert not list(tmp_path.iterdir())

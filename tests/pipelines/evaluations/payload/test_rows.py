@@ -13,7 +13,7 @@ from pipelines.data.shards import shard_table, write_shard
 from pipelines.engine.ids import IdDigest
 from pipelines.engine.models import ModelSpec
 from pipelines.engine.stage import Done
-from pipelines.evaluations.base import Asked
+from pipelines.evaluations.base import NO_KERNEL, Asked
 from pipelines.evaluations.payload import rows as payload
 from pipelines.evaluations.payload.rows import EVALUATION, UNMARKED
 from pipelines.evaluations.payload.settings import PayloadSettings
@@ -108,10 +108,10 @@ def asked(model: ModelSpec, settings: PayloadSettings, tmp_path: Path, **kernel:
 
 
 def test_why_messages_cannot_be_hidden(model: SplitViT, tmp_path: Path) -> None:
-    assert payload.skipped(asked(spec_of(model), SETTINGS, tmp_path)) is None
+    assert payload.verdict(asked(spec_of(model), SETTINGS, tmp_path)).skipped is None
     args = {"img_size": 32, "patch_size": 8, "embed_dim": 96, "num_heads": 3}
     small = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=args)
-    said = payload.skipped(asked(spec_of(small, **args), PayloadSettings(), tmp_path))
+    said = payload.verdict(asked(spec_of(small, **args), PayloadSettings(), tmp_path)).skipped
     assert "64 embedding sites, too few for messages of 8 bytes" in str(said)
 
 
@@ -120,13 +120,12 @@ def test_without_a_kernel_nobody_says_that_it_has_a_direction(tmp_path: Path) ->
     square = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=args)
     question = asked(spec_of(square, **args), SETTINGS, tmp_path)
     question.inputs["kernel"].result.update(nullity=0, modulo_shift=True)
-    said = payload.skipped(question)
-    assert said is not None and "one direction per patch" not in said
+    assert payload.verdict(question).skipped == NO_KERNEL
 
 
 def test_messages_that_jpeg_will_destroy_are_warned_of(evaluated: Done, model: SplitViT, tmp_path: Path) -> None:
-    assert payload.warnings(asked(spec_of(model), SETTINGS, tmp_path)) == evaluated.warnings == []
-    (said,) = payload.warnings(asked(spec_of(model), PayloadSettings(message_bytes=32, psnr=50), tmp_path))
+    assert payload.verdict(asked(spec_of(model), SETTINGS, tmp_path)).warnings == () and evaluated.warnings == []
+    (said,) = payload.verdict(asked(spec_of(model), PayloadSettings(message_bytes=32, psnr=50), tmp_path)).warnings
     assert said.startswith("hidden messages: the patch embedding of vit_tiny_patch16_224 reads")
 
 

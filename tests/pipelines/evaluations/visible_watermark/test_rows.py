@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.engine.stage import Done
+from pipelines.evaluations.base import NO_KERNEL
 from pipelines.evaluations.tallies import take_in
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES
-from pipelines.evaluations.visible_watermark.rows import CONDITIONS, EVALUATION, SKIPPED, jpeg_condition
+from pipelines.evaluations.visible_watermark.rows import CONDITIONS, EVALUATION, jpeg_condition
 from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import CERTIFICATE, OUTCOMES
@@ -67,4 +68,4 @@ def test_an_image_the_mark_leaves_alone_has_no_psnr_mean(made: dict[str, Done], 
 
 def test_a_model_without_a_kernel_is_skipped(made: dict[str, Done], tmp_path: Path) -> None:
     trivial = {**made, "kernel": replace(made["kernel"], result={**made["kernel"].result, "nullity": 0})}
-    assert marked(tmp_path, trivial).result == {"skipped": SKIPPED}
+    assert marked(tmp_path, trivial).result == {"skipped": NO_KERNEL}
