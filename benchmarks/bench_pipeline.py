@@ -89,7 +89,7 @@ def stage_rate(bench: Bench, name: str, rows: str) -> tuple[float, float]:
     done = bench.stage(name)
     sizes = shard_sizes(bench.done["ingest"].folder)
     ended = sorted((done.folder / f"{rows}-{shard}.parquet").stat().st_mtime for shard in sizes)
-    workers = bench.compute.spread().workers
+    workers = bench.compute.workers().count
     begin, counted = ended[workers - 1], sum(sizes.values()) * (1 - workers / len(sizes))
     return counted / (ended[-1] - begin), begin - started
 
@@ -188,12 +188,12 @@ def search(folder: Path) -> dict[str, Any]:
     with Bench(load_config("demo", small), folder) as bench:
         searched = bench.stage("search")
         bench.stage("kernel")
-        context = Context(folder, bench.done, Progress(), "", bench.compute.spread)
+        context = Context(folder, bench.done, Progress(), "", bench.compute.workers)
         settings = bench.config.search
         assert settings is not None
-        plan = Search(bench.facts, settings, 0, "cpu", bench.compute.spread(), "bench", [], _nothing, _none)
+        plan = Search(bench.facts, settings, 0, "cpu", bench.compute.workers(), "bench", [], _nothing, _none)
         split = Split(**searched.result["split"])
-        write_images(folder / "images.safetensors", _chosen(context, plan.spread, split), split)
+        write_images(folder / "images.safetensors", _chosen(context, plan.workers, split), split)
         data = asdict(_trial_data(context, plan, folder / "images.safetensors"))
         space = {"relative_norm": tune.uniform(0.3, 3.0), "learning_rate": 0.03, "steps": 50, "data": data}
 

@@ -24,8 +24,8 @@ from pipelines.workflow.plan import Means, make_plan
 class Bench:
     """Stages of the first model of a config, in a work folder. Use as a context manager."""
 
-    def __init__(self, config: PipelineConfig, work: Path, *, address: str | None = None) -> None:
-        self.config, self.work = config, work
+    def __init__(self, config: PipelineConfig, workdir: Path, *, address: str | None = None) -> None:
+        self.config, self.workdir = config, workdir
         self._stack = ExitStack()
         self.compute = self._stack.enter_context(Compute(config.resources, address=address, device=config.device))
         self.facts: ModelFacts = learn_facts(config.models[0], config.seed)[0]
@@ -49,7 +49,7 @@ class Bench:
                 self.done[name] = self._no_search()
             else:
                 inputs = {other.name: self.stage(other.name) for other in stage.inputs.values()}
-                self.done[name] = do_stage(stage, self.work, inputs, Progress(), "", self.compute.spread)
+                self.done[name] = do_stage(stage, self.workdir, inputs, Progress(), "", self.compute.workers)
         return self.done[name]
 
     def _no_search(self) -> Done:
@@ -72,7 +72,7 @@ class Bench:
             seed=0,
             data_fingerprint="0",
         )
-        folder = self.work / "no-search"
+        folder = self.workdir / "no-search"
         folder.mkdir(parents=True, exist_ok=True)
         noise.save(folder / "noise.safetensors")
         found = {"split": asdict(split), "relative_norm": noise.relative_norm, "epsilon": settings.epsilon}

@@ -62,7 +62,7 @@ class Order:
 def make_order(config: str, overrides: list[str] | None, *, workdir: str | None, folder: Path | None = None) -> Order:
     """Check everything that can be checked here; nothing is sent. Raises NullspaceError for bad input."""
     settings = load_config(config, overrides)
-    work = _checked_workdir(workdir, settings.name)
+    workdir = _checked_workdir(workdir, settings.name)
     files: dict[str, Path | bytes] = {}
     if folder is not None:
         files.update(files_below(folder))
@@ -74,9 +74,9 @@ def make_order(config: str, overrides: list[str] | None, *, workdir: str | None,
     return Order(
         name=f"nullspace-{settings.name}-{settings.fingerprint()[:8]}",
         fingerprint=settings.fingerprint(),
-        workdir=work,
+        workdir=workdir,
         # exec: the signal of a stop reaches the pipeline, and its exit code becomes that of the job.
-        entrypoint=f"exec nullspace run {CONFIG} --workdir {shlex.quote(work)}",
+        entrypoint=f"exec nullspace run {CONFIG} --workdir {shlex.quote(workdir)}",
         env={"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **_tracking(os.environ.get(TRACKING_URI))},
         upload=Upload(files),
         on_cluster=on_cluster,

@@ -3,7 +3,7 @@
 With E the part of the model before an injection point and g the rest, v (N,D) minimises
 mean_x loss(g(E(x)), g(E(x)+v))  with the norm of every token held: a total norm can be had for nothing by putting it
 all into few tokens. States E(x) and clean outputs are computed once beforehand. The published algorithms, which leave
-the norm free: `published`.
+the norm free, are in `baselines`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _GROUPS = ("parameters", "first", "second")
 
 
 class NoiseLearner:
-    """Learns noise by Adam with a cosine schedule per stage, one `step()` at a time; resumes bit for bit.
+    """Learns noise by Adam with a cosine schedule per phase, one `step()` at a time; resumes bit for bit.
 
     Each batch of `data`, in whose unit norms are relative, moves to the model's device. With `micro_batch` a batch runs
     in pieces of that many images: same loss, less memory. With scope "image" every step is over all images, and the
@@ -72,7 +72,7 @@ class NoiseLearner:
         """
         if self.steps_done >= self.settings.steps:
             raise NullspaceError(f"all {self.settings.steps} steps are done; ask for more in NoiseSettings(steps=...)")
-        adam = self._enter_stage()
+        adam = self._enter_phase()
         index = self._batches.next() if self.settings.scope == "universal" else torch.arange(self.data.n)
         leaves = {name: value.detach().requires_grad_() for name, value in adam.parameters.items()}
         noise = self._form.value(leaves)
@@ -122,7 +122,7 @@ class NoiseLearner:
         self.steps_done, self.image_steps = steps_done, int(state["image_steps"])
 
     def _form_at(self, step: int) -> NoiseForm:
-        rank = self.settings.stage(step).rank
+        rank = self.settings.phase(step).rank
         rank = rank if rank is None else min(rank, *self.encoder.noise_shape)
         return NoiseForm(self.settings.relative_norm * self.data.unit.token_norm, rank, self.data.unit.shift_invariant)
 
@@ -133,7 +133,7 @@ class NoiseLearner:
             self._learned = Adam.begin(self._form.parameters_of(start))
         return self._learned
 
-    def _enter_stage(self) -> Adam:
+    def _enter_phase(self) -> Adam:
         """What is learned, in the form that the next step's rank asks for."""
         adam, form = self._adam(), self._form_at(self.steps_done)
         if form != self._form:

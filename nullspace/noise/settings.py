@@ -1,4 +1,4 @@
-"""How noise is learned: settings that are recorded beside it, and the stages they mean."""
+"""How noise is learned: settings that are recorded beside it, and the phases they mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHOICES = {"start": ("channels", "random"), "scope": ("universal", "image"), "p
 
 
 @dataclass(frozen=True)
-class Stage:
+class RankPhase:
     """Steps `begin` to `end` of learning, at one rank (None: a whole tensor)."""
 
     begin: int
@@ -28,7 +28,7 @@ class NoiseSettings:
     `relative_norm`: norm of every token over the mean token norm of the data, held. `ranks`: the noise is that many
     directions shared by all tokens (see `noise_form`), one rank after the other for equal shares of the `steps`, each
     going on from what the one before found; None is a whole tensor from the start. Ranks above min(N,D) are cut to it.
-    `start`: "channels" (see `channel_start`) or "random". `learning_rate`: of each stage's first step, as a share of
+    `start`: "channels" (see `channel_start`) or "random". `learning_rate`: of each phase's first step, as a share of
     the root mean square of what is learned. `scope`: one noise for all images ("universal"), or one for each ("image").
     `precision`: "bfloat16" runs the model under autocast; the noise stays float32.
     """
@@ -57,18 +57,18 @@ class NoiseSettings:
             raise NullspaceError('expected start "random" with scope "image": a channel start is one for all images')
         self._check_ranks()
 
-    def stage(self, step: int) -> Stage:
-        """The stage that step number `step` (from 0) belongs to; the last one for all beyond the end."""
+    def phase(self, step: int) -> RankPhase:
+        """The phase that step number `step` (from 0) belongs to; the last one for all beyond the end."""
         if self.ranks is None:
-            return Stage(0, self.steps, None)
+            return RankPhase(0, self.steps, None)
         edges = [round(share * self.steps / len(self.ranks)) for share in range(len(self.ranks) + 1)]
         index = next((i for i, end in enumerate(edges[1:]) if step < end), len(self.ranks) - 1)
-        return Stage(edges[index], edges[index + 1], self.ranks[index])
+        return RankPhase(edges[index], edges[index + 1], self.ranks[index])
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: a cosine from `learning_rate` to 0 over its stage."""
-        stage = self.stage(step)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - stage.begin) / (stage.end - stage.begin)))
+        """Learning rate of a step: a cosine from `learning_rate` to 0 over its phase."""
+        phase = self.phase(step)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - phase.begin) / (phase.end - phase.begin)))
 
     def _check_ranks(self) -> None:
         if self.ranks is None:

@@ -21,7 +21,7 @@ from pipelines.workflow.plan import Plan, make_plan, require_stages, with_finish
 from pipelines.workflow.workfolder import PLAN
 
 
-def dry_run(config: PipelineConfig, work: Path, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+def dry_run(config: PipelineConfig, workdir: Path, only: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The stages in order: `stage`, `state` (`reused` or `to do`), `folder`, and `seconds` where it is finished.
 
     A stage is identified by its settings and by the stages it reads, not by their results; so its folder is known
@@ -29,16 +29,17 @@ def dry_run(config: PipelineConfig, work: Path, only: Sequence[str] = ()) -> lis
     """
     quiet()
     require_stages(config, only)
-    work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
-    workfolder.check_owner(work, config.name)
+    workdir = local_path(workdir, "the work folder", WORKDIR).expanduser().absolute()
+    workfolder.check_owner(workdir, config.name)
     models = [learn_facts(settings, config.seed)[0] for settings in config.models]
     source = open_source(config.source)
     digest, names = source.digest(), source.class_names()
     nothing = cast(Any, None)  # workers and the tracker are not part of a stage's identity
     plan = make_plan(config, [with_classes(facts, names) for facts in models], digest, Means(source, nothing, nothing))
-    plan = with_finished(plan, only, work)
-    found = [_stage(stage.key, stage.folder(work), find_done(stage, work) is not None) for stage in plan.in_order()]
-    made = _report(config, plan, work) if all(each["state"] == "reused" for each in found) else None
+    plan = with_finished(plan, only, workdir)
+    stages = plan.in_order()
+    found = [_stage(each.key, each.folder(workdir), find_done(each, workdir) is not None) for each in stages]
+    made = _report(config, plan, workdir) if all(each["state"] == "reused" for each in found) else None
     return [*found, _stage("report", made, made is not None)]
 
 
@@ -48,11 +49,11 @@ def _stage(key: str, folder: Path | None, done: bool) -> dict[str, Any]:
     return row | ({"seconds": read_json(folder / RECORD)["seconds"]} if done and folder is not None else {})
 
 
-def _report(config: PipelineConfig, plan: Plan, work: Path) -> Path | None:
+def _report(config: PipelineConfig, plan: Plan, workdir: Path) -> Path | None:
     """The folder of the report of the last run, if it had the same config and read the same stages."""
-    record_of_run = workfolder.read_run(work) or {}
+    record_of_run = workfolder.read_run(workdir) or {}
     name = next((each["folder"] for each in record_of_run.get(PLAN, []) if each["stage"] == "report"), "")
-    record = work / "stages" / name / RECORD
+    record = workdir / "stages" / name / RECORD
     if not name or not record.is_file() or record_of_run.get("config_fingerprint") != config.fingerprint():
         return None
     made = read_json(record)

@@ -56,18 +56,18 @@ def run(
     from pipelines.workflow.run import run_pipeline
 
     settings = load_config(config, [*(set_ or []), *([f"device={device}"] if device else [])])
-    work = workdir or Path("runs") / settings.name
+    workdir = workdir or Path("runs") / settings.name
     if dry_run:
-        _show_plan(settings, work, only or (), as_json)
+        _show_plan(settings, workdir, only or (), as_json)
         return
     console = Console(stderr=as_json)
     progress = Progress(console)  # its `say` takes a path as it is: no markup, no line breaks
     try:
         # Ray prints what happens to its nodes to stdout, which with --json belongs to a program.
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            results = run_pipeline(settings, work, address=address, progress=progress, only=only or ())
+            results = run_pipeline(settings, workdir, address=address, progress=progress, only=only or ())
     except KeyboardInterrupt:
-        progress.say(f"stopped; what is finished is kept in {work}. Go on with the same command.")
+        progress.say(f"stopped; what is finished is kept in {workdir}. Go on with the same command.")
         raise typer.Exit(130) from None
     if as_json:
         print_json(results)
@@ -77,14 +77,14 @@ def run(
 
     render(models_of(results), results["warnings"], console)
     for name in ("report.html", "results.json"):
-        progress.say(f"{name:13} {(work / name).absolute()}")
-    progress.say(f"browse it     nullspace ui {work}")
+        progress.say(f"{name:13} {(workdir / name).absolute()}")
+    progress.say(f"browse it     nullspace ui {workdir}")
 
 
-def _show_plan(settings: PipelineConfig, work: Path, only: Sequence[str], as_json: bool) -> None:
+def _show_plan(settings: PipelineConfig, workdir: Path, only: Sequence[str], as_json: bool) -> None:
     from pipelines.commands.dry_run import dry_run
 
-    stages = dry_run(settings, work, only)
+    stages = dry_run(settings, workdir, only)
     if as_json:
         print_json(stages)
         return

@@ -18,22 +18,22 @@ from pipelines.workflow.workfolder import PLAN
 FIRST, LAST = "ingest", "report"
 
 
-def status(work: Path) -> dict[str, Any]:
+def status(workdir: Path) -> dict[str, Any]:
     """Plain JSON about a work folder: its stages in order, then those of earlier settings.
 
     Raises WorkdirError when there never was a run in it.
     """
-    run = workfolder.read_run(work)
+    run = workfolder.read_run(workdir)
     if run is None:
-        raise WorkdirError(f"{work} is not a work folder: it has no {workfolder.RUN}; give the --workdir of a run")
-    state = "running" if workfolder.is_held(work) else run["state"]
-    if state == "running" and not workfolder.is_held(work):
+        raise WorkdirError(f"{workdir} is not a work folder: it has no {workfolder.RUN}; give the --workdir of a run")
+    state = "running" if workfolder.is_held(workdir) else run["state"]
+    if state == "running" and not workfolder.is_held(workdir):
         state = "killed"  # it did not record how it ended
-    reports = {name: str(work / name) for name in ("report.html", "results.json") if (work / name).is_file()}
+    reports = {name: str(workdir / name) for name in ("report.html", "results.json") if (workdir / name).is_file()}
     plan = run.pop(PLAN, [])
     if run.get("error") is None or state != "failed":
         run.pop("error", None)
-    return {**run, "state": state, "stages": list(_stages(work / "stages", plan)), **reports}
+    return {**run, "state": state, "stages": list(_stages(workdir / "stages", plan)), **reports}
 
 
 def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:

@@ -23,11 +23,11 @@ from pipelines.workflow.signals import interrupted_by
 _GRACE_SECONDS = 10
 
 
-def serve(work: Path, host: str, port: int) -> int:
+def serve(workdir: Path, host: str, port: int) -> int:
     """Run `mlflow ui` on the store of a work folder until it is stopped; returns its exit code."""
-    run = workfolder.read_run(work)
+    run = workfolder.read_run(workdir)
     if run is None:
-        raise WorkdirError(f"{work} has no run to show; run one first, e.g. nullspace run demo")
+        raise WorkdirError(f"{workdir} has no run to show; run one first, e.g. nullspace run demo")
     uri = run["tracking_uri"]
     if is_server(uri):
         raise NullspaceError(f"this run is tracked by a server, which shows it itself: {run_page(uri, run)}")

@@ -21,7 +21,7 @@ from pipelines.engine.lanes import WHOLE, Share
 from pipelines.engine.ray_folder import choose_folder
 from pipelines.engine.ray_start import patient_start
 from pipelines.engine.settings import ResourceSettings
-from pipelines.engine.shard_workers import Spread
+from pipelines.engine.shard_workers import Workers
 from pipelines.errors import ClusterError
 
 _ANNOUNCED = b"Set ray log level"
@@ -78,13 +78,13 @@ class Compute:
         fits = self.room() // (self.resources.workers or 1)
         return max(1, min(models, fits, self.resources.models_at_once or models))
 
-    def spread(self, share: Share = WHOLE) -> Spread:
+    def workers(self, share: Share = WHOLE) -> Workers:
         """Actors for one stage of one model: as configured, else what its share of the cluster holds."""
         if self.here:
-            return Spread(1, self.resources.cpus_per_worker, self._gpus(), here=True)
+            return Workers(1, self.resources.cpus_per_worker, self._gpus(), here=True)
         fits = max(1, share.part(self.room()))
         wanted = fits if self.resources.workers is None else max(1, self.resources.workers)
-        return Spread(min(wanted, fits), self.resources.cpus_per_worker, self._gpus())
+        return Workers(min(wanted, fits), self.resources.cpus_per_worker, self._gpus())
 
     def check(self, trials: int | None) -> None:
         """Refuse, before any work, what the cluster will never hold: a worker, or so many trials at once."""
@@ -211,7 +211,7 @@ def _cpus() -> int:
 
 
 def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many workers a node holds; a worker cannot be spread over two."""
+    """How many workers a node holds; a worker cannot be spread over two nodes."""
     shares = [node.get("CPU", 0) / cpus, *([node.get("GPU", 0) / gpus] if gpus else [])]
     return int(min(shares) + 1e-9)  # 1 / 0.1 is a little less than 10
 

@@ -28,10 +28,10 @@ _BEGUN = "begun-"
 
 
 @dataclass(frozen=True)
-class Spread:
+class Workers:
     """How many actors a stage gets, and what each of them holds; `here` there are none: this process does the work."""
 
-    workers: int
+    count: int
     cpus: float
     gpus: float
     here: bool = False
@@ -93,12 +93,12 @@ def run_shards(
     shards: Mapping[str, int],
     *,
     out: Path,
-    spread: Spread,
+    workers: Workers,
     progress: Progress,
 ) -> None:
     """Let `worker(out=…, **arguments)` actors work through the shards (images by name) that have no rows yet.
 
-    A worker that dies, or whose node does, is started again elsewhere. Where the spread is `here` a worker in this
+    A worker that dies, or whose node does, is started again elsewhere. Where workers are `here` a worker in this
     process takes one shard after the other. Raises StageError when a shard outlives its workers, and whatever a worker
     raised.
     """
@@ -108,7 +108,7 @@ def run_shards(
     with progress.counting(sum(shards.values()), "images") as counter:
         counter.skip(counter.total - sum(left.values()))
         if left:
-            rows = (_rows_here if spread.here else _rows)(worker, {"out": str(out), **arguments}, list(left), spread)
+            rows = (_rows_here if workers.here else _rows)(worker, {"out": str(out), **arguments}, list(left), workers)
             for row in rows:
                 if row["error"]:
                     raise StageError(row["error"])
@@ -116,7 +116,7 @@ def run_shards(
 
 
 def _rows(
-    worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], spread: Spread
+    worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], workers: Workers
 ) -> Iterator[Mapping[str, Any]]:
     """What `ShardActor`s say of each shard, as they finish them."""
     import ray
@@ -126,19 +126,19 @@ def _rows(
         ShardActor,
         fn_constructor_kwargs={"worker": worker, "arguments": dict(arguments)},
         batch_size=1,
-        compute=ActorPoolStrategy(size=min(spread.workers, len(shards))),
-        num_cpus=spread.cpus,
-        num_gpus=spread.gpus,
+        compute=ActorPoolStrategy(size=min(workers.count, len(shards))),
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus,
     )
     yield from work.iter_rows()
 
 
 def _rows_here(
-    worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], spread: Spread
+    worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], workers: Workers
 ) -> Iterator[Mapping[str, Any]]:
     """The same without Ray, with as many threads as an actor has: sums in another order would be other numbers."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(spread.cpus)))
+    torch.set_num_threads(max(1, int(workers.cpus)))
     try:
         actor = ShardActor(worker, arguments)
         for name in shards:

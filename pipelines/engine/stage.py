@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import Spread
+from pipelines.engine.shard_workers import Workers
 from pipelines.errors import StageError
 from pipelines.files import read_json, sweep, write_json
 
@@ -44,7 +44,7 @@ class Context:
     progress: Progress
     run_id: str
     """The stage's run in MLflow."""
-    spread: Callable[[], Spread]
+    workers: Callable[[], Workers]
     """Asks the cluster what it holds for this stage; starts Ray when nothing has yet, unless the work is done here."""
 
 
@@ -89,17 +89,17 @@ class Stage:
         """Name of its folder; unlike the fingerprint it tells equal models under two labels apart."""
         return f"{self.key}-{self.fingerprint[:12]}"
 
-    def folder(self, work: Path) -> Path:
-        return work / "stages" / self.place
+    def folder(self, workdir: Path) -> Path:
+        return workdir / "stages" / self.place
 
-    def failure(self, work: Path) -> Path:
+    def failure(self, workdir: Path) -> Path:
         """The file that says, in a line, why it failed; there is none where it did not."""
-        return work / "stages" / f"{self.place}{FAILED}"
+        return workdir / "stages" / f"{self.place}{FAILED}"
 
 
-def find_done(stage: Stage, work: Path) -> Done | None:
+def find_done(stage: Stage, workdir: Path) -> Done | None:
     """The finished stage of this very fingerprint, if the work folder holds it."""
-    folder = stage.folder(work)
+    folder = stage.folder(workdir)
     record = folder / RECORD
     if not record.is_file():
         return None
@@ -111,18 +111,18 @@ def find_done(stage: Stage, work: Path) -> Done | None:
 
 def do_stage(
     stage: Stage,
-    work: Path,
+    workdir: Path,
     inputs: Mapping[str, Done],
     progress: Progress,
     run_id: str,
-    spread: Callable[[], Spread],
+    workers: Callable[[], Workers],
 ) -> Done:
     """Make the stage in a `.partial` folder (kept by a kill, continued by the next run) and rename it when whole."""
-    folder = stage.folder(work)
+    folder = stage.folder(workdir)
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    result = stage.make(Context(partial, inputs, progress.kept_in(partial / PROGRESS), run_id, spread))
+    result = stage.make(Context(partial, inputs, progress.kept_in(partial / PROGRESS), run_id, workers))
     (partial / PROGRESS).unlink(missing_ok=True)
     seconds = time.monotonic() - started
     record = {

@@ -189,7 +189,9 @@ def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], devic
     ingested = asked.inputs["ingest"]
     shards = shard_sizes(ingested.folder)
     work = {"asked": asked, "device": device, "with_examples": next(iter(shards))}
-    run_shards(evaluation.worker, work, shards, out=context.folder, spread=context.spread(), progress=context.progress)
+    run_shards(
+        evaluation.worker, work, shards, out=context.folder, workers=context.workers(), progress=context.progress
+    )
     files = [context.folder / f"{evaluation.worker.prefix}-{name}.parquet" for name in shards]
     check_ids(evaluation.name, IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
     tallies = evaluation.tallies(asked)

@@ -21,8 +21,8 @@ def run_page(server: str, said: Mapping[str, Any]) -> str:
     return f"{server.rstrip('/')}/#/{place}?{MODE}"
 
 
-def run_address(uri: str, work: Path, experiment_id: str, run_id: str) -> str:
+def run_address(uri: str, workdir: Path, experiment_id: str, run_id: str) -> str:
     """Where people find a run: its page on a server, else the store's URI and the command that shows it."""
     if is_server(uri):
         return run_page(redact(uri), {"experiment_id": experiment_id, "run_id": run_id})
-    return f"{redact(uri)}  (nullspace ui {work} shows it)"
+    return f"{redact(uri)}  (nullspace ui {workdir} shows it)"

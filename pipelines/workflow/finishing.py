@@ -24,7 +24,7 @@ class Run:
     """One pipeline run under way."""
 
     config: PipelineConfig
-    work: Path
+    workdir: Path
     tracker: Tracker
     run_id: str
     progress: Progress
@@ -37,16 +37,16 @@ class Run:
 
     def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE, above: str | None = None) -> Done:
         """The stage, reused or made, accepted, and recorded in MLflow below a run: the pipeline's, or its model's."""
-        stage.failure(self.work).unlink(missing_ok=True)
+        stage.failure(self.workdir).unlink(missing_ok=True)
         try:
             return self._finish(stage, share, above or self.run_id)
         except Exception as error:
             with suppress(OSError):
-                write_text(stage.failure(self.work), one_line(error))
+                write_text(stage.failure(self.workdir), one_line(error))
             raise
 
     def _finish(self, stage: Stage, share: Callable[[], Share], above: str) -> Done:
-        found = find_done(stage, self.work)
+        found = find_done(stage, self.workdir)
         if found is not None:
             self.progress.say(f"reused   {stage.key}  ({found.seconds:.1f} s when it was made)")
             stage.accept(found.result)
@@ -68,7 +68,7 @@ class Run:
         inputs = {name: self.done[other.place] for name, other in stage.inputs.items()}
         try:
             made = do_stage(
-                stage, self.work, inputs, self.progress.of(stage.key), run_id, lambda: self.compute.spread(share())
+                stage, self.workdir, inputs, self.progress.of(stage.key), run_id, lambda: self.compute.workers(share())
             )
             stage.accept(made.result)
         except Exception as error:
@@ -104,4 +104,4 @@ class Run:
         return self.done[stage.place]
 
     def unfinished(self, stages: Iterable[Stage]) -> bool:
-        return any(find_done(stage, self.work) is None for stage in stages)
+        return any(find_done(stage, self.workdir) is None for stage in stages)

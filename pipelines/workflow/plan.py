@@ -105,6 +105,6 @@ def settings_of(config: PipelineConfig, evaluation: Evaluation[Any]) -> Any:
     return getattr(config, evaluation.name)
 
 
-def with_finished(plan: Plan, names: Collection[str], work: Path) -> Plan:
+def with_finished(plan: Plan, names: Collection[str], workdir: Path) -> Plan:
     """The stages of these names with what they need, and others that the work folder holds; all where none is named."""
-    return plan.only(names, also=lambda stage: find_done(stage, work) is not None) if names else plan
+    return plan.only(names, also=lambda stage: find_done(stage, workdir) is not None) if names else plan

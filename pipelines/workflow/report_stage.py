@@ -99,9 +99,9 @@ def _folders(plan: Plan, done: Mapping[str, Done]) -> dict[str, dict[str, Path]]
     }
 
 
-def hand_over(done: Done, work: Path) -> dict[str, Any]:
+def hand_over(done: Done, workdir: Path) -> dict[str, Any]:
     """Put report and results where people look first; returns the results."""
     for name in (RESULTS, REPORT):
-        with written_aside(work / name) as aside:
+        with written_aside(workdir / name) as aside:
             shutil.copyfile(done.folder / name, aside)
-    return read_json(work / RESULTS)
+    return read_json(workdir / RESULTS)

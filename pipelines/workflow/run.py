@@ -44,7 +44,7 @@ from pipelines.workflow.workfolder import planned
 
 def run_pipeline(
     config: PipelineConfig,
-    work: Path,
+    workdir: Path,
     *,
     address: str | None = None,
     progress: Progress | None = None,
@@ -57,33 +57,33 @@ def run_pipeline(
     """
     quiet()
     require_stages(config, only)
-    work = local_path(work, "the work folder", WORKDIR).expanduser().absolute()
+    workdir = local_path(workdir, "the work folder", WORKDIR).expanduser().absolute()
     progress = progress or Progress()
     with ExitStack() as stack:
         # SIGTERM ends a run like Ctrl-C: stages stop, MLflow is told, and the next run goes on there.
         stack.enter_context(interrupted_by(signal.SIGTERM))
-        stack.enter_context(workfolder.opened(work, config))
+        stack.enter_context(workfolder.opened(workdir, config))
         models = [learn_facts(settings, config.seed)[0] for settings in config.models]
         source = open_source(config.source)
         digest, names = source.digest(), source.class_names()
         models = [with_classes(facts, names) for facts in models]
         compute = stack.enter_context(Compute(config.resources, address=address, device=config.device))
-        tracker = Tracker(tracking_uri(config, work), config.name)
-        with _parent_run(config, work, tracker) as run_id:
-            progress.say(f"mlflow   {run_address(tracker.uri, work, tracker.experiment_id, run_id)}")
+        tracker = Tracker(tracking_uri(config, workdir), config.name)
+        with _parent_run(config, workdir, tracker) as run_id:
+            progress.say(f"mlflow   {run_address(tracker.uri, workdir, tracker.experiment_id, run_id)}")
             for facts in models:
                 progress.say(f"model    {facts.spec.label}: {'; '.join([redact(facts.source), *facts.notes])}")
-            run = Run(config, work, tracker, run_id, progress, compute, digest)
+            run = Run(config, workdir, tracker, run_id, progress, compute, digest)
             plan = make_plan(config, models, digest, Means(source, compute, tracker))
-            plan = with_finished(plan, only, work)
+            plan = with_finished(plan, only, workdir)
             # The report's folder is known when all it reads is there.
-            workfolder.update_run(work, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
+            workfolder.update_run(workdir, plan=[*planned(plan.in_order()), {"stage": "report", "folder": ""}])
             return _finish_all(run, plan, models)
 
 
-def tracking_uri(config: PipelineConfig, work: Path) -> str:
+def tracking_uri(config: PipelineConfig, workdir: Path) -> str:
     """MLFLOW_TRACKING_URI, else the config's, else a SQLite file beside the work folder, shared by its neighbours."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri or f"sqlite:///{work.parent / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri or f"sqlite:///{workdir.parent / 'mlflow.db'}"
 
 
 def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     said = environment(None if compute.address and compute.wanted == "auto" else compute.device)
     run.tracker.json_artifact(run.run_id, said, "environment.json")
     run.tracker.tags(run.run_id, run_tags(said))
-    run.tracker.artifact(run.run_id, run.work / "config.yaml")
+    run.tracker.artifact(run.run_id, run.workdir / "config.yaml")
     if run.unfinished(plan.in_order()):
         compute.check(run.config.search.max_concurrent if run.config.search else None)
     if compute.here and run.unfinished(branch["search"] for branch in plan.branches.values() if "search" in branch):
@@ -105,8 +105,8 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     whole_plan, models = plan, [facts for facts in models if facts.spec.label not in errors]
     plan = plan.of_models([facts.spec.label for facts in models])
     stage = report_stage.report_stage(run.config, plan, models, registered, run.done, run.tracker, run.run_id, said)
-    workfolder.update_run(run.work, plan=planned([*whole_plan.in_order(), stage]))
-    results = report_stage.hand_over(run.finish(stage), run.work)
+    workfolder.update_run(run.workdir, plan=planned([*whole_plan.in_order(), stage]))
+    results = report_stage.hand_over(run.finish(stage), run.workdir)
     _show(run, results)
     run.say_seconds([*plan.in_order(), stage])
     if errors:
@@ -138,7 +138,7 @@ def _finish_branches(
                         registered[label] = publish(run.tracker, row, run.config, facts, branch, done)
             except Exception as error:
                 if not alone:
-                    run.progress.say(f"failed   {label}: {summarise_error(error, run.work / f'failed-{label}.txt')}")
+                    run.progress.say(f"failed   {label}: {summarise_error(error, run.workdir / f'failed-{label}.txt')}")
                 raise
 
         return finish
@@ -179,23 +179,23 @@ def _show(run: Run, results: Mapping[str, Any]) -> None:
             run.tracker.tags(run.rows[model.label], {MLFLOW_RUN_NOTE: as_markdown([model])})
     run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(models, results["warnings"])})
     for name in (report_stage.REPORT, report_stage.RESULTS):
-        run.tracker.artifact(run.run_id, run.work / name)
+        run.tracker.artifact(run.run_id, run.workdir / name)
 
 
 @contextmanager
-def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterator[str]:
+def _parent_run(config: PipelineConfig, workdir: Path, tracker: Tracker) -> Iterator[str]:
     """The run's own entry in MLflow, with its true end written whatever happens, also by kill -9."""
-    key = f"{work}:{config.fingerprint()}"
+    key = f"{workdir}:{config.fingerprint()}"
     params = config.model_dump(mode="json", exclude={"name", "models"})
     params["models"] = {model.label: model.model_dump(mode="json", exclude={"label"}) for model in config.models}
     # One config in two folders makes two runs of it: the folder tells them apart in MLflow's list.
-    name = f"{work.parent.name}/{work.name} {config.fingerprint()[:8]}"
-    tags = {"nullspace.workdir": str(work), "nullspace.config": config.fingerprint()}
+    name = f"{workdir.parent.name}/{workdir.name} {config.fingerprint()[:8]}"
+    tags = {"nullspace.workdir": str(workdir), "nullspace.config": config.fingerprint()}
     run_id = tracker.begin_run(key, name=name, tags=tags, params=params)
     status, watchdog, why = "FINISHED", None, None
     try:
         workfolder.update_run(
-            work,
+            workdir,
             experiment=config.name,
             config_fingerprint=config.fingerprint(),
             experiment_id=tracker.experiment_id,
@@ -204,7 +204,7 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
             state="running",
             error=None,
         )
-        watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=work / "watchdog.log")
+        watchdog = Watchdog.start(tracker.uri, run_id, session=tracker.session, log=workdir / "watchdog.log")
         yield run_id
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
@@ -216,6 +216,6 @@ def _parent_run(config: PipelineConfig, work: Path, tracker: Tracker) -> Iterato
     finally:
         tracker.close_children(run_id, "KILLED" if status == "KILLED" else "FAILED")
         tracker.end(run_id, status)
-        workfolder.update_run(work, state=status.lower(), error=why)
+        workfolder.update_run(workdir, state=status.lower(), error=why)
         if watchdog is not None:
             watchdog.done()

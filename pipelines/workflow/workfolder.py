@@ -23,22 +23,24 @@ _ATTEMPTS = 3
 
 
 @contextmanager
-def opened(work: Path, config: PipelineConfig) -> Iterator[None]:
+def opened(workdir: Path, config: PipelineConfig) -> Iterator[None]:
     """Hold the work folder for this run. Raises WorkdirError if it is another experiment's, in use, or not writable."""
     try:
-        (work / "stages").mkdir(parents=True, exist_ok=True)
-        lock = (work / ".lock").open("a+")
+        (workdir / "stages").mkdir(parents=True, exist_ok=True)
+        lock = (workdir / ".lock").open("a+")
     except OSError as error:
-        raise WorkdirError(f"cannot write to the work folder {work}: {error}; choose another with --workdir") from error
+        raise WorkdirError(
+            f"cannot write to the work folder {workdir}: {error}; choose another with --workdir"
+        ) from error
     with lock:
-        _lock(lock, work)
-        check_owner(work, config.name)
-        sweep(work.glob(".*"))
-        write_text(work / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        _lock(lock, workdir)
+        check_owner(workdir, config.name)
+        sweep(workdir.glob(".*"))
+        write_text(workdir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         yield
 
 
-def _lock(lock: Any, work: Path) -> None:
+def _lock(lock: Any, workdir: Path) -> None:
     """Lock the open file, and leave the holder's name in it.
 
     `flock` itself, not `filelock`: `is_held` asks for the same lock, shared and on a file opened for reading, so that
@@ -56,37 +58,38 @@ def _lock(lock: Any, work: Path) -> None:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
             raise WorkdirError(
-                f"{work} is in use by {holder}; wait for it, stop it, or choose another --workdir"
+                f"{workdir} is in use by {holder}; wait for it, stop it, or choose another --workdir"
             ) from error
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
 
 
-def check_owner(work: Path, name: str) -> None:
+def check_owner(workdir: Path, name: str) -> None:
     """Raise WorkdirError when the folder is another experiment's."""
-    run = read_run(work)
+    run = read_run(workdir)
     if run and run["experiment"] != name:
         raise WorkdirError(
-            f"{work} is the work folder of experiment {run['experiment']!r}, not of {name!r}; choose another --workdir"
+            f"{workdir} is the work folder of experiment {run['experiment']!r}, not of {name!r}; "
+            "choose another --workdir"
         )
 
 
-def read_run(work: Path) -> dict[str, Any] | None:
+def read_run(workdir: Path) -> dict[str, Any] | None:
     """The record of the last run in this folder, or None."""
-    file = work / RUN
+    file = workdir / RUN
     return read_json(file) if file.is_file() else None
 
 
-def update_run(work: Path, **facts: Any) -> None:
+def update_run(workdir: Path, **facts: Any) -> None:
     """Merge `facts` into run.json, the record of the last run."""
-    write_json(work / RUN, {**(read_run(work) or {}), **facts, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+    write_json(workdir / RUN, {**(read_run(workdir) or {}), **facts, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
 
-def is_held(work: Path) -> bool:
+def is_held(workdir: Path) -> bool:
     """Whether a run is using the folder now."""
     try:
-        with (work / ".lock").open("r") as lock:
+        with (workdir / ".lock").open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

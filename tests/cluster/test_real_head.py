@@ -54,24 +54,24 @@ class Killed:
 
     code: int
     out: str
-    work: Path
+    workdir: Path
     printed_while_running: bool
 
 
 @pytest.fixture(scope="module")
 def killed(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     folder = tmp_path_factory.mktemp("jobs")
-    out, work = folder / "out", folder / "runs" / "work"
-    process = submit_here(head, out, "demo", *sets(TINY), "--workdir", str(work))
+    out, workdir = folder / "out", folder / "runs" / "work"
+    process = submit_here(head, out, "demo", *sets(TINY), "--workdir", str(workdir))
     try:
         wait_until(
             lambda: "running  reference" in out.read_text(), "the second stage begins", process=process, said=out
         )
         printed = process.poll() is None
-        drivers = processes("nullspace run", str(work))
+        drivers = processes("nullspace run", str(workdir))
         assert len(drivers) == 1, out.read_text()
         os.kill(drivers[0], signal.SIGKILL)
-        return Killed(end_of(process, "the job ends", said=out), out.read_text(), work, printed)
+        return Killed(end_of(process, "the job ends", said=out), out.read_text(), workdir, printed)
     finally:
         process.kill()
 
@@ -84,16 +84,16 @@ def test_a_killed_job_is_started_again_and_goes_on(killed: Killed) -> None:
     assert "done     ingest" in first and "reused   ingest" in second and "running  ingest" not in second
     assert "submitted    nullspace-demo-" in first and "nullspace-job.yaml" in first
     assert killed.out.splitlines()[-1].startswith(("succeeded    nullspace-demo-", "mlflow "))
-    assert json.loads((killed.work / "results.json").read_text(encoding="utf-8"))["models"]
+    assert json.loads((killed.workdir / "results.json").read_text(encoding="utf-8"))["models"]
 
 
 def test_mlflow_holds_every_run_of_a_killed_job_once_and_finished(killed: Killed) -> None:
-    runs = runs_of(killed.work)
+    runs = runs_of(killed.workdir)
     (parent,) = children_of(runs, None)
     stages = [run.data.tags["nullspace.stage"] for run in children_of(runs, parent.info.run_id)]
     assert sorted(stages) == sorted(STAGES)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert half_written(killed.work) == []
+    assert half_written(killed.workdir) == []
 
 
 def test_jobs_lists_both_attempts(head: Head, killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +103,8 @@ def test_jobs_lists_both_attempts(head: Head, killed: Killed, monkeypatch: pytes
     assert second["id"] == f"{first['id']}-2"
     assert (first["state"], first["exit_code"]) == ("FAILED", -9)
     assert (second["state"], second["exit_code"]) == ("SUCCEEDED", 0)
-    assert {first["workdir"], second["workdir"]} == {str(killed.work)}
-    assert str(killed.work) in nullspace("jobs", "--address", head.address).out
+    assert {first["workdir"], second["workdir"]} == {str(killed.workdir)}
+    assert str(killed.workdir) in nullspace("jobs", "--address", head.address).out
 
 
 def test_logs_of_a_finished_job(head: Head, killed: Killed) -> None:
@@ -142,13 +142,13 @@ def test_with_another_token_than_the_heads(head: Head, monkeypatch: pytest.Monke
     assert answer.is_one_error and "asks for Ray's token" in answer.err and "RAY_AUTH_TOKEN" in answer.err
 
 
-def job_of_the_manifest(config: Path, work: Path) -> tuple[str, dict[str, Any]]:
+def job_of_the_manifest(config: Path, workdir: Path) -> tuple[str, dict[str, Any]]:
     """Command and environment in rayjob.yaml; only the two folders it mounts are others here."""
     documents = yaml.safe_load_all((REPOSITORY / "cluster" / "rayjob.yaml").read_text(encoding="utf-8"))
     (job,) = [found["spec"] for found in documents if found["kind"] == "RayJob"]
     command = job["entrypoint"].replace("/etc/nullspace/config.yaml", str(config))
-    command = command.replace("/shared/runs/first", str(work))
-    assert command.count(str(config)) == command.count(str(work)) == 1, command
+    command = command.replace("/shared/runs/first", str(workdir))
+    assert command.count(str(config)) == command.count(str(workdir)) == 1, command
     return command, yaml.safe_load(job["runtimeEnvYAML"])
 
 
@@ -156,25 +156,25 @@ def test_the_manifests_job_runs_and_ends_well_when_it_is_stopped(head: Head, kil
     long = ["demo", *sets(TINY | {"search.steps": "[100000,100000]", "search.report_every": "50"})]
     config, said = tmp_path / "config.yaml", tmp_path / "said"
     config.write_text(nullspace("config", "show", *long).out, encoding="utf-8")
-    command, runtime_env = job_of_the_manifest(config, killed.work)
-    order = make_order(str(config), None, workdir=str(killed.work))
+    command, runtime_env = job_of_the_manifest(config, killed.workdir)
+    order = make_order(str(config), None, workdir=str(killed.workdir))
     job_id = JobServer(head.address).client.submit_job(
         entrypoint=command, runtime_env=runtime_env, submission_id="nullspace-manifest", metadata=order.metadata()
     )
-    waiting = submit_here(head, said, str(config), "--workdir", str(killed.work))
+    waiting = submit_here(head, said, str(config), "--workdir", str(killed.workdir))
     try:
         wait_until(lambda: "running  search" in said.read_text(), "the search begins", process=waiting, said=said)
         assert f"{job_id} already runs this" in said.read_text()
         assert "reused   reference" in said.read_text()
-        assert nullspace("status", str(killed.work)).out.startswith("demo: running")
+        assert nullspace("status", str(killed.workdir)).out.startswith("demo: running")
         stopped = nullspace("stop", job_id, "--address", head.address)
         assert stopped.code == 0 and f"{job_id} stopped" in stopped.out
         assert end_of(waiting, "the waiting ends", said=said) == 130
         assert "stopped      nullspace-manifest, exit code 130" in said.read_text()
     finally:
         waiting.kill()
-    assert {run.info.status for run in runs_of(killed.work)} == {"FINISHED", "KILLED"}
-    assert status(killed.work)["state"] == "killed"
+    assert {run.info.status for run in runs_of(killed.workdir)} == {"FINISHED", "KILLED"}
+    assert status(killed.workdir)["state"] == "killed"
     assert "was over already" in nullspace("stop", job_id, "--address", head.address).out
 
 

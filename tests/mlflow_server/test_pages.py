@@ -164,7 +164,7 @@ def test_the_noise_is_in_the_registry_as_champion(pages: Pages, parent: Run) -> 
 @pytest.mark.parametrize("width", [1280, 420])
 def test_the_report_is_whole_at_every_width(window: Browser, two_runs: TwoRuns, width: int) -> None:
     window.width(width)
-    window.open((two_runs.undisturbed.work / "report.html").as_uri())
+    window.open((two_runs.undisturbed.workdir / "report.html").as_uri())
     text = window.shows("Exact kernel", "Learned noise", "Visible watermark")
     assert "NaN" not in text and "undefined" not in text
     assert window.complaints() == []

@@ -22,7 +22,7 @@ def run(request: pytest.FixtureRequest, two_runs: TwoRuns) -> Finished:
 
 
 def stage_folder(run: Finished, name: str) -> Path:
-    (folder,) = (run.work / "stages").glob(f"{name}-*")
+    (folder,) = (run.workdir / "stages").glob(f"{name}-*")
     return folder
 
 
@@ -69,7 +69,8 @@ def test_artifacts_arrive(client: MlflowClient, run: Finished, tmp_path: Path) -
     run_id = run.results["run"]["run_id"]
     for name in ("report.html", "results.json"):
         assert (
-            Path(client.download_artifacts(run_id, name, str(tmp_path))).read_bytes() == (run.work / name).read_bytes()
+            Path(client.download_artifacts(run_id, name, str(tmp_path))).read_bytes()
+            == (run.workdir / name).read_bytes()
         )
     search = stage_runs(all_runs(client), run_id)["search"].info.run_id
     noise = Path(client.download_artifacts(search, "noise.safetensors", str(tmp_path)))
@@ -94,7 +95,7 @@ def test_the_noise_is_registered_once_and_leads_to_its_run_and_model(client: Mlf
 
 def test_the_password_is_written_nowhere(tracked: Tracked, two_runs: TwoRuns) -> None:
     secret = tracked.password.encode()
-    places = [two_runs.undisturbed.work.parents[1], tracked.server.folder]
+    places = [two_runs.undisturbed.workdir.parents[1], tracked.server.folder]
     places += [two_runs.undisturbed.ray, two_runs.disturbed.ray]
     files = [file for place in places for file in place.rglob("*") if file.is_file()]
     assert len(files) > 100

@@ -15,13 +15,13 @@ from tests.pipelines.driver import SMALL, Driver
 class DemoRun:
     """What the run left: its work folder, the results it printed, and what it said meanwhile."""
 
-    work: Path
+    workdir: Path
     results: dict[str, Any]
     said: str
 
     def stage(self, name: str) -> Path:
         """Folder of a finished stage."""
-        (folder,) = [path for path in (self.work / "stages").iterdir() if path.name.startswith(f"{name}-")]
+        (folder,) = [path for path in (self.workdir / "stages").iterdir() if path.name.startswith(f"{name}-")]
         return folder
 
 
@@ -30,10 +30,12 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """The small demo, run once, with temporary files in a folder of a long name, as on clusters. Tests must not change
     its folder.
     """
-    work = tmp_path_factory.mktemp("demo_run") / "work"
-    temporary = work.parent / ("temporary-" + "x" * max(1, 110 - len(str(work.parent))))  # 120 characters and more
+    workdir = tmp_path_factory.mktemp("demo_run") / "work"
+    temporary = workdir.parent / (
+        "temporary-" + "x" * max(1, 110 - len(str(workdir.parent)))
+    )  # 120 characters and more
     temporary.mkdir()
     settings = {**SMALL, "resources.workers": "0"}  # as the demo is shipped
-    with Driver(work, settings=settings, variables={"TMPDIR": str(temporary)}) as driver:
+    with Driver(workdir, settings=settings, variables={"TMPDIR": str(temporary)}) as driver:
         results = driver.results()
-        return DemoRun(work, results, driver.said)
+        return DemoRun(workdir, results, driver.said)

@@ -49,15 +49,15 @@ class Driver:
 
     def __init__(
         self,
-        work: Path,
+        workdir: Path,
         *arguments: str,
         settings: Mapping[str, str] = SMALL,
         config: str = "demo",
         logs: Path | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        self.work = work
-        logs = logs or work.parent
+        self.workdir = workdir
+        logs = logs or workdir.parent
         logs.mkdir(parents=True, exist_ok=True)
         count = len([*logs.glob("*.out")])
         self._out, self._said = logs / f"{count}.out", logs / f"{count}.said"
@@ -67,7 +67,7 @@ class Driver:
                 # A background job of a shell ignores Ctrl-C and hands that down, also to the run to be interrupted.
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             self.process = subprocess.Popen(
-                [str(NULLSPACE), "run", config, "--workdir", str(work), "--json", *sets, *arguments],
+                [str(NULLSPACE), "run", config, "--workdir", str(workdir), "--json", *sets, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=said,
@@ -111,7 +111,7 @@ class Driver:
         """Wait until a stage is under way: one that works through shards has written rows, the search a checkpoint."""
         self.until(lambda: f"running  {stage}" in self.said, f"{stage} begins")
         if stage in UNDER_WAY:
-            found = self.work / "stages"
+            found = self.workdir / "stages"
             pattern = f"{stage}-*.partial/{UNDER_WAY[stage]}"
             self.until(lambda: f"done     {stage}" in self.said or [*found.glob(pattern)], f"{stage} is under way")
 
@@ -165,15 +165,15 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
 
 
-def client_of(work: Path) -> MlflowClient:
+def client_of(workdir: Path) -> MlflowClient:
     """A client of the store a run in `work` writes to by default."""
-    uri = f"sqlite:///{work.parent / 'mlflow.db'}"
+    uri = f"sqlite:///{workdir.parent / 'mlflow.db'}"
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def runs_of(work: Path, experiment: str = "demo") -> list[Run]:
+def runs_of(workdir: Path, experiment: str = "demo") -> list[Run]:
     """All MLflow runs of an experiment; none when it does not exist yet."""
-    client = client_of(work)
+    client = client_of(workdir)
     found = client.get_experiment_by_name(experiment)
     return [] if found is None else list(client.search_runs([found.experiment_id], max_results=1000))
 
@@ -195,9 +195,11 @@ def data_sets_of(run: Run) -> list[DatasetInput]:
     return run.inputs.dataset_inputs if run.inputs else []
 
 
-def half_written(work: Path) -> list[Path]:
+def half_written(workdir: Path) -> list[Path]:
     """Unfinished stages and files written aside."""
-    return [p for p in work.rglob("*") if p.name.endswith(".partial") or (p.name.startswith(".") and p.name != ".lock")]
+    return [
+        p for p in workdir.rglob("*") if p.name.endswith(".partial") or (p.name.startswith(".") and p.name != ".lock")
+    ]
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, Any]:

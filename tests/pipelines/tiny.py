@@ -22,7 +22,7 @@ from pipelines.engine.ids import IdDigest
 from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts
 from pipelines.engine.progress import Progress
 from pipelines.engine.settings import ModelSettings
-from pipelines.engine.shard_workers import ShardWorker, Spread
+from pipelines.engine.shard_workers import ShardWorker, Workers
 from pipelines.engine.stage import Context, Done
 from pipelines.evaluations.base import Asked, Evaluation, evaluate
 from pipelines.evaluations.settings import EvaluationSettings
@@ -124,7 +124,7 @@ def evaluated(
     """An evaluation of the digits model, done in this process: its rows in `out`, its figures as the result."""
     out.mkdir(parents=True, exist_ok=True)
     asked: Asked[Any] = Asked(**{"settings": settings, "model": spec(), "seed": SEED, "inputs": made, **changed})
-    context = Context(out, made, Progress(), "", lambda: Spread(1, 1, 0, here=True))
+    context = Context(out, made, Progress(), "", lambda: Workers(1, 1, 0, here=True))
     return Done(out, evaluate(context, evaluation, asked, "cpu"), 1.0, reused=False)
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.data.sources import Source
 from pipelines.data.sources.record import Found, Piece, id_hash
-from pipelines.engine.shard_workers import Spread, message_or_raise
+from pipelines.engine.shard_workers import Workers, message_or_raise
 from pipelines.errors import SourceError
 from pipelines.files import written_aside
 from pipelines.stages.ingest.manifest import RECORDS, tables_of
@@ -29,7 +29,7 @@ _HASH = "hash"
 _OTHERS = b"nullspace.left_out"
 
 
-def listed(source: Source, folder: Path, spread: Spread) -> Iterator[pa.Table]:
+def listed(source: Source, folder: Path, workers: Workers) -> Iterator[pa.Table]:
     """Tables of all records of a source, in its order. What tasks write lies in `folder`. Raises SourceError."""
     pieces = source.pieces()
     if len(pieces) < 2:
@@ -37,7 +37,7 @@ def listed(source: Source, folder: Path, spread: Spread) -> Iterator[pa.Table]:
         return
     folder.mkdir(exist_ok=True)
     groups = _grouped(pieces, folder)
-    _list(source, {file: group for file, group in groups.items() if not file.exists()}, spread)
+    _list(source, {file: group for file, group in groups.items() if not file.exists()}, workers)
     found = Found()
     for file in groups:
         yield from _read(file, found)
@@ -56,22 +56,22 @@ def _grouped(pieces: Sequence[Piece], folder: Path) -> dict[Path, Sequence[Piece
     return groups
 
 
-def _list(source: Source, groups: dict[Path, Sequence[Piece]], spread: Spread) -> None:
+def _list(source: Source, groups: dict[Path, Sequence[Piece]], workers: Workers) -> None:
     """Let tasks write the files, a few tasks at a time."""
     if not groups:
         return
-    if spread.here:
+    if workers.here:
         _refuse(write_listing(source, group, str(file)) for file, group in groups.items())
         return
     import ray
 
     task = ray.remote(write_listing).options(
-        num_cpus=spread.cpus, scheduling_strategy="SPREAD", max_retries=_DEATHS, name="list"
+        num_cpus=workers.cpus, scheduling_strategy="SPREAD", max_retries=_DEATHS, name="list"
     )
     packed, running = ray.put(source), []
     try:
         for file, group in groups.items():
-            if len(running) >= _AHEAD * spread.workers:
+            if len(running) >= _AHEAD * workers.count:
                 done, running = ray.wait(running)
                 _refuse(ray.get(done))
             running.append(task.remote(packed, list(group), str(file)))

@@ -18,7 +18,7 @@ from pipelines.data.shards import PREFIX, shard_table, write_shard
 from pipelines.data.sources import Record, Source
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.models import ModelFacts
-from pipelines.engine.shard_workers import ShardWorker, Spread, run_shards
+from pipelines.engine.shard_workers import ShardWorker, Workers, run_shards
 from pipelines.engine.stage import Check, Context, Stage
 from pipelines.errors import SourceError
 from pipelines.files import write_table
@@ -78,16 +78,16 @@ class IngestShards(ShardWorker):
 
 
 def ingest(
-    context: Context, *, source: Source, preprocessing: Preprocessing, settings: IngestSettings, spread: Spread
+    context: Context, *, source: Source, preprocessing: Preprocessing, settings: IngestSettings, workers: Workers
 ) -> dict[str, Any]:
     """Write shards and error rows of the whole source; returns counts and the digest of all ids."""
     manifest, listing = context.folder / MANIFEST, context.folder / "listing"
     if not manifest.exists():
-        write_manifest(manifest, listed(source, listing, spread), settings.shard_images)
+        write_manifest(manifest, listed(source, listing, workers), settings.shard_images)
     shutil.rmtree(listing, ignore_errors=True)
     arguments = {"source": source, "preprocessing": preprocessing, "max_pixels": settings.max_pixels}
     shards = planned_shards(manifest)
-    run_shards(IngestShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)
+    run_shards(IngestShards, arguments, shards, out=context.folder, workers=workers, progress=context.progress)
     return _result(context.folder, manifest)
 
 
@@ -141,7 +141,7 @@ def ingest_stage(settings: IngestSettings, facts: ModelFacts, source_digest: str
             source=means.source,
             preprocessing=preprocessing,
             settings=settings,
-            spread=context.spread(),
+            workers=context.workers(),
         )
 
     def check(result: dict[str, Any]) -> None:

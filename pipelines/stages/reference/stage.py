@@ -14,7 +14,7 @@ from nullspace.metrics.outcomes import wilson_interval
 from pipelines.data.shards import Shard, shard_sizes
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.model_workers import ModelShards
-from pipelines.engine.shard_workers import Spread, run_shards
+from pipelines.engine.shard_workers import Workers, run_shards
 from pipelines.engine.stage import Context, Stage
 from pipelines.stages.branch import Branch
 from pipelines.stages.reference import class_numbers, label_check
@@ -39,7 +39,7 @@ def reference_stage(branch: Branch, settings: ReferenceSettings) -> Stage:
             arguments=work,
             num_classes=facts.num_classes,
             label_warnings=facts.label_warnings,
-            spread=context.spread(),
+            workers=context.workers(),
         )
 
     headlines = {"clean_accuracy": "clean_accuracy.accuracy"}
@@ -77,7 +77,7 @@ def _lists(matrix: torch.Tensor) -> pa.FixedSizeListArray:
 
 
 def reference(
-    context: Context, *, arguments: dict[str, Any], num_classes: int, label_warnings: Sequence[str], spread: Spread
+    context: Context, *, arguments: dict[str, Any], num_classes: int, label_warnings: Sequence[str], workers: Workers
 ) -> dict[str, Any]:
     """Run the clean model over all shards; returns accuracy where labels are known, and the mean token norm.
 
@@ -86,7 +86,7 @@ def reference(
     ingested = context.inputs["ingest"]
     shards = shard_sizes(ingested.folder)
     arguments = {**arguments, "shards": str(ingested.folder)}
-    run_shards(ReferenceShards, arguments, shards, out=context.folder, spread=spread, progress=context.progress)
+    run_shards(ReferenceShards, arguments, shards, out=context.folder, workers=workers, progress=context.progress)
     files = [context.folder / f"rows-{name}.parquet" for name in shards]
     check_ids("reference", IdDigest.from_dict(ingested.result["ids"]), digest_files(files))
     norm_sum, images, counts = 0.0, 0, LabelCounts(num_classes)

@@ -11,7 +11,7 @@ import torch
 from nullspace.model.encoder import Encoder
 from nullspace.noise.calibrated_scale import calibrate_scale
 from pipelines.engine.models import ModelSpec
-from pipelines.engine.shard_workers import Spread
+from pipelines.engine.shard_workers import Workers
 from pipelines.stages.search.images import read_images
 from pipelines.stages.search.trial import TrialData
 
@@ -19,15 +19,15 @@ _RETRIES = 3  # of the task: its node may die under it
 
 
 def calibrated_on_a_worker(
-    noise: np.ndarray, data: TrialData, expected: float, confidence: float, spread: Spread
+    noise: np.ndarray, data: TrialData, expected: float, confidence: float, workers: Workers
 ) -> dict[str, Any]:
     """`calibrated` as one task with the resources of a trial, or `here`; errors keep their type."""
-    if spread.here:
+    if workers.here:
         return calibrated(noise, data, expected, confidence)
     import ray
     from ray.exceptions import RayTaskError
 
-    task = ray.remote(calibrated).options(num_cpus=spread.cpus, num_gpus=spread.gpus, max_retries=_RETRIES)
+    task = ray.remote(calibrated).options(num_cpus=workers.cpus, num_gpus=workers.gpus, max_retries=_RETRIES)
     try:
         return ray.get(task.remote(noise, data, expected, confidence))
     except RayTaskError as error:

@@ -59,7 +59,7 @@ def _recorded(context: Context, branch: Branch, settings: SearchSettings, study:
         settings=settings,
         seed=branch.seed,
         device=means.compute.device,
-        spread=context.spread(),
+        workers=context.workers(),
         study=study,
         callbacks=writer,
         restored=restored,

@@ -18,7 +18,7 @@ from pipelines.data.shards import lowest_places, shard_sizes
 from pipelines.data.split import Split, make_split
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.progress import Counter
-from pipelines.engine.shard_workers import Spread
+from pipelines.engine.shard_workers import Workers
 from pipelines.engine.stage import Context
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
@@ -46,7 +46,7 @@ class Search:
     settings: SearchSettings
     seed: int
     device: str
-    spread: Spread
+    workers: Workers
     study: str
     callbacks: Sequence[Any]
     restored: Callable[[Any], None]
@@ -70,7 +70,7 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
     split = _split(context, plan)
     images = context.folder / _IMAGES
     if not images.exists():
-        write_images(images, _chosen(context, plan.spread, split), split)
+        write_images(images, _chosen(context, plan.workers, split), split)
     data = _trial_data(context, plan, images)
     with context.progress.counting(plan.settings.trials, "trials") as counter:
         results = _tuner(context, plan, data, counter).fit()
@@ -94,16 +94,16 @@ def _search(context: Context, plan: Search) -> dict[str, Any]:
     }
 
 
-def _chosen(context: Context, spread: Spread, split: Split) -> Chosen:
+def _chosen(context: Context, workers: Workers, split: Split) -> Chosen:
     """The images of the search, looked for where the workers are: the driver sees no others."""
     ingested, reference = (str(context.inputs[name].folder) for name in ("ingest", "reference"))
     shards = list(shard_sizes(Path(ingested)))
-    if spread.here:
+    if workers.here:
         return join([part for part in [choose(ingested, reference, shards, split)] if part is not None])
     import ray
 
-    count = min(len(shards), _CHUNKS * spread.workers)
-    look = ray.remote(choose).options(num_cpus=spread.cpus, max_retries=_RETRIES)
+    count = min(len(shards), _CHUNKS * workers.count)
+    look = ray.remote(choose).options(num_cpus=workers.cpus, max_retries=_RETRIES)
     parts = ray.get([look.remote(ingested, reference, shards[i::count], split) for i in range(count)])
     return join([part for part in parts if part is not None])
 
@@ -139,7 +139,7 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
     from ray import tune
 
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(_SECONDS_BETWEEN_SAVES))
-    trainable = _registered(plan.spread)
+    trainable = _registered(plan.workers)
     path = context.folder / _TUNE
     if tune.Tuner.can_restore(str(path)):
         restored = _restore(path, trainable, plan)
@@ -165,12 +165,12 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
     )
 
 
-def _registered(spread: Spread) -> str:
+def _registered(workers: Workers) -> str:
     """Name by which Tune knows the trials. It would register them itself, but not two searches at the same time."""
     from ray import tune
 
-    resources = {"CPU": spread.cpus, **({"GPU": spread.gpus} if spread.gpus else {})}
-    name = f"{NoiseTrial.__name__}-{spread.cpus:g}-{spread.gpus:g}"
+    resources = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
+    name = f"{NoiseTrial.__name__}-{workers.cpus:g}-{workers.gpus:g}"
     with _REGISTRY:
         tune.register_trainable(name, tune.with_resources(NoiseTrial, resources))
     return name
@@ -234,7 +234,7 @@ def _tune_config(plan: Search) -> Any:
             reduction_factor=3,
         ),
         num_samples=settings.trials,
-        max_concurrent_trials=min(settings.max_concurrent or settings.trials, plan.spread.workers, settings.trials),
+        max_concurrent_trials=min(settings.max_concurrent or settings.trials, plan.workers.count, settings.trials),
         reuse_actors=True,
     )
 
@@ -249,7 +249,7 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
     with best.checkpoint.as_directory() as folder:
         learned = read_noise(Path(folder))
     context.progress.say(f"  search: scaling the best noise on {plan.settings.calibration_images} calibration images")
-    guarantee = calibrated_on_a_worker(learned.numpy(), data, expected, plan.settings.confidence, plan.spread)
+    guarantee = calibrated_on_a_worker(learned.numpy(), data, expected, plan.settings.confidence, plan.workers)
     tensor = learned * guarantee["scale"]
     settings = {
         **{name: best.config[name] for name in SEARCHED},

@@ -71,7 +71,7 @@ def test_ranks_follow_each_other_without_a_jump(data: EncoderData) -> None:
         found.append(int(torch.linalg.matrix_rank(learning.noise.double(), rtol=1e-6)))
     assert found == [1, 1, 3, 3, 3, 16, 16], "100 is more than a tensor of 16 tokens has"
     settings = NoiseSettings(ranks=(1, 3, 100), steps=7)
-    assert [settings.stage(step).begin for step in range(8)] == [0, 0, 2, 2, 2, 5, 5, 5]
+    assert [settings.phase(step).begin for step in range(8)] == [0, 0, 2, 2, 2, 5, 5, 5]
     assert settings.rate(2) == settings.learning_rate > settings.rate(3) > 0
 
 

@@ -61,7 +61,7 @@ def is_alive(pid: int) -> bool:
 
 def test_ui_serves_the_experiment_of_the_run_until_it_is_told_to_end(demo_run: DemoRun) -> None:
     (port,) = free_ports(1)
-    command = [str(NULLSPACE), "ui", str(demo_run.work), "--port", str(port)]
+    command = [str(NULLSPACE), "ui", str(demo_run.workdir), "--port", str(port)]
     shown = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, env=environment()
     )

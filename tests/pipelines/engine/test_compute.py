@@ -15,7 +15,7 @@ from pipelines.engine import compute as module
 from pipelines.engine.compute import Compute
 from pipelines.engine.lanes import Share
 from pipelines.engine.settings import ResourceSettings
-from pipelines.engine.shard_workers import Spread
+from pipelines.engine.shard_workers import Workers
 from pipelines.errors import ClusterError
 
 
@@ -34,21 +34,21 @@ def compute(
 @pytest.mark.parametrize(
     ("have", "said", "device", "expected"),
     [
-        ({"CPU": 4}, {}, "cpu", Spread(4, 1, 0)),
-        ({"CPU": 4, "GPU": 2}, {}, "cpu", Spread(4, 1, 0)),
-        ({"CPU": 4, "GPU": 2}, {}, "cuda", Spread(2, 1, 1)),
-        ({"CPU": 16, "GPU": 2}, {"gpus_per_worker": 0.25}, "cuda", Spread(8, 1, 0.25)),
-        ({"CPU": 16, "GPU": 2}, {"gpus_per_worker": 0}, "cuda", Spread(16, 1, 0)),
-        ({"CPU": 5}, {"cpus_per_worker": 2}, "cpu", Spread(2, 2, 0)),
-        ({"CPU": 2}, {"cpus_per_worker": 0.5}, "cpu", Spread(4, 0.5, 0)),
-        ({"CPU": 8}, {"workers": 3}, "cpu", Spread(3, 1, 0)),
-        ({"CPU": 2}, {"workers": 9}, "cpu", Spread(2, 1, 0)),
+        ({"CPU": 4}, {}, "cpu", Workers(4, 1, 0)),
+        ({"CPU": 4, "GPU": 2}, {}, "cpu", Workers(4, 1, 0)),
+        ({"CPU": 4, "GPU": 2}, {}, "cuda", Workers(2, 1, 1)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_worker": 0.25}, "cuda", Workers(8, 1, 0.25)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_worker": 0}, "cuda", Workers(16, 1, 0)),
+        ({"CPU": 5}, {"cpus_per_worker": 2}, "cpu", Workers(2, 2, 0)),
+        ({"CPU": 2}, {"cpus_per_worker": 0.5}, "cpu", Workers(4, 0.5, 0)),
+        ({"CPU": 8}, {"workers": 3}, "cpu", Workers(3, 1, 0)),
+        ({"CPU": 2}, {"workers": 9}, "cpu", Workers(2, 1, 0)),
     ],
 )
 def test_a_stage_gets_what_was_asked_for_as_far_as_it_is_there(
-    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], device: str, expected: Spread
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], device: str, expected: Workers
 ) -> None:
-    assert compute(monkeypatch, have, device=device, **said).spread() == expected
+    assert compute(monkeypatch, have, device=device, **said).workers() == expected
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_cluster_that_holds_no_worker_is_refused_with_the_numbers(
     monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], device: str, message: str
 ) -> None:
     with pytest.raises(ClusterError, match=message):
-        compute(monkeypatch, have, device=device, **said).spread()
+        compute(monkeypatch, have, device=device, **said).workers()
 
 
 def test_the_device_follows_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_head_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -
     with Compute(ResourceSettings(), address="head:6379", device="cpu") as unreachable:
         message = "cannot reach Ray at head:6379: no answer; start it with cluster/start-node.sh"
         with pytest.raises(ClusterError, match=message):
-            unreachable.spread()
+            unreachable.workers()
 
 
 def test_a_machine_that_cannot_start_ray_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_machine_that_cannot_start_ray_is_told_so(monkeypatch: pytest.MonkeyPa
     with Compute(ResourceSettings(), address=None, device="cpu") as busy:
         message = "cannot start Ray on this machine: The current node timed out during startup; see whether it is busy"
         with pytest.raises(ClusterError, match=message):
-            busy.spread()
+            busy.workers()
 
 
 def test_the_answer_to_sigterm_outlives_the_start_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_the_answer_to_sigterm_outlives_the_start_of_ray(monkeypatch: pytest.Mon
     before = signal.signal(signal.SIGTERM, ours)
     try:
         with Compute(ResourceSettings(), address="head:6379", device="cpu") as started:
-            started.spread()
+            started.workers()
         assert signal.getsignal(signal.SIGTERM) is ours
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -156,10 +156,10 @@ def test_the_answer_to_sigterm_outlives_the_start_of_ray(monkeypatch: pytest.Mon
 def test_a_worker_is_not_spread_over_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = compute(monkeypatch, {}, cpus_per_worker=2)
     monkeypatch.setattr(Compute, "_nodes", lambda self: [{}, {"CPU": 3.0}, {"CPU": 3.0}])
-    assert machines.spread().workers == 2
+    assert machines.workers().count == 2
     monkeypatch.setattr(Compute, "_nodes", lambda self: [{"CPU": 1.0}, {"CPU": 1.0}])
     with pytest.raises(ClusterError, match="has 1 CPU and 0 GPU, 1 CPU and 0 GPU"):
-        machines.spread()
+        machines.workers()
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ def test_models_are_worked_on_side_by_side_as_far_as_the_cluster_goes(
 
 
 def test_a_share_holds_at_least_one_worker_and_at_most_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compute(monkeypatch, {"CPU": 5}).spread(Share(0, 2)).workers == 3
-    assert compute(monkeypatch, {"CPU": 5}).spread(Share(1, 2)).workers == 2
-    assert compute(monkeypatch, {"CPU": 1}).spread(Share(1, 2)).workers == 1
-    assert compute(monkeypatch, {"CPU": 5}, workers=2).spread(Share(0, 2)).workers == 2
+    assert compute(monkeypatch, {"CPU": 5}).workers(Share(0, 2)).count == 3
+    assert compute(monkeypatch, {"CPU": 5}).workers(Share(1, 2)).count == 2
+    assert compute(monkeypatch, {"CPU": 1}).workers(Share(1, 2)).count == 1
+    assert compute(monkeypatch, {"CPU": 5}, workers=2).workers(Share(0, 2)).count == 2
 
 
 def test_more_trials_at_once_than_the_cluster_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,9 +200,9 @@ def test_without_workers_the_run_does_the_work_itself_but_not_on_a_cluster(monke
     monkeypatch.setattr(module, "_cpus", lambda: 4)
     monkeypatch.setattr(Compute, "_start", lambda self: pytest.fail("nothing needs Ray yet"))
     with Compute(ResourceSettings(workers=0, cpus_per_worker=2), address=None, device="cpu") as alone:
-        assert alone.spread() == Spread(1, 2, 0, here=True)
+        assert alone.workers() == Workers(1, 2, 0, here=True)
         assert alone.lanes(5) == 1 and alone.room() == 2
-    assert compute(monkeypatch, {"CPU": 8}, workers=0).spread() == Spread(1, 1, 0)
+    assert compute(monkeypatch, {"CPU": 8}, workers=0).workers() == Workers(1, 1, 0)
 
 
 def test_ray_started_aside_lives_as_long_as_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,17 +62,17 @@ def compute(monkeypatch: pytest.MonkeyPatch) -> Compute:
 def test_a_worker_out_of_memory_is_replaced_and_one_that_always_is_ends_the_stage(
     compute: Compute, tmp_path: Path
 ) -> None:
-    def work(*shards: str) -> None:
+    def workdir(*shards: str) -> None:
         sizes = dict.fromkeys(shards, 1)
-        run_shards(Hungry, {}, sizes, out=tmp_path, spread=compute.spread(), progress=Progress())
+        run_shards(Hungry, {}, sizes, out=tmp_path, workers=compute.workers(), progress=Progress())
 
     with compute:
-        work("small", "large")
+        workdir("small", "large")
         assert (tmp_path / "first-large").exists(), "it was never out of memory"
         rows = [pq.read_table(file).column("id").to_pylist() for file in sorted(tmp_path.glob("rows-*"))]
         assert rows == [["large"], ["small"]]
         with pytest.raises(StageError) as raised:
-            work("small", "large", "vast")
+            workdir("small", "large", "vast")
     said = str(raised.value)
     assert said.startswith("4 workers died over shard vast, most likely out of memory; lower batch_images")
     assert "resources.workers" in said and "\n" not in said

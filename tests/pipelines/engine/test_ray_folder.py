@@ -73,7 +73,7 @@ def test_a_ray_started_here_gets_the_folder_and_a_cluster_keeps_its_own(
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with Compute(ResourceSettings(), address=address, device="cpu") as compute:
-        compute.spread()
+        compute.workers()
         folder = asked.get("_temp_dir")
         assert (folder is not None and os.path.isdir(os.path.dirname(folder))) if own else folder is None
     assert folder is None or not os.path.exists(os.path.dirname(folder)), "it goes with the Ray it was made for"

@@ -37,17 +37,17 @@ def compute() -> Compute:
 def test_a_dead_worker_is_replaced_and_a_shard_that_kills_them_all_ends_the_stage(
     compute: Compute, tmp_path: Path
 ) -> None:
-    def work(*shards: str) -> None:
+    def workdir(*shards: str) -> None:
         sizes = dict.fromkeys(shards, 1)
-        run_shards(Dying, {}, sizes, out=tmp_path, spread=compute.spread(), progress=Progress())
+        run_shards(Dying, {}, sizes, out=tmp_path, workers=compute.workers(), progress=Progress())
 
     with compute:
-        work("fine", "unlucky")
+        workdir("fine", "unlucky")
         assert sorted(path.name for path in tmp_path.glob("*-*")) == [
             "first-unlucky", "rows-fine.parquet", "rows-unlucky.parquet",
         ]  # fmt: skip
         with pytest.raises(StageError, match="4 workers died over shard poison, most likely out of mem"):
-            work("fine", "unlucky", "poison", "late")
+            workdir("fine", "unlucky", "poison", "late")
         assert (tmp_path / "begun-poison").exists()
-        work("fine", "late")
+        workdir("fine", "late")
     assert not (tmp_path / "begun-poison").exists() and (tmp_path / "rows-late.parquet").exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import Spread
+from pipelines.engine.shard_workers import Workers
 from pipelines.engine.stage import RECORD, Context, Done, Stage, do_stage, find_done
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_text
@@ -51,8 +51,8 @@ def test_folders_are_named_by_stage_branch_and_fingerprint(tmp_path: Path) -> No
     assert branch.folder(tmp_path) == tmp_path / "stages" / f"kernel--deit-{branch.fingerprint[:12]}"
 
 
-def done(stage: Stage, work: Path) -> Done:
-    return do_stage(stage, work, {}, Progress(), "run", lambda: Spread(1, 1, 0))
+def done(stage: Stage, workdir: Path) -> Done:
+    return do_stage(stage, workdir, {}, Progress(), "run", lambda: Workers(1, 1, 0))
 
 
 def test_a_stage_works_in_a_partial_folder_that_becomes_its_own(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from nullspace.errors import NullspaceError
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import ShardWorker, Spread, run_shards
+from pipelines.engine.shard_workers import ShardWorker, Workers, run_shards
 from pipelines.errors import StageError
 
 
@@ -26,19 +26,19 @@ class Working(ShardWorker):
         return pa.table({"id": [shard], "threads": [torch.get_num_threads()]})
 
 
-def work(out: Path, *shards: str) -> None:
-    spread = Spread(1, 1, 0, here=True)
-    run_shards(Working, {}, dict.fromkeys(shards, 1), out=out, spread=spread, progress=Progress())
+def workdir(out: Path, *shards: str) -> None:
+    workers = Workers(1, 1, 0, here=True)
+    run_shards(Working, {}, dict.fromkeys(shards, 1), out=out, workers=workers, progress=Progress())
 
 
 def test_it_needs_no_ray_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     threads = torch.get_num_threads()
     with pytest.raises(StageError, match="expected a good shard, got a bad one"):
-        work(tmp_path, "first", "bad", "last")
+        workdir(tmp_path, "first", "bad", "last")
     written = (tmp_path / "rows-first.parquet").stat().st_mtime_ns
     assert not (tmp_path / "rows-last.parquet").exists() and torch.get_num_threads() == threads
-    work(tmp_path, "first", "last")
+    workdir(tmp_path, "first", "last")
     assert (tmp_path / "rows-first.parquet").stat().st_mtime_ns == written
     assert (tmp_path / "rows-last.parquet").exists()
 
@@ -49,7 +49,7 @@ def test_an_actor_s_number_of_threads_is_kept(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        work(tmp_path, "one")
+        workdir(tmp_path, "one")
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -58,4 +58,4 @@ def test_an_actor_s_number_of_threads_is_kept(tmp_path: Path) -> None:
 
 def test_what_no_better_input_cures_is_raised(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        work(tmp_path, "broken")
+        workdir(tmp_path, "broken")

@@ -127,13 +127,13 @@ def test_config_show_fills_in_defaults_and_takes_overrides() -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_status_of_a_finished_run(demo_run: DemoRun) -> None:
-    said = json.loads(nullspace("status", str(demo_run.work), "--json").out)
+    said = json.loads(nullspace("status", str(demo_run.workdir), "--json").out)
     assert said["experiment"] == "demo" and said["state"] == "finished"
     assert said["run_id"] == demo_run.results["run"]["run_id"]
     assert sorted(stage["stage"].partition("--")[0] for stage in said["stages"]) == sorted(STAGES)
     assert {stage["state"] for stage in said["stages"]} == {"done"}
     assert all(Path(said[name]).is_file() for name in ("report.html", "results.json"))
-    text = nullspace("status", str(demo_run.work)).out
+    text = nullspace("status", str(demo_run.workdir)).out
     assert text.startswith("demo: finished") and text.count("  done ") == len(STAGES)
 
 
@@ -141,8 +141,8 @@ def test_status_of_a_finished_run(demo_run: DemoRun) -> None:
 @pytest.mark.ray
 def test_a_dry_run_says_what_is_reused_and_what_is_to_do(demo_run: DemoRun, tmp_path: Path) -> None:
     sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    before = sorted(demo_run.work.rglob("*"))
-    words = ["run", "demo", "--dry-run", "--workdir", str(demo_run.work), *sets]
+    before = sorted(demo_run.workdir.rglob("*"))
+    words = ["run", "demo", "--dry-run", "--workdir", str(demo_run.workdir), *sets]
     after = json.loads(nullspace(*words, "--json").out)
     assert [stage["stage"].partition("--")[0] for stage in after] == list(STAGES)
     assert {stage["state"] for stage in after} == {"reused"} and all(Path(stage["folder"]).is_dir() for stage in after)
@@ -157,7 +157,7 @@ def test_a_dry_run_says_what_is_reused_and_what_is_to_do(demo_run: DemoRun, tmp_
         and to_do["report"] is None
         and not Path(to_do["kernel_noise"]).exists()
     )
-    assert sorted(demo_run.work.rglob("*")) == before
+    assert sorted(demo_run.workdir.rglob("*")) == before
 
 
 def test_a_dry_run_before_the_first_makes_nothing(tmp_path: Path) -> None:

@@ -69,15 +69,15 @@ def test_a_run_outlives_its_nodes_and_finds_the_same(cluster: Cluster, demo_run:
     assert len(cluster.list_all_nodes()) == 3, "the run must leave a cluster it did not start as it was"
 
 
-def check_what_is_left(work: Path) -> None:
+def check_what_is_left(workdir: Path) -> None:
     """Every id once in every stage, nothing half written, one finished MLflow run per stage and trial."""
-    assert half_written(work) == []
-    for folder in (work / "stages").glob("*"):
+    assert half_written(workdir) == []
+    for folder in (workdir / "stages").glob("*"):
         if files := sorted(folder.glob("rows-*.parquet")):
             rows = pq.read_table(files).to_pandas()
             keys = ["id", "condition"] if "condition" in rows else ["id"]
             assert not rows.duplicated(keys).any() and rows["id"].nunique() == 120
-    runs = runs_of(work)
+    runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
     stages = stage_runs(runs, parent.info.run_id)
     trials = children_of(runs, stages["search"].info.run_id)

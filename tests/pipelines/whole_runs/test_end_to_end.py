@@ -82,7 +82,7 @@ def test_results_hold_every_promised_key(demo_run: DemoRun, key: str) -> None:
 
 
 def test_results_are_what_was_printed_and_plain_json(demo_run: DemoRun) -> None:
-    text = (demo_run.work / "results.json").read_text(encoding="utf-8")
+    text = (demo_run.workdir / "results.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=pytest.fail) == demo_run.results
 
 
@@ -174,7 +174,7 @@ def test_hidden_messages_fit_into_the_demo_and_are_read_after_jpeg(demo_run: Dem
     read = {name: said.get("word_accuracy") for name, said in found["conditions"].items()}
     assert found["settings"]["message_bytes"] == 8 and found["warnings"] == []
     assert read["none"] == read["jpeg_90"] == read["jpeg_75"] == 1 and (read["jpeg_50"] or 0) > 0.95
-    assert "Read back after distortions" in (demo_run.work / "report.html").read_text(encoding="utf-8")
+    assert "Read back after distortions" in (demo_run.workdir / "report.html").read_text(encoding="utf-8")
 
 
 def test_clean_accuracy_is_that_of_the_rows(demo_run: DemoRun) -> None:
@@ -200,22 +200,22 @@ def test_best_trial_is_the_one_of_largest_radius(demo_run: DemoRun) -> None:
 
 
 def test_report_is_whole(demo_run: DemoRun) -> None:
-    page = (demo_run.work / "report.html").read_text(encoding="utf-8")
+    page = (demo_run.workdir / "report.html").read_text(encoding="utf-8")
     assert page.rstrip().endswith("</html>") and page.count("<html") == 1
     assert "digits" in page and "data:image/png;base64," in page
     assert page == (demo_run.stage("report") / "report.html").read_text(encoding="utf-8")
 
 
 def test_nothing_half_written_is_left(demo_run: DemoRun) -> None:
-    assert half_written(demo_run.work) == []
-    assert {folder.name.partition("-")[0] for folder in (demo_run.work / "stages").iterdir()} == set(STAGES)
+    assert half_written(demo_run.workdir) == []
+    assert {folder.name.partition("-")[0] for folder in (demo_run.workdir / "stages").iterdir()} == set(STAGES)
 
 
 # ---- MLflow ------------------------------------------------------------------------------------------------------
 
 
 def test_lineage_in_mlflow(demo_run: DemoRun) -> None:
-    runs = runs_of(demo_run.work)
+    runs = runs_of(demo_run.workdir)
     (parent,) = children_of(runs, None)
     assert parent.info.run_id == demo_run.results["run"]["run_id"]
     stages = stage_runs(runs, parent.info.run_id)
@@ -229,7 +229,7 @@ def test_lineage_in_mlflow(demo_run: DemoRun) -> None:
 
 
 def test_what_mlflow_holds_of_each_run(demo_run: DemoRun) -> None:
-    client, runs = client_of(demo_run.work), runs_of(demo_run.work)
+    client, runs = client_of(demo_run.workdir), runs_of(demo_run.workdir)
     (parent,) = children_of(runs, None)
     assert parent.data.params["search.trials"] == SMALL["search.trials"] and parent.data.params["seed"] == "0"
     own = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -253,10 +253,10 @@ def test_what_mlflow_holds_of_each_run(demo_run: DemoRun) -> None:
 
 
 def test_the_run_of_one_model_is_its_row(demo_run: DemoRun) -> None:
-    client, said = client_of(demo_run.work), demo_run.results["models"]["digits"]
-    (parent,) = children_of(runs_of(demo_run.work), None)
+    client, said = client_of(demo_run.workdir), demo_run.results["models"]["digits"]
+    (parent,) = children_of(runs_of(demo_run.workdir), None)
     (row,) = client.search_runs([parent.info.experiment_id], "tags.`nullspace.kind` = 'model'")
-    assert row.info.run_id == parent.info.run_id and f"{demo_run.work.parent.name}/work " in str(row.info.run_name)
+    assert row.info.run_id == parent.info.run_id and f"{demo_run.workdir.parent.name}/work " in str(row.info.run_name)
     metrics, learned = row.data.metrics, said["learned_noise"]["conditions"]["learned"]
     assert metrics["learned_noise.learned.agreement"] == learned["agreement"]
     assert metrics["relative_norm"] == said["search"]["relative_norm"]
@@ -270,7 +270,7 @@ def test_the_run_of_one_model_is_its_row(demo_run: DemoRun) -> None:
 
 
 def test_the_images_are_a_data_set_of_every_run_that_reads_them(demo_run: DemoRun) -> None:
-    runs = runs_of(demo_run.work)
+    runs = runs_of(demo_run.workdir)
     (parent,) = children_of(runs, None)
     read = {}
     for name, run in {"run": parent, **stage_runs(runs, parent.info.run_id)}.items():
@@ -287,7 +287,7 @@ def test_the_images_are_a_data_set_of_every_run_that_reads_them(demo_run: DemoRu
 
 
 def test_trials_have_params_and_metrics_by_step(demo_run: DemoRun) -> None:
-    client, runs = client_of(demo_run.work), runs_of(demo_run.work)
+    client, runs = client_of(demo_run.workdir), runs_of(demo_run.workdir)
     curves = pq.read_table(demo_run.stage("search") / "curves.parquet").to_pandas()
     (search,) = [run for run in runs if run.data.tags.get("nullspace.stage") == "search"]
     for trial in children_of(runs, search.info.run_id):
@@ -298,7 +298,7 @@ def test_trials_have_params_and_metrics_by_step(demo_run: DemoRun) -> None:
 
 
 def test_champion_loads_by_name_and_predicts(demo_run: DemoRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, noise = client_of(demo_run.work), demo_run.results["models"]["digits"]["search"]
+    client, noise = client_of(demo_run.workdir), demo_run.results["models"]["digits"]["search"]
     version = client.get_model_version_by_alias("demo-digits", "champion")
     assert noise["registered_model"] == "demo-digits" and str(version.version) == str(noise["version"]) == "1"
     assert "times the token norm leaves" in (version.description or "")
@@ -315,7 +315,7 @@ def test_champion_loads_by_name_and_predicts(demo_run: DemoRun, monkeypatch: pyt
 
 
 def test_the_vit_is_recorded_as_the_model_the_noise_points_to(demo_run: DemoRun) -> None:
-    client, model = client_of(demo_run.work), demo_run.results["models"]["digits"]
+    client, model = client_of(demo_run.workdir), demo_run.results["models"]["digits"]
     logged = client.get_logged_model(model["search"]["vit_model_id"])
     assert logged.params["weights_sha256"] == model["model"]["weights_sha256"]
     assert logged.params["name"] == model["model"]["name"]
@@ -327,22 +327,22 @@ def test_the_vit_is_recorded_as_the_model_the_noise_points_to(demo_run: DemoRun)
 @pytest.fixture(scope="module")
 def again(demo_run: DemoRun) -> tuple[Driver, dict[str, Any]]:
     """The same command once more, in place: it must change nothing, so the others may still look."""
-    files, runs = files_of(demo_run.work), runs_of(demo_run.work)
-    with Driver(demo_run.work) as driver:
+    files, runs = files_of(demo_run.workdir), runs_of(demo_run.workdir)
+    with Driver(demo_run.workdir) as driver:
         while driver.process.poll() is None:
             assert not driver.processes(only=("raylet", "gcs_server")), "Ray was started for nothing"
             time.sleep(0.2)
         results = driver.results()
-    assert files_of(demo_run.work) == files
-    after = runs_of(demo_run.work)
+    assert files_of(demo_run.workdir) == files
+    after = runs_of(demo_run.workdir)
     assert {run.info.run_id for run in after} == {run.info.run_id for run in runs}
     assert {run.info.status for run in after} == {"FINISHED"}
     return driver, results
 
 
-def files_of(work: Path) -> dict[str, int]:
+def files_of(workdir: Path) -> dict[str, int]:
     """Stage files with their times: what a rerun must not touch."""
-    return {str(path): path.stat().st_mtime_ns for path in (work / "stages").rglob("*") if path.is_file()}
+    return {str(path): path.stat().st_mtime_ns for path in (workdir / "stages").rglob("*") if path.is_file()}
 
 
 def test_rerun_reuses_everything(demo_run: DemoRun, again: tuple[Driver, dict[str, Any]]) -> None:
@@ -353,9 +353,9 @@ def test_rerun_reuses_everything(demo_run: DemoRun, again: tuple[Driver, dict[st
 
 
 def test_changed_mark_is_made_anew_and_nothing_else_but_the_report(demo_run: DemoRun, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    shutil.copytree(demo_run.work, work)
-    with Driver(work, settings={**SMALL, "visible_watermark.text": "OTHER"}) as driver:
+    workdir = tmp_path / "work"
+    shutil.copytree(demo_run.workdir, workdir)
+    with Driver(workdir, settings={**SMALL, "visible_watermark.text": "OTHER"}) as driver:
         changed = driver.results()
         made = [line.split()[1].partition("--")[0] for line in driver.said.splitlines() if line.startswith("running ")]
         assert made == ["visible_watermark", "report"]
@@ -369,13 +369,13 @@ def test_changed_mark_is_made_anew_and_nothing_else_but_the_report(demo_run: Dem
 
 
 def test_another_experiment_in_the_folder_is_refused(demo_run: DemoRun) -> None:
-    answer = nullspace("run", "demo", "--workdir", str(demo_run.work), "--set", "name=other")
+    answer = nullspace("run", "demo", "--workdir", str(demo_run.workdir), "--set", "name=other")
     assert answer.is_one_error
     assert "is the work folder of experiment 'demo', not of 'other'" in answer.err
 
 
 def test_two_runs_at_a_time_in_one_folder_are_refused(demo_run: DemoRun) -> None:
-    with (demo_run.work / ".lock").open("a+") as lock:
+    with (demo_run.workdir / ".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        answer = nullspace("run", "demo", "--workdir", str(demo_run.work))
+        answer = nullspace("run", "demo", "--workdir", str(demo_run.workdir))
     assert answer.is_one_error and "is in use by" in answer.err

@@ -39,9 +39,9 @@ def test_the_patch_adds_an_import_and_a_line_in_three_files() -> None:
 
 
 def test_a_fifth_question_is_asked_and_answered_everywhere(copy: Path, tmp_path: Path) -> None:
-    work = tmp_path / "work"
+    workdir = tmp_path / "work"
     settings = {**SMALL, "resources.workers": "0", "brightness.step": "0.3"}
-    driver = Driver(work, "--only", "brightness", settings=settings, variables={"PYTHONPATH": str(copy)})
+    driver = Driver(workdir, "--only", "brightness", settings=settings, variables={"PYTHONPATH": str(copy)})
     with driver:
         results = driver.results()
     assert [line.split()[1].partition("--")[0] for line in driver.said.splitlines() if line.startswith("done ")] == [
@@ -50,15 +50,15 @@ def test_a_fifth_question_is_asked_and_answered_everywhere(copy: Path, tmp_path:
     assert set(results["models"]["digits"]) == {"model", "reference", "brightness", "warnings"}
     found = results["models"]["digits"]["brightness"]
     assert found["conditions"]["unchanged"]["agreement"] == 1 and found["conditions"]["brighter"]["agreement"] < 1
-    files = sorted((work / "stages").glob("brightness--digits-*/rows-*.parquet"))
+    files = sorted((workdir / "stages").glob("brightness--digits-*/rows-*.parquet"))
     rows = pd.concat([pq.read_table(file).to_pandas() for file in files])
     brighter = rows[rows["condition"] == "brighter"]
     assert found["conditions"]["brighter"]["agreement"] == brighter["agree"].mean()
-    assert "A step of brightness" in (work / "report.html").read_text(encoding="utf-8")
-    (parent,) = children_of(runs_of(work), None)
+    assert "A step of brightness" in (workdir / "report.html").read_text(encoding="utf-8")
+    (parent,) = children_of(runs_of(workdir), None)
     assert parent.data.metrics["brightness.brighter.agreement"] == brighter["agree"].mean()
     assert "| brighter |" in parent.data.tags["mlflow.note.content"]
-    stage = stage_runs(runs_of(work), parent.info.run_id)["brightness"]
+    stage = stage_runs(runs_of(workdir), parent.info.run_id)["brightness"]
     assert stage.data.metrics["conditions.darker.agreement"] == found["conditions"]["darker"]["agreement"]
     assert models_of(results)[0].parts == [], "these packages know no such question; they read its results all the same"
 

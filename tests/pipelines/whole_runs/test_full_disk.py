@@ -31,20 +31,20 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_told_and_with_room_the_same_command_goes_on(
     disk: Path, demo_run: DemoRun, tmp_path: Path
 ) -> None:
-    work = disk / "work"
+    workdir = disk / "work"
     settings = {**SMALL, "tracking.uri": f"sqlite:///{tmp_path / 'work' / 'mlflow.db'}"}  # MLflow has another disk
-    with Driver(work, settings=settings, logs=tmp_path) as driver:
+    with Driver(workdir, settings=settings, logs=tmp_path) as driver:
         assert driver.finish() == 1
         assert "done     ingest" in driver.said
         last = driver.said.splitlines()[-1]
         assert last.startswith("error: ") and "No space left on device" in last and len(last) < 600
         assert "Traceback" not in driver.said
     subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-    with Driver(work, settings=settings, logs=tmp_path) as driver:
+    with Driver(workdir, settings=settings, logs=tmp_path) as driver:
         results = driver.results()
         assert "reused   ingest" in driver.said
     assert figures(results) == figures(demo_run.results)
-    assert half_written(work) == []
+    assert half_written(workdir) == []
     runs = runs_of(tmp_path / "work" / "x")
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}

@@ -82,7 +82,7 @@ def test_kernel_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_status_command(demo_run: DemoRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    printed = call(monkeypatch, capsys, "status", str(demo_run.work))
+    printed = call(monkeypatch, capsys, "status", str(demo_run.workdir))
     for line in shown_after("nullspace status runs/demo"):
         assert line.strip() in printed
 
@@ -103,7 +103,7 @@ def test_a_config_shown_can_be_run(
     mine = tmp_path / "my.yaml"
     mine.write_text(call(monkeypatch, capsys, "config", "show", "demo", *sets), encoding="utf-8")
     assert load_config(mine).fingerprint() == load_config("demo", sets[1::2]).fingerprint()
-    with Driver(demo_run.work, config=str(mine), settings={}) as driver:
+    with Driver(demo_run.workdir, config=str(mine), settings={}) as driver:
         assert driver.results()["models"] == demo_run.results["models"]
     assert "running" not in driver.said  # the config is the same, so every stage is reused
 
@@ -113,7 +113,7 @@ def test_the_program_that_loads_the_noise(
 ) -> None:
     (program,) = [text for text in PROGRAMS if "mlflow" in text]
     assert "sqlite:///runs/mlflow.db" in program
-    exec(program.replace("runs/mlflow.db", str(demo_run.work.parent / "mlflow.db")), {})
+    exec(program.replace("runs/mlflow.db", str(demo_run.workdir.parent / "mlflow.db")), {})
     printed = capsys.readouterr().out
     assert "clean_prediction" in printed
     assert "noised_prediction" in printed

@@ -34,46 +34,46 @@ KILLED_IN = [stage for stage in STAGES if stage not in ("learned_noise", "payloa
 
 
 def test_a_run_killed_in_every_stage_ends_as_if_it_was_not(demo_run: DemoRun, tmp_path: Path) -> None:
-    work = tmp_path / "work"
+    workdir = tmp_path / "work"
     kept: dict[Path, int] = {}
     for stage in KILLED_IN:
-        kill_in(stage, work)
-        now = written(work)
+        kill_in(stage, workdir)
+        now = written(workdir)
         assert kept.items() <= now.items(), f"killed in {stage}: what was finished before was made again"
         kept = now
-    with Driver(work) as driver:
+    with Driver(workdir) as driver:
         results = driver.results()
         assert driver.said.count("reused ") >= len(STAGES) - 1  # the report may have been done before its kill came
     # One trial at a time and the same seed: bit for bit the numbers of a run nobody killed.
     assert figures(results) == figures(demo_run.results)
-    check_ids(work, demo_run)
-    check_lineage(work, kills=len(KILLED_IN))
-    assert half_written(work) == []
+    check_ids(workdir, demo_run)
+    check_lineage(workdir, kills=len(KILLED_IN))
+    assert half_written(workdir) == []
 
 
-def kill_in(stage: str, work: Path) -> None:
+def kill_in(stage: str, workdir: Path) -> None:
     """Start the command, kill it in a stage; its processes must go, and MLflow must hear of it."""
-    with Driver(work) as driver:
+    with Driver(workdir) as driver:
         driver.until_stage(stage)
         driver.kill()
         wait_until(lambda: not driver.processes(but=AGENTS), f"Ray ends after its driver, in {stage}", pause=0.2)
         closed = {"KILLED", "FINISHED"}
-        wait_until(lambda: {run.info.status for run in runs_of(work)} <= closed, "runs are closed", pause=0.2)
-    (parent,) = children_of(runs_of(work), None)
+        wait_until(lambda: {run.info.status for run in runs_of(workdir)} <= closed, "runs are closed", pause=0.2)
+    (parent,) = children_of(runs_of(workdir), None)
     assert parent.info.status == "KILLED" or stage == "report"
-    assert not workfolder.is_held(work)
+    assert not workfolder.is_held(workdir)
 
 
-def written(work: Path) -> dict[Path, int]:
+def written(workdir: Path) -> dict[Path, int]:
     """Shards and rows that are there, finished stage or not, by their inode: a file made again has another."""
-    files = (work / "stages").glob("*/*-??????.parquet")
+    files = (workdir / "stages").glob("*/*-??????.parquet")
     return {Path(file.parent.name.removesuffix(".partial"), file.name): file.stat().st_ino for file in files}
 
 
-def check_ids(work: Path, demo_run: DemoRun) -> None:
+def check_ids(workdir: Path, demo_run: DemoRun) -> None:
     """No row lost or doubled in any stage."""
     for stage in ("reference", *EVALUATIONS):
-        (folder,) = (work / "stages").glob(f"{stage}-*")
+        (folder,) = (workdir / "stages").glob(f"{stage}-*")
         counted = [rows(folder), rows(demo_run.stage(stage))]
         assert counted[0] == counted[1] and len(set(counted[0])) == len(counted[0])
 
@@ -84,14 +84,14 @@ def rows(folder: Path) -> list[tuple[str, str]]:
     return sorted(zip(table.column("id").to_pylist(), conditions, strict=True))
 
 
-def check_lineage(work: Path, *, kills: int) -> None:
+def check_lineage(workdir: Path, *, kills: int) -> None:
     """One parent run, one run per stage, one per trial; all finished. A trial that a kill took may stay as KILLED."""
-    runs = runs_of(work)
+    runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
     stages = stage_runs(runs, parent.info.run_id)
     assert set(stages) == set(STAGES)
     assert {run.info.status for run in (parent, *stages.values())} == {"FINISHED"}
-    (folder,) = (work / "stages").glob("search-*")
+    (folder,) = (workdir / "stages").glob("search-*")
     trials = pq.read_table(folder / "trials.parquet").column("trial_id").to_pylist()
     told = {
         run.data.tags["nullspace.trial"]: run.info.status for run in children_of(runs, stages["search"].info.run_id)

@@ -44,7 +44,7 @@ def test_sigterm_stops_both(config: Path) -> None:
     with Driver(config.parent / "work", settings=SETTINGS, config=str(config)) as driver:
         for label in ("digits", "other"):
             begun = f"stages/search--{label}-*.partial/images.safetensors"
-            driver.until(lambda begun=begun: [*driver.work.glob(begun)], f"search of {label} is under way")
+            driver.until(lambda begun=begun: [*driver.workdir.glob(begun)], f"search of {label} is under way")
         driver.process.terminate()
         assert driver.finish() == 130
         assert driver.said.splitlines()[-1].startswith("stopped") and "Traceback" not in driver.said
@@ -55,8 +55,8 @@ def test_sigterm_stops_both(config: Path) -> None:
 
 
 def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -> None:
-    work, weights = config.parent / "work", config.parent / "weights.safetensors"
-    with Driver(work, settings=SETTINGS, config=str(config)) as driver:
+    workdir, weights = config.parent / "work", config.parent / "weights.safetensors"
+    with Driver(workdir, settings=SETTINGS, config=str(config)) as driver:
         driver.until(lambda: "mlflow   " in driver.said, "the models are known")
         weights.rename(weights.with_suffix(".away"))
         assert driver.finish() == 1
@@ -64,9 +64,9 @@ def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -
         last = driver.said.splitlines()[-1]
         assert last.startswith("error: 1 of 2 models failed: other: ") and "weights.safetensors" in last
         assert "The report has the others" in last and "Traceback" not in driver.said
-    results = read_json(work / "results.json")
+    results = read_json(workdir / "results.json")
     assert list(results["models"]) == ["digits"] and figures(results) == figures(demo_run.results)
-    runs = runs_of(work)
+    runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FAILED" and "RUNNING" not in {run.info.status for run in runs}
     rows = rows_of(runs, parent)
@@ -75,9 +75,9 @@ def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -
 
 
 def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> None:
-    work, weights = config.parent / "work", config.parent / "weights.safetensors"
+    workdir, weights = config.parent / "work", config.parent / "weights.safetensors"
     weights.with_suffix(".away").rename(weights)
-    with Driver(work, settings=SETTINGS, config=str(config)) as driver:
+    with Driver(workdir, settings=SETTINGS, config=str(config)) as driver:
         results = driver.results()
         assert "reused   visible_watermark--digits" in driver.said and "running  search--other" in driver.said
     assert list(results["models"]) == ["digits", "other"]
@@ -87,7 +87,7 @@ def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> 
         assert figures(only)["learned_noise"]["conditions"] == figures(demo_run.results)["learned_noise"]["conditions"]
         for name in ("kernel_noise", "visible_watermark", "payload"):
             assert figures(only)[name] == figures(demo_run.results)[name]
-    runs = runs_of(work)
+    runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}
     check_rows(runs, parent, results)

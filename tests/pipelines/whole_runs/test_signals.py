@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")
-def work(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder whose stages before the search are finished."""
     folder = tmp_path_factory.mktemp("signals") / "work"
     for stage in ("ingest", "reference", "kernel"):
@@ -38,28 +38,28 @@ def terminate(driver: Driver) -> None:
 @pytest.mark.parametrize(
     ("stop", "workers"), [(ctrl_c, "0"), (terminate, "1")], ids=["Ctrl-C beside the marks", "SIGTERM"]
 )
-def test_a_signal_in_the_search_ends_it_cleanly(work: Path, stop, workers: str) -> None:
-    with Driver(work, settings={**SMALL, "resources.workers": workers}) as driver:
+def test_a_signal_in_the_search_ends_it_cleanly(workdir: Path, stop, workers: str) -> None:
+    with Driver(workdir, settings={**SMALL, "resources.workers": workers}) as driver:
         driver.until_stage("search")
         stop(driver)
         assert driver.finish() == 130
         last = driver.said.splitlines()[-1]
-        assert last.startswith("stopped") and str(work) in last and "same command" in last
+        assert last.startswith("stopped") and str(workdir) in last and "same command" in last
         assert "Traceback" not in driver.said and driver.out == ""
         wait_until(lambda: not driver.processes(), "its processes end with it", pause=0.2)
-    runs = runs_of(work)
+    runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
     unfinished = {run.data.tags.get("nullspace.stage", "run") for run in runs if run.info.status == "KILLED"}
     assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}
     assert parent.info.status == "KILLED" and "search" in unfinished
-    assert status(work)["state"] == "killed"
+    assert status(workdir)["state"] == "killed"
 
 
-def test_the_same_command_goes_on(work: Path, demo_run: DemoRun) -> None:
-    with Driver(work) as driver:
+def test_the_same_command_goes_on(workdir: Path, demo_run: DemoRun) -> None:
+    with Driver(workdir) as driver:
         results = driver.results()
         assert "running  search" in driver.said and "cannot be read" not in driver.said
     assert figures(results) == figures(demo_run.results)
-    assert "RUNNING" not in {run.info.status for run in runs_of(work)}
-    assert half_written(work) == []
-    assert status(work)["state"] == "finished"
+    assert "RUNNING" not in {run.info.status for run in runs_of(workdir)}
+    assert half_written(workdir) == []
+    assert status(workdir)["state"] == "finished"

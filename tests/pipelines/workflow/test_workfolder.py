@@ -22,11 +22,11 @@ def config(name: str = "mine") -> PipelineConfig:
 
 
 def test_a_folder_is_made_and_holds_the_whole_config(tmp_path: Path) -> None:
-    work = tmp_path / "deep" / "work"
-    with workfolder.opened(work, config()):
-        assert (work / "stages").is_dir() and workfolder.is_held(work)
-        assert PipelineConfig.model_validate(yaml.safe_load((work / "config.yaml").read_text())) == config()
-    assert not workfolder.is_held(work)
+    workdir = tmp_path / "deep" / "work"
+    with workfolder.opened(workdir, config()):
+        assert (workdir / "stages").is_dir() and workfolder.is_held(workdir)
+        assert PipelineConfig.model_validate(yaml.safe_load((workdir / "config.yaml").read_text())) == config()
+    assert not workfolder.is_held(workdir)
 
 
 def test_another_experiments_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -70,11 +70,11 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         assert f"process {os.getpid()} on " in (tmp_path / ".lock").read_text()
 
 
-@pytest.mark.parametrize("work", ["file", "file/below"])
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, work: str) -> None:
+@pytest.mark.parametrize("workdir", ["file", "file/below"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, workdir: str) -> None:
     (tmp_path / "file").write_text("in the way")
-    message = f"cannot write to the work folder .*{work}: .*; choose another with --workdir"
-    with pytest.raises(WorkdirError, match=message), workfolder.opened(tmp_path / work, config()):
+    message = f"cannot write to the work folder .*{workdir}: .*; choose another with --workdir"
+    with pytest.raises(WorkdirError, match=message), workfolder.opened(tmp_path / workdir, config()):
         pytest.fail("it must not be opened")
 
 

@@ -39,9 +39,9 @@ def model() -> SplitViT:
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, model: SplitViT) -> Done:
     """Of one shard."""
-    work = tmp_path_factory.mktemp("payload")
+    workdir = tmp_path_factory.mktemp("payload")
     ids, images = [f"i{n}" for n in range(IMAGES)], pictures(IMAGES, 224).numpy()
-    shards, reference = work / "ingest", work / "reference"
+    shards, reference = workdir / "ingest", workdir / "reference"
     shards.mkdir()
     reference.mkdir()
     write_shard(shards / "shard-000000-ab.parquet", shard_table(ids, images, [0] * IMAGES))
@@ -49,9 +49,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, model: SplitViT) -> Done
     made = {
         "ingest": tiny.finished(shards, ids=IdDigest().add(ids).to_dict()),
         "reference": tiny.finished(reference),
-        "kernel": tiny.finished(work / "kernel", **KERNEL),
+        "kernel": tiny.finished(workdir / "kernel", **KERNEL),
     }
-    return tiny.evaluated(EVALUATION, work / "payload", SETTINGS, made, model=spec_of(model), seed=3)
+    return tiny.evaluated(EVALUATION, workdir / "payload", SETTINGS, made, model=spec_of(model), seed=3)
 
 
 @pytest.fixture(scope="module")

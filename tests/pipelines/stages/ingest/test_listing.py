@@ -22,14 +22,14 @@ from pipelines.data.sources.folder import FolderSource
 from pipelines.data.sources.record import Found, Piece
 from pipelines.data.sources.storage import Storage
 from pipelines.engine.ray_start import patient_start
-from pipelines.engine.shard_workers import Spread
+from pipelines.engine.shard_workers import Workers
 from pipelines.errors import SourceError
 from pipelines.stages.ingest.listing import _grouped, listed
 from pipelines.stages.ingest.manifest import planned_shards, records_of, tables_of, write_manifest
 from tests.waiting import LIMIT
 
 _STORE = 150 * 1024**2
-SPREAD = Spread(workers=2, cpus=1, gpus=0)
+WORKERS = Workers(count=2, cpus=1, gpus=0)
 CLASSES = ("ant", "bee", "cat", "dog", "emu", "fox")
 
 
@@ -85,7 +85,7 @@ def noted(folder: Path) -> list[list[str]]:
 
 
 def manifest(folder: Path, source: Source, shard_images: int = 4) -> Path:
-    write_manifest(folder / "manifest.parquet", listed(source, folder / "listing", SPREAD), shard_images)
+    write_manifest(folder / "manifest.parquet", listed(source, folder / "listing", WORKERS), shard_images)
     return folder / "manifest.parquet"
 
 

@@ -15,10 +15,10 @@ from pipelines.stages.kernel import stage as stage
 from tests.pipelines import tiny
 
 
-def found(work: Any) -> dict[str, Any]:
+def found(workdir: Any) -> dict[str, Any]:
     """What the stage makes of the tiny model and a shard of images."""
-    ingest = tiny.ingested(work / "ingest", (5,))
-    out = work / "kernel"
+    ingest = tiny.ingested(workdir / "ingest", (5,))
+    out = workdir / "kernel"
     out.mkdir()
     context: Any = type("Context", (), {})()
     context.folder, context.inputs = out, {"ingest": type("Done", (), {"folder": ingest})()}

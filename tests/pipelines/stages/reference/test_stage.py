@@ -17,9 +17,9 @@ from tests.pipelines import tiny
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards and reference of 24 digits, cut 14 + 10."""
-    work = tmp_path_factory.mktemp("made")
-    tiny.referenced(work / "reference", tiny.ingested(work / "ingest"))
-    return work
+    workdir = tmp_path_factory.mktemp("made")
+    tiny.referenced(workdir / "reference", tiny.ingested(workdir / "ingest"))
+    return workdir
 
 
 def test_reference_rows_are_the_models_own_answers(made: Path) -> None:

@@ -28,13 +28,13 @@ from tests.pipelines import tiny
 PARTS: tuple[Part, ...] = ("learn", "validation", "calibration")
 
 
-def images_file(work: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
-    shards = tiny.ingested(work / "ingest", sizes)
-    reference = tiny.referenced(work / "reference", shards)
+def images_file(workdir: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
+    shards = tiny.ingested(workdir / "ingest", sizes)
+    reference = tiny.referenced(workdir / "reference", shards)
     split = tiny.split(learn=8, validation=6, calibration=5)
     parts = [choose(str(shards), str(reference), [name], split) for name in reversed(shard_sizes(shards))]
-    write_images(work / "images.safetensors", join([part for part in parts if part]), split)
-    return work / "images.safetensors"
+    write_images(workdir / "images.safetensors", join([part for part in parts if part]), split)
+    return workdir / "images.safetensors"
 
 
 @pytest.fixture(scope="module")
