@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
+from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
 from pipelines.evaluations.payload.settings import PayloadSettings
@@ -36,6 +37,7 @@ class PipelineConfig(Settings):
     learned_noise: LearnedNoiseSettings | None = LearnedNoiseSettings()
     visible_watermark: VisibleWatermarkSettings | None = VisibleWatermarkSettings()
     payload: PayloadSettings | None = PayloadSettings()
+    fooling: FoolingSettings | None = FoolingSettings()
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()
     tracking: Annotated[TrackingSettings, HOW] = TrackingSettings()
 
@@ -51,6 +53,16 @@ class PipelineConfig(Settings):
     def _noise_is_searched(self) -> PipelineConfig:
         if self.search is None and self.learned_noise is not None:
             raise ValueError("learned_noise needs the noise that search finds, and search is null; make it null, too")
+        return self
+
+    @model_validator(mode="after")
+    def _judges_are_models(self) -> PipelineConfig:
+        labels = [model.label for model in self.models]
+        strangers = [label for label in (self.fooling.judges if self.fooling else ()) if label not in labels]
+        if strangers:
+            raise ValueError(
+                f"fooling.judges: {', '.join(strangers)} is no model of this config; it has {', '.join(labels)}"
+            )
         return self
 
     def fingerprint(self) -> str:

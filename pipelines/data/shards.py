@@ -101,12 +101,13 @@ def first_images(folder: Path, count: int) -> torch.Tensor:
     return torch.cat(found).float() / 255
 
 
+def ids_of(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Names of shards with ids of theirs, in order; a long shard comes in several pieces."""
+    for name in shard_sizes(folder):
+        for batch in pq.ParquetFile(shard_path(folder, name)).iter_batches(columns=["id"]):
+            yield name, batch.column("id").to_pylist()
+
+
 def lowest_places(folder: Path, seed: int, count: int) -> list[int]:
     """The `count` lowest places (see `split.place`) among all images, streamed: memory does not grow with them."""
-
-    def places() -> Iterator[int]:
-        for name in shard_sizes(folder):
-            for batch in pq.ParquetFile(shard_path(folder, name)).iter_batches(columns=["id"]):
-                yield from (place(id_, seed) for id_ in batch.column("id").to_pylist())
-
-    return heapq.nsmallest(count, places())
+    return heapq.nsmallest(count, (place(id_, seed) for _, ids in ids_of(folder) for id_ in ids))

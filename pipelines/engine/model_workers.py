@@ -45,7 +45,11 @@ class ModelShards(ShardWorker):
 
     def pixels(self, shard: Shard, batch: slice) -> Tensor:
         """Images of the batch on the device, float in [0,1]."""
-        return shard.images[batch].to(self.device).float() / 255
+        return self.on_device(shard.images[batch])
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """8-bit images (n,3,H,W) on the device, float in [0,1]."""
+        return images.to(self.device).float() / 255
 
 
 def read_outputs(reference: Path, name: str) -> Outputs:

@@ -8,8 +8,8 @@ them is here: the loop over batches, clean outputs, examples, the stage.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from pipelines.engine.model_workers import ModelShards, read_outputs
 from pipelines.engine.models import ModelSpec
 from pipelines.engine.shard_workers import run_shards
 from pipelines.engine.stage import Context, Done, Stage
+from pipelines.evaluations.drawn import draw, shards_of
 from pipelines.evaluations.settings import EvaluationSettings
 from pipelines.evaluations.tallies import Tally, take_in
 from pipelines.files import write_json
@@ -43,6 +44,10 @@ class Asked(Generic[S]):
     model: ModelSpec
     seed: int
     inputs: Mapping[str, Done]
+    others: Mapping[str, ModelSpec] = field(default_factory=dict)
+    """Other models of the run that it asks, too, by label."""
+    drawn: frozenset[str] | None = None
+    """Ids of the images it is asked of; None: of all."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class ImageBatch:
     before: Outputs
     """What the model says of the clean images, on the CPU."""
     first: int
-    """Place of its first image in the shard."""
+    """Place of its first image among those of the shard that are asked of."""
     keep: int
     """How many of its images, from the first on, are kept as pictures for the report."""
 
@@ -67,7 +72,7 @@ class EvaluationShards(ModelShards, Generic[S]):
     def __init__(self, out: str, asked: Asked[S], device: str, with_examples: str) -> None:
         """`with_examples` is the shard whose first images are kept as pictures."""
         super().__init__(out, asked.model, str(asked.inputs["ingest"].folder), device, asked.settings.batch_images)
-        self.settings, self.seed, self.inputs = asked.settings, asked.seed, asked.inputs
+        self.settings, self.seed, self.inputs, self.drawn = asked.settings, asked.seed, asked.inputs, asked.drawn
         self.with_examples = with_examples
 
     @abstractmethod
@@ -89,15 +94,18 @@ class EvaluationShards(ModelShards, Generic[S]):
         clean = read_outputs(self.inputs["reference"].folder, name)
         # Not every question has pictures to show.
         keep = getattr(self.settings, "examples", 0) if name == self.with_examples else 0
-        for at in shard.batches(self.batch_images):
+        places = [place for place, id_ in enumerate(shard.ids) if self.drawn is None or id_ in self.drawn]
+        for first in range(0, len(places), self.batch_images):
+            at = places[first : first + self.batch_images]
+            saved = shard.images[at]
             yield ImageBatch(
-                ids=shard.ids[at],
+                ids=[shard.ids[place] for place in at],
                 labels=shard.labels[at],
-                saved=shard.images[at],
-                images=self.pixels(shard, at),
+                saved=saved,
+                images=self.on_device(saved),
                 before=Outputs(features=clean.features[at], logits=clean.logits[at]),
-                first=at.start,
-                keep=min(max(0, keep - at.start), at.stop - at.start),
+                first=first,
+                keep=min(max(0, keep - first), len(at)),
             )
 
     def outputs(self, images: Tensor) -> Outputs:
@@ -154,6 +162,10 @@ class Evaluation(Generic[S]):
     """What adds up the rows of each condition."""
     needs: tuple[str, ...] = ()
     """Stages it reads beside the ingest and the reference."""
+    draws: Callable[[S], int | None] = field(default=lambda settings: None)
+    """Of how many images it is asked, drawn by seed and id; None: of all."""
+    others: Callable[[S], Sequence[str]] = field(default=lambda settings: ())
+    """Labels of other models of the run that it asks, too."""
     verdict: Callable[[Asked[S]], Verdict] = field(default=lambda asked: Verdict())
     """Asked first, on the driver: whether the question makes sense for this model."""
     facts: Callable[[Asked[S]], dict[str, Any]] = field(default=lambda asked: {})
@@ -165,15 +177,20 @@ class Evaluation(Generic[S]):
 def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, made: Mapping[str, Stage]) -> Stage:
     """The stage of a question about one model; `made` holds the model's other stages by name."""
     needs = ("reference", *evaluation.needs)
+    labels = [label for label in evaluation.others(settings) if label != branch.facts.spec.label]
+    others = {label: branch.models[label] for label in labels if label in branch.models}  # it may have failed to load
+    decides = {"seed": branch.seed, **deciding(settings, contents=True)}
+    if others:
+        decides["others"] = {label: spec.weights_sha256 for label, spec in others.items()}
 
     def make(context: Context) -> dict[str, Any]:
-        asked = Asked(settings, branch.facts.spec, branch.seed, context.inputs)
+        asked = Asked(settings, branch.facts.spec, branch.seed, context.inputs, others)
         return evaluate(context, evaluation, asked, branch.means.compute.device)
 
     return branch.stage(
         evaluation.name,
         evaluation.version,
-        {"seed": branch.seed, **deciding(settings, contents=True)},
+        decides,
         {name: made[name] for name in needs},
         make,
         data="evaluation",
@@ -183,17 +200,21 @@ def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, mad
 
 def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], device: str) -> dict[str, Any]:
     """Ask the question of every image; returns the figures of each condition, or why there are none."""
+    ingested = asked.inputs["ingest"]
+    shards, expected = shard_sizes(ingested.folder), IdDigest.from_dict(ingested.result["ids"])
+    count = evaluation.draws(asked.settings)
+    if count is not None and count < expected.count:
+        asked = replace(asked, drawn=draw(ingested.folder, count, evaluation.name, asked.seed))
+        shards, expected = shards_of(ingested.folder, asked.drawn), IdDigest().add(asked.drawn)
     verdict = evaluation.verdict(asked)
     if verdict.skipped:
         return {"skipped": verdict.skipped}
-    ingested = asked.inputs["ingest"]
-    shards = shard_sizes(ingested.folder)
     work = {"asked": asked, "device": device, "with_examples": next(iter(shards))}
     run_shards(
         evaluation.worker, work, shards, out=context.folder, workers=context.workers(), progress=context.progress
     )
     files = [context.folder / f"{evaluation.worker.prefix}-{name}.parquet" for name in shards]
-    check_ids(evaluation.name, IdDigest.from_dict(ingested.result["ids"]), digest_files(files, split_by="condition"))
+    check_ids(evaluation.name, expected, digest_files(files, split_by="condition"))
     tallies = evaluation.tallies(asked)
     take_in(files, tallies)
     result = {

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipelines.files import read_json
+
 PICTURE_NAME = re.compile(r"(?P<row>\d+)_(?P<column>.+)\.png")
-KNOWN_COLUMNS = ("original", "plain", "marked", "difference")
+KNOWN_COLUMNS = ("original", "image", "look", "plain", "marked", "difference")
 LARGEST_SIDE = 256  # pixels: a page of many 1000-pixel examples would weigh tens of megabytes
 
 
@@ -62,19 +64,27 @@ class Examples:
 
     columns: list[str]
     rows: list[dict[str, Path]]
+    captions: list[dict[str, str]] = field(default_factory=list)
+    """For each row, what stands below its pictures, by column; what the model says of them, for instance."""
 
 
 def examples(folder: Path | None, limit: int = 6) -> Examples:
-    """Pictures named `NN_column.png` under `folder`/examples, the first `limit` rows."""
+    """Pictures named `NN_column.png` under `folder`/examples, the first `limit` rows; their captions from `NN.json`."""
     rows: dict[str, dict[str, Path]] = {}
     for path in sorted((folder / "examples").glob("*.png")) if folder is not None else []:
         match = PICTURE_NAME.fullmatch(path.name)
         if match:
             rows.setdefault(match["row"], {})[match["column"]] = path
-    shown = [rows[key] for key in sorted(rows, key=int)][:limit]
+    keys = sorted(rows, key=int)[:limit]
+    shown = [rows[key] for key in keys]
+    captions = [_captions(folder / "examples" / f"{key}.json") for key in keys] if folder is not None else []
     names = {name for row in shown for name in row}
     known = [name for name in KNOWN_COLUMNS if name in names]
-    return Examples(known + sorted(names.difference(known)), shown)
+    return Examples(known + sorted(names.difference(known)), shown, captions)
+
+
+def _captions(file: Path) -> dict[str, str]:
+    return {name: str(text) for name, text in read_json(file).items()} if file.is_file() else {}
 
 
 def thumbnail(path: Path) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.data.sources import Source
 from pipelines.engine.compute import Compute
-from pipelines.engine.models import ModelFacts
+from pipelines.engine.models import ModelFacts, ModelSpec
 from pipelines.engine.stage import Context, Stage
 from pipelines.tracking.tracker import Tracker
 
@@ -30,6 +30,8 @@ class Branch:
     seed: int
     ingested: Stage
     means: Means
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    """All models of the run, by label: a question may ask others, too."""
 
     def stage(
         self,

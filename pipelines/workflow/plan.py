@@ -12,6 +12,7 @@ from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Stage, find_done
 from pipelines.errors import ConfigError
 from pipelines.evaluations.base import Evaluation, evaluation_stage
+from pipelines.evaluations.fooling.rows import EVALUATION as FOOLING
 from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.rows import EVALUATION as LEARNED_NOISE
 from pipelines.evaluations.payload.rows import EVALUATION as PAYLOAD
@@ -22,7 +23,7 @@ from pipelines.stages.kernel.stage import kernel_stage
 from pipelines.stages.reference.stage import reference_stage
 from pipelines.stages.search.stage import enough_images, search_stage
 
-EVALUATIONS: tuple[Evaluation[Any], ...] = (KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD)
+EVALUATIONS: tuple[Evaluation[Any], ...] = (KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, FOOLING)
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ def make_plan(config: PipelineConfig, models: list[ModelFacts], source_digest: s
     """Stages for all models; models of equal preprocessing share one ingest."""
     ingests: dict[str, Stage] = {}
     branches: dict[str, Mapping[str, Stage]] = {}
+    specs = {facts.spec.label: facts.spec for facts in models}
     accept = enough_images(config.search) if config.search else lambda result: None
     for facts in models:
         key = facts.preprocessing.key()
         if key not in ingests:
             ingests[key] = ingest_stage(config.ingest, facts, source_digest, means, accept)
-        branches[facts.spec.label] = _stages(config, Branch(facts, config.seed, ingests[key], means))
+        branches[facts.spec.label] = _stages(config, Branch(facts, config.seed, ingests[key], means, specs))
     return Plan(ingests, branches)
 
 

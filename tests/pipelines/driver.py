@@ -34,9 +34,11 @@ SMALL = {
     "search.learn_images": "40",
     "search.validation_images": "20",
     "search.calibration_images": "30",
+    "fooling.pairs": "8",
+    "fooling.steps": "6",
     "search.epsilon": "0.3",  # 22 images are the fewest that show it
 }
-EVALUATIONS = ("kernel_noise", "learned_noise", "visible_watermark", "payload")
+EVALUATIONS = ("kernel_noise", "learned_noise", "visible_watermark", "payload", "fooling")
 ROWS = "*-*.parquet"
 UNDER_WAY = {  # what shows that a stage has done a part of its work; the others are over too soon
     "ingest": ROWS, "reference": ROWS, "search": "tune/*/checkpoint_*/state.json", **dict.fromkeys(EVALUATIONS, ROWS),

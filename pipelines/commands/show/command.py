@@ -90,9 +90,9 @@ def show(
         raise ConfigError("--rms and --largest exclude each other; give one")
     from nullspace.noise.artifact import NullNoise
     from pipelines.commands.pictures.files import find_pictures
-    from pipelines.commands.show.class_names import class_names
     from pipelines.commands.show.page import page
     from pipelines.commands.show.views import Shower
+    from pipelines.engine.class_names import class_names
     from pipelines.engine.models import check_usable
     from pipelines.files import written_aside
 

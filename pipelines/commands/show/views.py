@@ -27,8 +27,8 @@ from nullspace.pixels.eight_bits import EightBits
 from nullspace.watermark.certify import certify, mean_and_worst
 from pipelines.commands.pictures.files import Picture, picture_of, read_picture, write_picture
 from pipelines.commands.pictures.marks import saved_in_kernel
-from pipelines.commands.show.class_names import ClassNames
 from pipelines.commands.show.noise import kernel_noise, permuted_noise, size_of, strongest_noise
+from pipelines.engine.class_names import ClassNames
 from pipelines.errors import DecodeError
 
 TOP = 3

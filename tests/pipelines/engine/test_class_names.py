@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.commands.show.class_names import class_names
 from pipelines.digits import MODEL_NAME
+from pipelines.engine.class_names import class_names
 from pipelines.errors import ConfigError
 
 

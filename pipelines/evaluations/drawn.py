@@ -1,0 +1,21 @@
+"""Questions that cost too much to be asked of every image: which images they are asked of instead."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from pathlib import Path
+
+from nullspace.metrics.keyed import place
+from pipelines.data.shards import ids_of
+
+
+def draw(folder: Path, count: int, name: str, seed: int) -> frozenset[str]:
+    """Ids of `count` images of an ingest folder: for a seed always the same, others for another question `name`."""
+    ids = (id_ for _, part in ids_of(folder) for id_ in part)
+    return frozenset(heapq.nsmallest(count, ids, key=lambda id_: place(f"{name}:{id_}", seed)))
+
+
+def shards_of(folder: Path, drawn: frozenset[str]) -> dict[str, int]:
+    """How many of the drawn images each shard holds; shards without any are left out."""
+    return dict(Counter(name for name, ids in ids_of(folder) for id_ in ids if id_ in drawn))

@@ -1,0 +1,198 @@
+"""What is said of fooled pictures: how often the model takes them for the image, and what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pipelines import wording
+from pipelines.evaluations.fooling.measures import JUDGED, judged
+from pipelines.evaluations.fooling.settings import FoolingSettings
+from pipelines.evaluations.fooling.ways import CONTROLS, Way, best, ways_of
+from pipelines.report.outcomes import Outcome, Share
+from pipelines.report.parts import Cell, ReportFigure, Section, Table, Tile, cell_of, share_cell
+from pipelines.report.view import Result, Row, StageReport, StageView
+
+if TYPE_CHECKING:  # matplotlib, when something is drawn
+    from pipelines.report.drawing import Theme
+
+TITLE = "Fooling the network"
+_CONTROL_TITLES = {"permuted": "its change, permuted", "signs": "random signs, same size"}
+_COLUMNS = {
+    "as_look": "Class of the look",
+    "median_relative_logits": "‖Δlogits‖², median",
+    "median_relative_features": "‖Δfeatures‖², median",
+    "nearer_than_pairs": "Nearer than any random pair",
+    "confidence_off": "|Δ confidence|",
+    "psnr_to_look": "PSNR to the look",
+    "ssim_to_look": "SSIM to the look",
+    "psnr_to_image": "PSNR to the image",
+    "token_difference": "Token difference",
+    "passes": "Passes",
+}
+_SHARES = ("as_look", "nearer_than_pairs")
+
+
+def section(view: StageView) -> Section:
+    found = view.result
+    ways = _ways(found)
+    tables = [_made(found, ways), _controls(found, ways), _distorted(found, ways), *_judges(found, ways)]
+    return Section(TITLE, facts=list(_facts()), tables=tables, pictures=view.examples())
+
+
+def _facts() -> Iterator[tuple[str, str]]:
+    """How the table is read."""
+    yield "Pairs", "the model is to see the image, people are to see the look: another image of a different class"
+    yield "‖Δ‖²", "squared distance to what the model says of the image, over that between image and look"
+    yield "Random pairs", "ten for each image; none of them is nearer in features"
+    yield "Exact", "nearest picture to the look within kernel and pixel range; people still recognise the image"
+
+
+def _ways(found: Result) -> list[Way]:
+    settings = FoolingSettings.model_validate(dict(found.part("settings").said))
+    made = found.conditions
+    return [way for way in ways_of(settings, kernel=True) if way.name in made]
+
+
+def _made(found: Result, ways: list[Way]) -> Table:
+    rows = [_row(way.title, found.conditions[way.name]) for way in ways]
+    columns = ["Picture", "Class of the image", "n", *_COLUMNS.values()]
+    return Table("Fooled pictures, 8-bit pixels: what the model says, what they look like", columns, rows)
+
+
+def _row(title: str, outcome: Outcome) -> list[Cell]:
+    own = share_cell(outcome)
+    cells = [_cell(outcome, name) for name in _COLUMNS]
+    return [Cell(title), Cell(own.text, own.detail.partition("\n")[0]), Cell(wording.format_number(outcome.n)), *cells]
+
+
+def _cell(outcome: Outcome, name: str) -> Cell:
+    share = outcome.share(name) if name in _SHARES else None
+    return Cell(*outcome.text(name)) if share is None else Cell(share.text, share.interval)
+
+
+def _controls(found: Result, ways: list[Way]) -> Table:
+    """A way and its controls in three rows each: what the same size does without the direction."""
+    rows, muted = [], []
+    for way in ways:
+        for what, title in (("", way.title), *((name, _CONTROL_TITLES[name]) for name in CONTROLS)):
+            outcome = found.conditions.get(way.condition(what) if what else way.name)
+            if outcome is not None:
+                rows.append([Cell(title), *_classes(outcome)])
+                muted.append(bool(what))
+    return Table("Beside controls of equal size", ["Picture", *_CLASSES], rows, muted)
+
+
+_CLASSES = ("Class of the image", "Class of the look", "n")
+
+
+def _classes(outcome: Outcome) -> list[Cell]:
+    shares = [outcome.agreement, outcome.share("as_look")]
+    cells = [Cell(wording.MISSING) if share is None else Cell(share.text, share.interval) for share in shares]
+    return [*cells, Cell(wording.format_number(outcome.n))]
+
+
+def _distorted(found: Result, ways: list[Way]) -> Table:
+    names = list(found.part("settings").said.get("distortions") or [])
+    rows = [
+        [Cell(way.title), *(share_cell(found.conditions.get(way.condition(name))) for name in names)] for way in ways
+    ]
+    titles = [name.replace("_", " ") for name in names]
+    return Table("Class of the image after distortions", ["Picture", *titles], rows, folded=True)
+
+
+def _judges(found: Result, ways: list[Way]) -> Iterator[Table]:
+    """What each other model sees in the pictures."""
+    for label in found.part("settings").said.get("judges") or []:
+        outcomes = {way: found.conditions[way.name] for way in ways}
+        rows = [[Cell(way.title), *_judged(each, label)] for way, each in outcomes.items()]
+        if any(cell.text != wording.MISSING for row in rows for cell in row[1:]):
+            columns = ["Picture", "the image", "the look", "something else"]
+            yield Table(f"What {label} sees in them, of the pairs it tells apart", columns, rows)
+
+
+def _judged(outcome: Outcome, label: str) -> list[Cell]:
+    shares = [outcome.share(judged(label, name)) for name in JUDGED]
+    return [Cell(wording.MISSING) if share is None else Cell(share.text, share.interval) for share in shares]
+
+
+def sentence(found: Result) -> str:
+    """How often the model takes one picture for another, and how near that picture is to the other."""
+    way = best(_ways(found))
+    if way is None:
+        return "Nothing was asked."
+    outcome = found.conditions[way.name]
+    return (
+        f"Changed by at most {way.epsilon:g} of 255 (PSNR {outcome.decibel('psnr_to_look')}), a picture is taken for "
+        f"another image of a different class in {outcome.unchanged} of {wording.format_number(outcome.n)} pairs."
+        if way.epsilon is not None
+        else f"{way.title}: taken for the image in {outcome.unchanged}."
+    )
+
+
+def _tile(view: StageView) -> Tile:
+    way = best(_ways(view.result))
+    share = None if way is None else view.result.conditions[way.name].agreement
+    return Tile(TITLE, wording.MISSING if share is None else share.text, "fooled", sentence(view.result))
+
+
+def _rows(view: StageView) -> list[Row]:
+    """For the terminal: every way, and the permuted control of each."""
+    found, rows = view.result, []
+    for way in _ways(found):
+        rows.append(Row(f"fooled: {way.title}", found.conditions[way.name]))
+        control = found.conditions.get(way.condition("permuted"))
+        if control is not None:
+            rows.append(Row("  its change, permuted", control, control=True))
+    return rows
+
+
+def _best_cell(view: StageView) -> Cell:
+    way = best(_ways(view.result))
+    if way is None:
+        return Cell(wording.MISSING)
+    outcome = view.result.conditions[way.name]
+    return cell_of(outcome.agreement, outcome.n)
+
+
+def figures(view: StageView) -> Iterator[ReportFigure]:
+    """Success over ε, for every depth, beside the permuted control."""
+    curves = curves_of(view.result)
+    if not any(len(points) > 1 for points in curves.values()):
+        return
+
+    def draw(theme: Theme) -> bytes:
+        from pipelines.evaluations.fooling.figures import success_curves
+
+        return success_curves(curves, theme=theme)
+
+    texts = [
+        f"{name}: " + ", ".join(f"{each.text} at {eps:g}" for eps, each in row.items()) for name, row in curves.items()
+    ]
+    yield ReportFigure("fooling-epsilon", "Fooled over ε", f"Share of pairs by ε/255. {'; '.join(texts)}.", draw)
+
+
+def curves_of(found: Result) -> dict[str, Mapping[float, Share]]:
+    """Share taken for the image over ε, by depth and for the permuted control of each."""
+    curves: dict[str, dict[float, Share]] = {}
+    for way in _ways(found):
+        if way.epsilon is None:
+            continue
+        for name, condition in ((way.at, way.name), (f"{way.at}, permuted", way.condition("permuted"))):
+            outcome = found.conditions.get(condition)
+            if outcome is not None and outcome.agreement is not None:
+                curves.setdefault(name, {})[way.epsilon] = outcome.agreement
+    return dict(curves)
+
+
+REPORT = StageReport(
+    name="fooling",
+    title=TITLE,
+    section=section,
+    tile=_tile,
+    rows=_rows,
+    facts=lambda view: [sentence(view.result)],
+    columns={"Fooled": _best_cell},
+    figures=figures,
+    picture_titles={"image": "the image", "look": "the look"},
+)

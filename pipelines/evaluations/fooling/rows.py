@@ -1,0 +1,124 @@
+"""How far apart can what people see and what the model sees be driven? Pairs of images, one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from nullspace.fooling.exact import nearest_look
+from nullspace.fooling.metamer import metamers
+from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
+from nullspace.metrics.keyed import distortion_seed, generator
+from nullspace.model.images import from_uint8, round_to_uint8
+from nullspace.model.vit import SplitViT
+from nullspace.watermark.distortions import distorted, distortion_named
+from pipelines.engine.class_names import class_names
+from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, Verdict
+from pipelines.evaluations.fooling.changes import controls
+from pipelines.evaluations.fooling.judges import load_judges
+from pipelines.evaluations.fooling.measures import Measures, Pair, columns_of_judges
+from pipelines.evaluations.fooling.pairs import Pairs, predictions_of
+from pipelines.evaluations.fooling.pictures import keep_examples
+from pipelines.evaluations.fooling.settings import FoolingSettings
+from pipelines.evaluations.fooling.tally import FoolingTally
+from pipelines.evaluations.fooling.ways import CONTROLS, Way, conditions_of, shown, ways_of
+
+
+class FoolingShards(EvaluationShards[FoolingSettings]):
+    """Makes fooled pictures of the drawn images of a shard, and asks the model and the judges."""
+
+    def __init__(self, out: str, asked: Asked[FoolingSettings], device: str, with_examples: str) -> None:
+        super().__init__(out, asked, device, with_examples)
+        self.kernel = kernel_of(asked, self.model)
+        self.ways = ways_of(self.settings, kernel=self.kernel is not None)
+        self.shown = shown(self.ways)
+        ingest, reference = (asked.inputs[name].folder for name in ("ingest", "reference"))
+        self.pairs = Pairs(ingest, reference, asked.drawn, asked.seed)
+        self.measures = Measures(self.model, self.pairs.usual_distance)
+        self.judges = load_judges(asked.others, self.model, device)
+        self.names = class_names(self.model)
+        self.distortions = [distortion_named(name) for name in self.settings.distortions]
+
+    def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
+        found = self.pairs.looks(batch.ids)
+        other = from_uint8(found.images).to(self.device)
+        for way in self.ways:
+            look = other if way.look == "image" else self._nothing(way.look, batch)
+            before = found.outputs if way.look == "image" else self.outputs(look)
+            yield from self._asked(way, batch, Pair(batch.images, batch.before, look, before))
+
+    def _asked(self, way: Way, batch: ImageBatch, pair: Pair) -> Iterator[tuple[str, Columns]]:
+        """What becomes of the pictures of one way, of their controls, and of the pictures after distortions."""
+        fooled, passes = self._made(way, pair)
+        answer = self.outputs(fooled)
+        if way.name in self.shown:
+            keep_examples(self.out / "examples", way, batch, pair, fooled, answer, self.names)
+        judged = columns_of_judges(self.judges, fooled, pair)
+        yield way.name, self.measures.of(fooled, answer, pair) | judged | {"passes": passes}
+        base = pair.images if way.exact else pair.look
+        for name, control in zip(CONTROLS, controls(base, fooled, batch.ids, self.seed), strict=True):
+            yield way.condition(name), self.measures.of(control, self.outputs(control), pair)
+        for distortion in self.distortions:
+            seeds = [distortion_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
+            after = from_uint8(distorted(round_to_uint8(fooled), distortion, seeds)).to(self.device)
+            yield way.condition(distortion.name), self.measures.of(after, self.outputs(after), pair)
+
+    def _made(self, way: Way, pair: Pair) -> tuple[Tensor, Tensor]:
+        """Pictures (n,3,H,W) as 8 bits keep them, and passes of the network for each."""
+        if way.exact:
+            assert self.kernel is not None
+            found = nearest_look(self.model, pair.images, pair.look, self.kernel)
+            return from_uint8(found.saved), torch.zeros(len(found.saved))
+        limit = None if way.epsilon is None else way.epsilon / 255
+        with torch.enable_grad():
+            near = metamers(self.model, pair.images, pair.look, at=way.at, epsilon=limit, steps=self.settings.steps)
+        return from_uint8(near.saved), near.passes
+
+    def _nothing(self, look: str, batch: ImageBatch) -> Tensor:
+        """A look of nothing for each image: mid-grey, or uniform noise drawn by its id."""
+        if look == "grey":
+            return from_uint8(torch.full_like(batch.saved, 128)).to(self.device)
+        sources = (generator(self.seed, "look_noise", id_) for id_ in batch.ids)
+        drawn = [torch.rand(batch.images.shape[1:], generator=source) for source in sources]
+        return from_uint8(round_to_uint8(torch.stack(drawn))).to(self.device)
+
+
+def kernel_of(asked: Asked[FoolingSettings], model: SplitViT) -> PatchKernel | None:
+    """The kernel of the patch embedding; None when it is trivial."""
+    exact = asked.inputs["kernel"].result
+    return patch_kernel(model, rtol=exact["rtol"], modulo_shift=exact["modulo_shift"]) if exact["nullity"] else None
+
+
+def verdict(asked: Asked[FoolingSettings]) -> Verdict:
+    """Skipped where no two images are of different classes; warns of judges that cannot judge."""
+    predictions = predictions_of(asked.inputs["ingest"].folder, asked.inputs["reference"].folder, asked.drawn)
+    if len(set(predictions.values())) < 2:
+        return Verdict(
+            f"the model puts all {len(predictions)} images into one class: there are no pairs of different classes "
+            "(random weights do that; give trained ones)"
+        )
+    wanted = [label for label in asked.settings.judges if label != asked.model.label]
+    missing = [label for label in wanted if label not in asked.others]
+    texts = (f"fooling: the judge {label} could not be loaded and was not asked" for label in missing)
+    return Verdict(warnings=tuple(texts))
+
+
+def _tallies(asked: Asked[FoolingSettings]) -> dict[str, FoolingTally]:
+    names = conditions_of(asked.settings, kernel=bool(asked.inputs["kernel"].result["nullity"]))
+    return {name: FoolingTally(list(asked.others)) for name in names}
+
+
+EVALUATION = Evaluation(
+    name="fooling",
+    version=1,
+    settings=FoolingSettings,
+    worker=FoolingShards,
+    tallies=_tallies,
+    needs=("kernel",),
+    draws=lambda settings: settings.pairs,
+    others=lambda settings: settings.judges,
+    verdict=verdict,
+    headlines=("logits_eps4.agreement", "logits_eps4.median_relative_logits", "exact.agreement", "look_grey.agreement"),
+)

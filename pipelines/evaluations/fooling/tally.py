@@ -1,0 +1,65 @@
+"""Figures of fooled pictures: shares with Wilson's interval and medians, beside what every evaluation has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from nullspace.metrics.outcomes import wilson_interval
+from pipelines.evaluations.fooling.measures import JUDGED, QUALITY, RELATIVE, judged
+from pipelines.evaluations.tallies import OutcomeTally
+
+_MEANS = (*RELATIVE, *QUALITY, "confidence_off", "token_difference", "passes")
+_SHARES = ("as_look", "nearer_than_pairs")
+
+
+class FoolingTally(OutcomeTally):
+    """Also counts shares, and keeps the values of a few columns for their medians: pairs are few hundred."""
+
+    def __init__(self, judges: Sequence[str]) -> None:
+        """`judges` are the labels of the other models that were asked."""
+        super().__init__(_MEANS)
+        answers = (judged(label, name) for label in judges for name in JUDGED)
+        self.shares = dict.fromkeys((*_SHARES, *answers), (0, 0))
+        self.medians = {name: np.empty(0) for name in RELATIVE}
+
+    def add(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        super().add(rows)
+        for name, (count, n) in self.shares.items():
+            values = _finite(rows, name)
+            self.shares[name] = count + int(values.sum()), n + len(values)
+        for name, known in self.medians.items():
+            self.medians[name] = np.concatenate([known, _finite(rows, name)])
+
+    def to_dict(self) -> dict[str, Any]:
+        found = super().to_dict()
+        for name, (count, n) in self.shares.items():
+            found |= {name: count / n, f"{name}_ci": list(wilson_interval(count, n))} if n else {}
+        for name, values in self.medians.items():
+            found |= median(f"median_{name}", values) if len(values) else {}
+        return found
+
+
+def median(name: str, values: np.ndarray) -> dict[str, Any]:
+    """`name`: the median, and `<name>_ci`: its 95 % interval between order statistics, None where there are too few.
+
+    Distribution-free (Conover 1999, section 3.2): the count of values below the median is binomial.
+    """
+    ordered, n = np.sort(values), len(values)
+    low = int(stats.binom.ppf(0.025, n, 0.5))  # at most 2.5 % of samples have fewer than `low` values below the median
+    ends = None if low < 1 else [float(ordered[low - 1]), float(ordered[n - low])]
+    return {name: float(np.median(ordered)), f"{name}_ci": ends}
+
+
+def _finite(rows: pa.Table, name: str) -> np.ndarray:
+    """The values of a column that a condition has; none where it has not."""
+    if name not in rows.column_names:
+        return np.empty(0)
+    values = rows.column(name).drop_null().to_numpy().astype(np.float64)
+    return values[np.isfinite(values)]
