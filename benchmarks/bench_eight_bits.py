@@ -222,7 +222,7 @@ def both(
 
 
 def as_jpeg(pixels: Tensor, quality: int) -> Tensor:
-    return from_uint8(distorted(pixels, distortion_named(f"jpeg_{quality}"), [0] * len(pixels)))
+    return from_uint8(distorted(pixels, distortion_named(f"jpeg_{quality}")))
 
 
 def asset_batches(assets: Path, model: SplitViT, count: int, first: int) -> Iterator[Tensor]:

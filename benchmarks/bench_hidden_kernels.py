@@ -25,6 +25,7 @@ from common import deit_tiny, environment, report
 from PIL import Image
 from torch import Tensor
 
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
@@ -172,8 +173,9 @@ def measured(model: SplitViT, assets: Path, count: int) -> dict[str, Any]:
         quality = -10 * (from_uint8(marked) - from_uint8(images)).square().mean(dim=(1, 2, 3)).log10()
         row[f"{name}PSNR mean, least"] = f"{float(quality.mean()):.2f}, {float(quality.min()):.2f}"
         start, reading = 0.0, 0.0
+        numbers = [str(number) for number in range(len(marked))]
         for condition in conditions:
-            arrived = distorted(marked, distortion_named(condition), list(range(len(marked))))
+            arrived = distorted(marked, distortion_named(condition), Draws(0, condition, numbers))
             start = time.process_time()
             found = each.detect(arrived, length=BYTES, psnr=PSNR)
             reading += time.process_time() - start

@@ -24,6 +24,7 @@ from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
 from nullspace.metrics.controls import gaussian
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.encoder_data import EncoderData, prepare
 from nullspace.metrics.norms import spread
 from nullspace.metrics.outcomes import wilson_interval
@@ -103,7 +104,7 @@ def ours(learn: EncoderData, test: EncoderData, total: int) -> list[dict]:
 
 def controls(test: EncoderData) -> list[dict]:
     drawn = torch.randn(test.encoder.noise_shape, generator=torch.Generator().manual_seed(0))
-    noise = gaussian(drawn, torch.Generator().manual_seed(1), shift_invariant=True)
+    noise = gaussian(drawn, Draws(1, "gaussian", ["all images"]), shift_invariant=True)[0]
     curve = Curve(test, "Gaussian", 1)
     curve.see(0, noise, NORMS, last=True)
     return curve.rows

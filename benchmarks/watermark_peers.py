@@ -28,6 +28,7 @@ import torch
 from common import asset_images, deit_tiny, environment, report
 from torch import Tensor
 
+from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.watermark.distortions import distorted, distortion_named
@@ -147,7 +148,8 @@ def measured(method: Method, model: SplitViT, images: Tensor, distortions: list[
         right, whole = [], []
         for at in range(0, len(images), BATCH):
             part = marked[at : at + BATCH]
-            arrived = distorted(part, distortion_named(name), list(range(at, at + len(part))))
+            numbers = [str(at + number) for number in range(len(part))]
+            arrived = distorted(part, distortion_named(name), Draws(0, name, numbers))
             start = time.process_time()
             found = method.read(arrived)
             reading += time.process_time() - start

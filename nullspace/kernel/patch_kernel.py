@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel.row_space import row_space
+from nullspace.metrics.draws import Draws
 from nullspace.model.shapes import Float
 from nullspace.model.vit import SplitViT
 
@@ -76,6 +77,30 @@ class PatchKernel:
         Each has root mean square `rms` in normalised units, that is after division by `std`. Gaussian noise projected,
         so every direction of the kernel is equally likely. Raises NullspaceError when the kernel is trivial.
         """
+        self._check_sample(count, rms)
+        drawn = torch.randn(count, self.patch_dim, generator=generator, dtype=torch.float64, device=generator.device)
+        noise = self.project(drawn.cpu())
+        return noise * (rms / (noise / self.std.cpu()).square().mean(dim=-1, keepdim=True).sqrt())
+
+    def drawn(self, count: int, *, rms: float, draws: Draws) -> Float[Tensor, "n count pixels"]:
+        """As `sample`, `count` patches for each of n images, (n,count,3p²) float32, on the device of the draws.
+
+        In float32 throughout: what is left outside the kernel is 1e-7 of the noise, as rounding of pixels leaves too.
+        """
+        self._check_sample(count, rms)
+        noise = draws.normal(count, self.patch_dim)
+        rows, std = self.row_space.to(noise), self.std.to(noise)
+        noise = noise - (noise @ rows) @ rows.T
+        return noise * (rms / (noise / std).square().mean(dim=-1, keepdim=True).sqrt())
+
+    def basis(self) -> Tensor:
+        """An orthonormal basis (3p²,nullity) of ker A, float64; not unique: compare projectors, never bases."""
+        if self.rank == 0:
+            return torch.eye(self.patch_dim, dtype=torch.float64)
+        complete = torch.linalg.qr(self.row_space.cpu(), mode="complete").Q
+        return complete[:, self.rank :]
+
+    def _check_sample(self, count: int, rms: float) -> None:
         if self.is_trivial:
             raise NullspaceError(
                 f"the patch embedding maps {self.patch_dim} numbers to {self.embed_dim} with rank {self.rank}: its "
@@ -88,16 +113,6 @@ class PatchKernel:
             )
         if not (math.isfinite(rms) and rms > 0) or count < 0:
             raise NullspaceError(f"expected rms > 0 and count >= 0, got rms {rms} and count {count}")
-        drawn = torch.randn(count, self.patch_dim, generator=generator, dtype=torch.float64, device=generator.device)
-        noise = self.project(drawn.cpu())
-        return noise * (rms / (noise / self.std.cpu()).square().mean(dim=-1, keepdim=True).sqrt())
-
-    def basis(self) -> Tensor:
-        """An orthonormal basis (3p²,nullity) of ker A, float64; not unique: compare projectors, never bases."""
-        if self.rank == 0:
-            return torch.eye(self.patch_dim, dtype=torch.float64)
-        complete = torch.linalg.qr(self.row_space.cpu(), mode="complete").Q
-        return complete[:, self.rank :]
 
     def to_dict(self) -> dict[str, Any]:
         """The evidence as plain JSON values; sigma_min is the smallest sigma counted, an infinite gap is None."""

@@ -12,45 +12,35 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.norms import effective, hold_token_norm, token_norms
 
 Hold = Literal["total", "token"]
 
 
-def permuted(
-    noise: Tensor, generator: torch.Generator, *, shift_invariant: bool = False, hold: Hold = "total"
-) -> Tensor:
-    """All N*D elements of `noise` (N,D) in random order: the published control.
+def permuted(noise: Tensor, draws: Draws, *, shift_invariant: bool = False, hold: Hold = "total") -> Tensor:
+    """All N*D elements of `noise` (N,D) in random order, (n,N,D) for n draws: the published control.
 
     `hold="total"` keeps the norm of the whole tensor, `hold="token"` the norm of every single token, so that relative
-    norm and spread agree exactly too. The generator lives on the CPU: the same seed gives the same control everywhere.
+    norm and spread agree exactly too. Same dtype and device; the same draws give the same control everywhere.
     """
     counted = _checked(noise, shift_invariant)
-    return _matched(in_random_order(counted, generator), counted, shift_invariant, hold)
-
-
-def gaussian(
-    noise: Tensor, generator: torch.Generator, *, shift_invariant: bool = False, hold: Hold = "total"
-) -> Tensor:
-    """Independent normal noise shaped like `noise` (N,D), of its norm; arguments as for `permuted`."""
-    counted = _checked(noise, shift_invariant)
-    drawn = torch.randn(counted.shape, generator=generator, dtype=torch.float32).to(counted)
+    drawn = draws.shuffled(counted.expand(len(draws), -1, -1))
     return _matched(drawn, counted, shift_invariant, hold)
 
 
-def uniform(
-    noise: Tensor, generator: torch.Generator, *, shift_invariant: bool = False, hold: Hold = "total"
-) -> Tensor:
-    """Independent uniform noise, symmetric about 0, like `noise` (N,D), of its norm; arguments as for `permuted`."""
+def gaussian(noise: Tensor, draws: Draws, *, shift_invariant: bool = False, hold: Hold = "total") -> Tensor:
+    """Independent normal noise (n,N,D), each like `noise` (N,D) and of its norm; arguments as for `permuted`."""
     counted = _checked(noise, shift_invariant)
-    drawn = torch.rand(counted.shape, generator=generator, dtype=torch.float32).mul(2).sub(1).to(counted)
+    drawn = draws.to(noise.device).normal(*noise.shape).to(counted)
     return _matched(drawn, counted, shift_invariant, hold)
 
 
-def in_random_order(values: Tensor, generator: torch.Generator) -> Tensor:
-    """All elements of a tensor of any shape in random order: what `permuted` draws, before any norm is held."""
-    order = torch.randperm(values.numel(), generator=generator).to(values.device)
-    return values.reshape(-1)[order].reshape(values.shape)
+def uniform(noise: Tensor, draws: Draws, *, shift_invariant: bool = False, hold: Hold = "total") -> Tensor:
+    """Independent uniform noise (n,N,D), symmetric about 0, of the norm of `noise` (N,D), as `permuted`."""
+    counted = _checked(noise, shift_invariant)
+    drawn = draws.to(noise.device).uniform(*noise.shape).mul(2).sub(1).to(counted)
+    return _matched(drawn, counted, shift_invariant, hold)
 
 
 def _checked(noise: Tensor, shift_invariant: bool) -> Tensor:
@@ -62,12 +52,12 @@ def _checked(noise: Tensor, shift_invariant: bool) -> Tensor:
 
 
 def _matched(control: Tensor, counted: Tensor, shift_invariant: bool, hold: Hold) -> Tensor:
-    """Control rescaled to the norm of `counted`, for the whole tensor or token by token."""
+    """Controls (n,N,D) rescaled to the norm of `counted` (N,D), for the whole tensor or token by token."""
     control = effective(control, shift_invariant)
     if hold == "token":
         return hold_token_norm(control, token_norms(counted))
     if hold != "total":
         raise NullspaceError(f'expected hold "total" or "token", got {hold!r}')
-    length = token_norms(control).square().sum().sqrt()
+    lengths = token_norms(control).square().sum(dim=-1).sqrt()[:, None, None]
     wanted = token_norms(counted).square().sum().sqrt()
-    return control * (wanted / length).to(control) if float(length) > 0 else control
+    return torch.where(lengths > 0, control * (wanted / lengths).to(control), control)

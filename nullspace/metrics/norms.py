@@ -50,7 +50,7 @@ def spread(noise: Tensor) -> float:
 
 
 def hold_token_norm(noise: Tensor, norm: float | Tensor) -> Tensor:
-    """Noise (N,D) with every token rescaled to `norm` (a number, or one per token); a zero token stays zero."""
+    """Noise (...,N,D) with every token rescaled to `norm` (a number, or one per token); a zero token stays zero."""
     lengths = torch.linalg.vector_norm(noise, dim=-1, keepdim=True)
     wanted = norm.to(noise).unsqueeze(-1) if isinstance(norm, Tensor) else norm
     return torch.where(lengths > 0, noise * (wanted / lengths), noise)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import gaussian, permuted
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.norms import total_norm
 from nullspace.metrics.outcomes import outcomes, summarise
@@ -105,8 +106,8 @@ def control(held_out: EncoderData, noise: Tensor, name: str, seed: int) -> Tenso
     """The "permuted" or "gaussian" control of noise (N,D): equal effective norm, token by token."""
     if name not in CONTROLS:
         raise NullspaceError(f"expected a control of {sorted(CONTROLS)}, got {name!r}")
-    generator = torch.Generator().manual_seed(seed)
-    return CONTROLS[name](noise, generator, shift_invariant=held_out.unit.shift_invariant, hold="token")
+    draws = Draws(seed, name, ["all images"])
+    return CONTROLS[name](noise, draws, shift_invariant=held_out.unit.shift_invariant, hold="token")[0]
 
 
 def is_null_exactly(held_out: EncoderData, noise: Tensor) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import gaussian
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.nullness import CONTROLS, Evidence, control, evidence, is_null_exactly, measure_nullness
 from nullspace.model.shapes import Float
@@ -89,7 +90,7 @@ def agreement_by_norm(
         raise NullspaceError(f"expected relative norms > 0, got {list(relative_norms)}")
     generator = torch.Generator().manual_seed(seed)
     unit = torch.ones(held_out.encoder.noise_shape)
-    curves = {"gaussian": gaussian(unit, generator)}
+    curves = {"gaussian": gaussian(unit, Draws(seed, "gaussian", ["all images"]))[0]}
     if learned is not None:
         curves |= {"learned": learned, "permuted": control(held_out, learned, "permuted", seed)}
     if spectrum is not None:

@@ -8,13 +8,13 @@ size. `image_operations` has the operation behind each kind; it is loaded when t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.draws import Draws
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Kind:
     low: float
     high: float
     meaning: str
+    is_random: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,28 +43,35 @@ class Distortion:
         """compression, noise, colour, covering, geometry; `combined` for several, `none` for none."""
         return "combined" if len(self.steps) > 1 else KINDS[self.steps[0][0]].family if self.steps else "none"
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it needs draws."""
+        return any(KINDS[kind].is_random for kind, _ in self.steps)
+
 
 def distortion_named(name: str) -> Distortion:
     """The distortion of a name: `none`, `kind_strength`, or several joined by `+`. Raises NullspaceError."""
     return Distortion(() if name == "none" else tuple(_step(part) for part in name.split("+")))
 
 
-def distorted(images: Tensor, distortion: Distortion, seeds: Sequence[int]) -> Tensor:
-    """Images (B,3,H,W) uint8 after the distortion; its random part depends on each image's own seed alone."""
+def distorted(images: Tensor, distortion: Distortion, draws: Draws | None = None) -> Tensor:
+    """Images (B,3,H,W) uint8 after the distortion, on their device; `draws` decide its random part, where it has one.
+
+    Raises NullspaceError on other images, or where draws are missing or of other images.
+    """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise NullspaceError(f"expected 8-bit images (B,3,H,W), got {images.dtype} of shape {tuple(images.shape)}")
-    if len(seeds) != len(images):
-        raise NullspaceError(f"expected a seed for each of {len(images)} images, got {len(seeds)}")
+    if draws is None and distortion.is_random:
+        raise NullspaceError(f"expected draws for {distortion.name}, which has a random part")
+    if draws is not None and len(draws) != len(images):
+        raise NullspaceError(f"expected draws for each of {len(images)} images, got {len(draws)}")
     # Not before: configs are checked for the names of distortions, and importing torchvision takes seconds.
     from nullspace.watermark.image_operations import OPERATIONS
 
-    done = []
-    for image, seed in zip(images.cpu(), seeds, strict=True):
-        generator = torch.Generator().manual_seed(seed)
-        for kind, strength in distortion.steps:
-            image = OPERATIONS[kind](image, strength, generator)
-        done.append(image)
-    return torch.stack(done) if done else images
+    source = None if draws is None else draws.to(images.device)
+    for number, (kind, strength) in enumerate(distortion.steps if len(images) else ()):
+        images = OPERATIONS[kind](images, strength, None if source is None else source.stream(number))
+    return images
 
 
 def _step(part: str) -> tuple[str, float]:
@@ -85,12 +93,12 @@ def _step(part: str) -> tuple[str, float]:
 KINDS: dict[str, Kind] = {
     "jpeg": Kind("compression", 1, 100, "quality, 4:2:0"),
     "webp": Kind("compression", 1, 100, "quality"),
-    "noise": Kind("noise", 0, 1, "sigma, of the pixel range"),
+    "noise": Kind("noise", 0, 1, "sigma, of the pixel range", is_random=True),
     "blur": Kind("noise", 0.05, 20, "sigma in pixels"),
     "brightness": Kind("colour", 0, 4, "factor"),
     "contrast": Kind("colour", 0, 4, "factor around the mean"),
     "saturation": Kind("colour", 0, 4, "factor; 0 is grey"),
-    "erase": Kind("covering", 0, 1, "share of the area"),
+    "erase": Kind("covering", 0, 1, "share of the area", is_random=True),
     "crop": Kind("geometry", 0.05, 1, "share of each side"),
     "resize": Kind("geometry", 0.05, 4, "factor"),
     "rotate": Kind("geometry", -180, 180, "degrees"),

@@ -1,8 +1,8 @@
-"""The operation behind each kind of distortion: an image (3,H,W) uint8, a strength and a generator to such an image.
+"""The operation behind each kind of distortion: images (n,3,H,W) uint8, a strength and draws to such images.
 
 torchvision has the geometry, Pillow the compression. What is written out here differs in torchvision: its colour
 operations cut off fractions instead of rounding them, its weights of luma have four digits, its blur mirrors the
-border, its noise takes no generator, and its rotation is off by one level at a few pixels.
+border, its noise is that of a generator, and its rotation is off by one level at a few pixels.
 """
 
 from __future__ import annotations
@@ -18,97 +18,118 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from nullspace.metrics.draws import Draws
 from nullspace.watermark.luma import luma
 
 
-def _compressed(image: Tensor, kind: str, quality: float) -> Tensor:
+def _compressed(images: Tensor, kind: str, quality: float) -> Tensor:
+    """Each image as a file of its own keeps it; libjpeg and libwebp work on the CPU."""
+    files = [_through_file(image, kind, round(quality)) for image in images.cpu().permute(0, 2, 3, 1).numpy()]
+    return torch.stack(files).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+
+def _through_file(image: np.ndarray, kind: str, quality: int) -> Tensor:
     from PIL import Image
 
     written = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())).save(written, kind, quality=round(quality))
-    return torch.from_numpy(np.array(Image.open(written).convert("RGB"))).permute(2, 0, 1).contiguous()
+    Image.fromarray(np.ascontiguousarray(image)).save(written, kind, quality=quality)
+    return torch.from_numpy(np.array(Image.open(written).convert("RGB")))
 
 
 def _eight_bit(values: Tensor) -> Tensor:
     return values.round().clamp(0, 255).to(torch.uint8)
 
 
-def _noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    return _eight_bit(image + 255 * sigma * torch.randn(image.shape, generator=generator))
+def _noise(images: Tensor, sigma: float, draws: Draws | None) -> Tensor:
+    return _eight_bit(images + 255 * sigma * _needed(draws).normal(*images.shape[1:]))
 
 
-def _blur(image: Tensor, sigma: float, _: torch.Generator) -> Tensor:
+def _blur(images: Tensor, sigma: float, _: Draws | None) -> Tensor:
     reach = max(1, math.ceil(4 * sigma))
-    at = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    at = torch.arange(-reach, reach + 1, dtype=torch.float32, device=images.device)
     weights = torch.exp(-(at**2) / (2 * sigma**2))
     weights = (weights / weights.sum())[None, None, None]
-    padded = functional.pad(image[:, None].float(), (reach,) * 4, mode="replicate")
-    return _eight_bit(functional.conv2d(functional.conv2d(padded, weights), weights.mT)[:, 0])
+    padded = functional.pad(images.float(), (reach,) * 4, mode="replicate").flatten(0, 1)[:, None]
+    blurred = functional.conv2d(functional.conv2d(padded, weights), weights.mT)
+    return _eight_bit(blurred.view(images.shape))
 
 
-def _brightness(image: Tensor, factor: float, _: torch.Generator) -> Tensor:
-    return _eight_bit(image * factor)
+def _brightness(images: Tensor, factor: float, _: Draws | None) -> Tensor:
+    return _eight_bit(images * factor)
 
 
-def _contrast(image: Tensor, factor: float, _: torch.Generator) -> Tensor:
-    mean = luma(image).round().mean().round()  # as Pillow's: around the mean grey level
-    return _eight_bit(mean + (image - mean) * factor)
+def _contrast(images: Tensor, factor: float, _: Draws | None) -> Tensor:
+    # As Pillow's: around the mean grey level, whole numbers whose sum is exact in any order in float64.
+    mean = luma(images).round().double().mean(dim=(1, 2)).round().float()[:, None, None, None]
+    return _eight_bit(mean + (images - mean) * factor)
 
 
-def _saturation(image: Tensor, factor: float, _: torch.Generator) -> Tensor:
-    grey = luma(image).round()[None]
-    return _eight_bit(grey + (image - grey) * factor)
+def _saturation(images: Tensor, factor: float, _: Draws | None) -> Tensor:
+    grey = luma(images).round()[:, None]
+    return _eight_bit(grey + (images - grey) * factor)
 
 
-def _erase(image: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def _erase(images: Tensor, share: float, draws: Draws | None) -> Tensor:
     """A black rectangle of the image's proportions, anywhere."""
-    height, width = (max(1, round(side * math.sqrt(share))) for side in image.shape[1:])
-    top, left = (
-        int(torch.randint(0, have - side + 1, (), generator=generator))
-        for have, side in zip(image.shape[1:], (height, width), strict=True)
-    )
-    return transforms.erase(image, top, left, height, width, image.new_zeros(()))
+    covered = [
+        _stretch(side, max(1, round(side * math.sqrt(share))), _needed(draws).stream(axis + 1))
+        for axis, side in enumerate(images.shape[2:])
+    ]
+    return images.masked_fill((covered[0][:, :, None] & covered[1][:, None, :])[:, None], 0)
 
 
-def _crop(image: Tensor, share: float, _: torch.Generator) -> Tensor:
+def _stretch(side: int, length: int, draws: Draws) -> Tensor:
+    """(n,side) bool: `length` neighbours out of `side`."""
+    first = draws.integers(side - length + 1)[:, None]
+    at = torch.arange(side, device=draws.device)
+    return (at >= first) & (at < first + length)
+
+
+def _crop(images: Tensor, share: float, _: Draws | None) -> Tensor:
     """The middle, `share` of each side, enlarged to the old size."""
-    height, width = image.shape[1:]
+    height, width = images.shape[2:]
     rows, columns = max(1, round(height * share)), max(1, round(width * share))
-    middle = transforms.crop(image, (height - rows) // 2, (width - columns) // 2, rows, columns)
+    middle = transforms.crop(images, (height - rows) // 2, (width - columns) // 2, rows, columns)
     return _resized(middle, (height, width))
 
 
-def _resize(image: Tensor, factor: float, _: torch.Generator) -> Tensor:
+def _resize(images: Tensor, factor: float, _: Draws | None) -> Tensor:
     """To `factor` of each side and back."""
-    height, width = image.shape[1:]
-    return _resized(_resized(image, (max(1, round(height * factor)), max(1, round(width * factor)))), (height, width))
+    height, width = images.shape[2:]
+    return _resized(_resized(images, (max(1, round(height * factor)), max(1, round(width * factor)))), (height, width))
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     # As floats: on 8-bit images torchvision's own rounding depends on whether the processor has AVX2.
-    values = transforms.resize(image.float(), list(size), InterpolationMode.BICUBIC, antialias=True)
+    values = transforms.resize(images.float(), list(size), InterpolationMode.BICUBIC, antialias=True)
     return _eight_bit(values)
 
 
-def _rotate(image: Tensor, degrees: float, _: torch.Generator) -> Tensor:
+def _rotate(images: Tensor, degrees: float, _: Draws | None) -> Tensor:
     """Anticlockwise around the middle, bilinear, black outside the image."""
-    angle, (height, width) = math.radians(degrees), image.shape[1:]
+    angle, (height, width) = math.radians(degrees), images.shape[2:]
     cosine, sine = math.cos(angle), math.sin(angle)
     turn = torch.tensor([[cosine, -sine * height / width, 0], [sine * width / height, cosine, 0]])[None]
-    grid = functional.affine_grid(turn, [1, 3, height, width], align_corners=False)
-    return _eight_bit(functional.grid_sample(image[None].float(), grid, align_corners=False)[0])
+    grid = functional.affine_grid(turn, [1, 3, height, width], align_corners=False).to(images.device)
+    turned = functional.grid_sample(images.float(), grid.expand(len(images), -1, -1, -1), align_corners=False)
+    return _eight_bit(turned)
 
 
-def _shift(image: Tensor, pixels: float, _: torch.Generator) -> Tensor:
+def _shift(images: Tensor, pixels: float, _: Draws | None) -> Tensor:
     """To the right and down by `pixels`; the edge is repeated."""
     by = round(pixels)
-    padded = transforms.pad(image, [by, by, 0, 0], padding_mode="edge")
-    return transforms.crop(padded, 0, 0, image.shape[1], image.shape[2])
+    padded = transforms.pad(images, [by, by, 0, 0], padding_mode="edge")
+    return transforms.crop(padded, 0, 0, images.shape[2], images.shape[3])
 
 
-OPERATIONS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
-    "jpeg": lambda image, quality, _: _compressed(image, "JPEG", quality),
-    "webp": lambda image, quality, _: _compressed(image, "WEBP", quality),
+def _needed(draws: Draws | None) -> Draws:
+    assert draws is not None, "`distorted` asks for them"
+    return draws
+
+
+OPERATIONS: dict[str, Callable[[Tensor, float, Draws | None], Tensor]] = {
+    "jpeg": lambda images, quality, _: _compressed(images, "JPEG", quality),
+    "webp": lambda images, quality, _: _compressed(images, "WEBP", quality),
     "noise": _noise,
     "blur": _blur,
     "brightness": _brightness,
@@ -119,6 +140,6 @@ OPERATIONS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
     "resize": _resize,
     "rotate": _rotate,
     "shift": _shift,
-    "flip": lambda image, _, __: transforms.horizontal_flip(image),
+    "flip": lambda images, _, __: transforms.horizontal_flip(images),
 }
 """By the names of `distortions.KINDS`."""

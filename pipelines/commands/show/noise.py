@@ -8,6 +8,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.kernel.file_kernel import FileKernel
 from nullspace.metrics.controls import permuted
+from nullspace.metrics.draws import Draws
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.pixels.box import largest_noise
 
@@ -54,13 +55,14 @@ def strongest_noise(kernel: FileKernel, clean: Tensor, free: Tensor, *, generato
     return change[0]
 
 
-def permuted_noise(change: Tensor, clean: Tensor, free: Tensor, *, generator: torch.Generator) -> Tensor:
+def permuted_noise(change: Tensor, clean: Tensor, free: Tensor, *, draws: Draws) -> Tensor:
     """The entries of `change` (3,H,W) in random order among the `free` pixels (H,W), inside [0,1], of the same norm.
 
-    A factor compensates for what clipping removes; if even black and white do not reach the norm, it is smaller.
+    `draws` are of one id. A factor compensates for what clipping removes; if even black and white do not reach the
+    norm, it is smaller.
     """
     mixed = torch.zeros_like(change)
-    mixed[:, free] = permuted(change[:, free], generator)
+    mixed[:, free] = permuted(change[:, free], draws)[0]
     norm = float(change.norm())
 
     def cut(factor: float) -> Tensor:

@@ -19,6 +19,7 @@ from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.controls import permuted
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.outcomes import largest_probability_change
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
@@ -112,7 +113,8 @@ class Shower:
         pixels = saved_in_kernel(self.model, self.eight_bits, picture, through.resize, (clean + change).clamp(0, 1))
         noised = read_picture(write_picture(target, picture.with_pixels(pixels), quality=100))
         kept = from_uint8(noised.pixels).double() - clean
-        control = round_to_uint8(clean + permuted_noise(kept, clean, free, generator=generator))
+        draws = Draws(seed, "permuted", [source.name])
+        control = round_to_uint8(clean + permuted_noise(kept, clean, free, draws=draws))
         control = picture_of(picture.with_pixels(control).encoded(".png", 100))
         panels = self._panels((picture, noised, control), free)
         difference, scale = centred(kept)
@@ -133,8 +135,8 @@ class Shower:
         """A learned noise, added to the tokens inside the model. Raises ArtifactError for another model."""
         picture = read_picture(source)
         image = from_uint8(picture.seen(self.model.preprocessing))[None]
-        generator = torch.Generator().manual_seed(seed)
-        mixed = permuted(noise.tensor, generator, shift_invariant=noise.shift_invariant, hold="token")
+        draws = Draws(seed, "permuted", [source.name])
+        mixed = permuted(noise.tensor, draws, shift_invariant=noise.shift_invariant, hold="token")[0]
         clean = self.model(image)
         panels = [Panel("the picture", picture.pixels, self._top(clean[0]), {})]
         titles = ("noise on tokens, same picture", "permuted on tokens, same picture")

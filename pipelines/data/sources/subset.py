@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nullspace.metrics.keyed import rank
+from nullspace.metrics.keyed import place
 from pipelines.data.sources.record import InOnePiece, Record, Source, digest_of
 
 
@@ -38,4 +38,4 @@ class Subset(InOnePiece):
         return digest_of(["subset", self.limit, self.seed, self.source.digest()])
 
     def _rank(self, record: Record) -> tuple[int, str]:
-        return rank(record.id, self.seed), record.id
+        return place(record.id, self.seed), record.id

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from nullspace.metrics.controls import in_random_order
-from nullspace.metrics.keyed import generator
+from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 
 
@@ -19,15 +17,9 @@ def controls(base: Tensor, fooled: Tensor, ids: Sequence[str], seed: int) -> tup
     """
     change = fooled - base
     size = change.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    shuffled = [
-        in_random_order(each, generator(seed, "fooling_permuted", id_)) for each, id_ in zip(change, ids, strict=True)
-    ]
-    signs = torch.stack([_signs(base.shape[1:], generator(seed, "fooling_signs", id_)) for id_ in ids]).to(base)
-    return _saved(base + torch.stack(shuffled)), _saved(base + signs * size)
-
-
-def _signs(shape: torch.Size, source: torch.Generator) -> Tensor:
-    return 2 * torch.randint(2, shape, generator=source) - 1
+    shuffled = Draws(seed, "fooling_permuted", ids).shuffled(change)
+    signs = Draws(seed, "fooling_signs", ids, base.device).signs(*base.shape[1:])
+    return _saved(base + shuffled), _saved(base + signs * size)
 
 
 def _saved(images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from nullspace.fooling.exact import nearest_look
 from nullspace.fooling.metamer import metamers
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
-from nullspace.metrics.keyed import distortion_seed, generator
+from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.watermark.distortions import distorted, distortion_named
@@ -61,8 +61,8 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         for name, control in zip(CONTROLS, controls(base, fooled, batch.ids, self.seed), strict=True):
             yield way.condition(name), self.measures.of(control, self.outputs(control), pair)
         for distortion in self.distortions:
-            seeds = [distortion_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
-            after = from_uint8(distorted(round_to_uint8(fooled), distortion, seeds)).to(self.device)
+            draws = Draws(self.seed, distortion.name, batch.ids)
+            after = from_uint8(distorted(round_to_uint8(fooled), distortion, draws))
             yield way.condition(distortion.name), self.measures.of(after, self.outputs(after), pair)
 
     def _made(self, way: Way, pair: Pair) -> tuple[Tensor, Tensor]:
@@ -80,9 +80,8 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         """A look of nothing for each image: mid-grey, or uniform noise drawn by its id."""
         if look == "grey":
             return from_uint8(torch.full_like(batch.saved, 128)).to(self.device)
-        sources = (generator(self.seed, "look_noise", id_) for id_ in batch.ids)
-        drawn = [torch.rand(batch.images.shape[1:], generator=source) for source in sources]
-        return from_uint8(round_to_uint8(torch.stack(drawn))).to(self.device)
+        drawn = Draws(self.seed, "look_noise", batch.ids, self.device).uniform(*batch.images.shape[1:])
+        return from_uint8(round_to_uint8(drawn))
 
 
 def kernel_of(asked: Asked[FoolingSettings], model: SplitViT) -> PatchKernel | None:
@@ -112,7 +111,7 @@ def _tallies(asked: Asked[FoolingSettings]) -> dict[str, FoolingTally]:
 
 EVALUATION = Evaluation(
     name="fooling",
-    version=1,
+    version=2,
     settings=FoolingSettings,
     worker=FoolingShards,
     tallies=_tallies,

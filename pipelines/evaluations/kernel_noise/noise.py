@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nullspace.kernel import controls as kernel_controls
 from nullspace.kernel.patch_kernel import PatchKernel
-from nullspace.metrics.keyed import generator
+from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
@@ -33,7 +33,8 @@ class KernelNoise:
 
     def draw(self, ids: list[str]) -> Tensor:
         """Noise from the kernel for each image, (n,N,3p²): what all conditions of `images` start from."""
-        return torch.stack([self._exact(id_) for id_ in ids])
+        draws = Draws(self.seed, "kernel", ids, self.model.patch_projection.weight.device)
+        return self.kernel.drawn(self.model.num_patches, rms=self.rms, draws=draws)
 
     def images(self, condition: str, images: Tensor, ids: list[str], drawn: Tensor) -> Tensor:
         """Images (n,3,H,W) with the noise of a condition, made from what `draw(ids)` gave.
@@ -45,10 +46,6 @@ class KernelNoise:
             return self._in_box(images, drawn)
         change = _CHANGES[condition](self, drawn, ids)
         return images + self.model.unpatchify(change.to(images))
-
-    def _exact(self, id_: str) -> Tensor:
-        source = generator(self.seed, "kernel", id_)
-        return self.kernel.sample(self.model.num_patches, rms=self.rms, generator=source)
 
     def _in_box(self, images: Tensor, drawn: Tensor) -> Tensor:
         patches = self.model.patchify(images)
@@ -64,12 +61,10 @@ class KernelNoise:
         return EightBits.of(self.model, self.kernel)
 
     def _permuted(self, drawn: Tensor, ids: list[str]) -> Tensor:
-        sources = [generator(self.seed, "kernel_permuted", id_) for id_ in ids]
-        return kernel_controls.permuted(drawn, self.kernel, sources)
+        return kernel_controls.permuted(drawn, self.kernel, Draws(self.seed, "kernel_permuted", ids))
 
     def _gaussian(self, drawn: Tensor, ids: list[str]) -> Tensor:
-        sources = [generator(self.seed, "kernel_gaussian", id_) for id_ in ids]
-        return kernel_controls.gaussian(drawn, self.kernel, sources)
+        return kernel_controls.gaussian(drawn, self.kernel, Draws(self.seed, "kernel_gaussian", ids))
 
     def rms_of(self, change: Tensor) -> Tensor:
         """RMS of a change of images (n,3,H,W), in normalised units: (n,)."""

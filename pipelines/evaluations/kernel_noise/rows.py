@@ -61,7 +61,7 @@ class KernelNoiseShards(EvaluationShards[KernelNoiseSettings]):
 
 EVALUATION = Evaluation(
     name="kernel_noise",
-    version=1,
+    version=2,
     settings=KernelNoiseSettings,
     worker=KernelNoiseShards,
     tallies=lambda asked: {name: OutcomeTally(("noise_rms", "token_change")) for name in CONDITIONS},

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nullspace.metrics import controls
-from nullspace.metrics.keyed import generator
+from nullspace.metrics.draws import Draws
 from nullspace.noise.artifact import NullNoise
 
 CONDITIONS = ("learned", "permuted", "gaussian")
@@ -23,13 +23,10 @@ class TokenNoise:
 
     def draw(self, condition: str, ids: list[str], device: torch.device) -> Tensor:
         """Noise of a condition for each image: (n,N,D)."""
+        noise = self.noise.tensor.to(device)
         if condition == "learned":
-            return self.noise.tensor.to(device).expand(len(ids), -1, -1)
+            return noise.expand(len(ids), -1, -1)
         control = {"permuted": controls.permuted, "gaussian": controls.gaussian}[condition]
-        invariant = self.noise.shift_invariant
-        drawn = [
-            # Held per token: relative norm and spread of the control are then exactly those of the noise.
-            control(self.noise.tensor, generator(self.seed, condition, id_), shift_invariant=invariant, hold="token")
-            for id_ in ids
-        ]
-        return torch.stack(drawn).to(device)
+        # Held per token: relative norm and spread of the control are then exactly those of the noise.
+        draws = Draws(self.seed, condition, ids)
+        return control(noise, draws, shift_invariant=self.noise.shift_invariant, hold="token")

@@ -48,7 +48,7 @@ def _tested(rows: pa.Table) -> pa.Table:
 
 EVALUATION = Evaluation(
     name="learned_noise",
-    version=1,
+    version=2,
     settings=LearnedNoiseSettings,
     worker=LearnedNoiseShards,
     tallies=lambda asked: {name: OutcomeTally(only=_tested) for name in CONDITIONS},

@@ -11,7 +11,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
-from nullspace.metrics.keyed import distortion_seed, message
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.outcomes import Moments, largest_probability_change, wilson_interval
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
@@ -45,13 +45,13 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
         self.distortions = [distortion_named(name) for name in self.settings.distortions]
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
-        messages = [message(self.seed, id_, self.settings.message_bytes) for id_ in batch.ids]
+        messages = Draws(self.seed, "message", batch.ids).bytes(self.settings.message_bytes)
         marked = self.mark.embed(batch.saved, messages, psnr=self.settings.psnr).images
         self._keep_examples(batch, marked)
         yield UNMARKED, self._read(batch.saved, messages)
         for distortion in self.distortions:
-            seeds = [distortion_seed(self.seed, distortion.name, id_) for id_ in batch.ids]
-            clean, after = (distorted(each, distortion, seeds) for each in (batch.saved, marked))
+            draws = Draws(self.seed, distortion.name, batch.ids)
+            clean, after = (distorted(each, distortion, draws) for each in (batch.saved, marked))
             looks = _looks(batch.saved, marked) if distortion.name == "none" else {}
             yield distortion.name, self._read(after, messages) | looks | self._seen(clean, after)
 
@@ -193,7 +193,7 @@ def _tallies(asked: Asked[PayloadSettings]) -> dict[str, _Tally]:
 
 EVALUATION = Evaluation(
     name="payload",
-    version=1,
+    version=2,
     settings=PayloadSettings,
     worker=PayloadShards,
     tallies=_tallies,

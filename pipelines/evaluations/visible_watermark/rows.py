@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from nullspace.kernel.patch_kernel import patch_kernel
-from nullspace.metrics.controls import in_random_order
-from nullspace.metrics.keyed import generator
+from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import Outputs
 from nullspace.pixels.eight_bits import EightBits
@@ -63,7 +61,7 @@ class VisibleWatermarkShards(EvaluationShards[VisibleWatermarkSettings]):
         saved = from_uint8(self.eight_bits.save(images, made.marked))
         plain = from_uint8(round_to_uint8(made.plain))
         self._keep_examples(batch, plain, saved)
-        shuffled = images + _permuted(saved - images, batch.ids, self.seed)
+        shuffled = images + Draws(self.seed, "mark_permuted", batch.ids).shuffled(saved - images)
         for condition, changed in zip(CONDITIONS, (saved, plain, shuffled), strict=True):
             yield condition, self._columns(images, changed, batch.before)
         for quality in JPEG_QUALITIES:
@@ -106,14 +104,7 @@ def jpeg_condition(quality: int) -> str:
 
 def _as_jpeg(images: Tensor, quality: int) -> Tensor:
     """Images (n,3,H,W) in [0,1] as a JPEG file of each keeps them."""
-    files = distorted(round_to_uint8(images), distortion_named(f"jpeg_{quality}"), [0] * len(images))
-    return from_uint8(files).to(images.device)
-
-
-def _permuted(change: Tensor, ids: list[str], seed: int) -> Tensor:
-    """The change (n,3,H,W) of each image with its elements in random order: same norm, no structure."""
-    sources = [generator(seed, "mark_permuted", id_) for id_ in ids]
-    return torch.stack([in_random_order(row, source) for row, source in zip(change, sources, strict=True)])
+    return from_uint8(distorted(round_to_uint8(images), distortion_named(f"jpeg_{quality}")))
 
 
 class _MarkTally(OutcomeTally):
@@ -137,7 +128,7 @@ def _tallies(asked: Asked[VisibleWatermarkSettings]) -> dict[str, _MarkTally]:
 
 EVALUATION = Evaluation(
     name="visible_watermark",
-    version=1,
+    version=2,
     settings=VisibleWatermarkSettings,
     worker=VisibleWatermarkShards,
     tallies=_tallies,

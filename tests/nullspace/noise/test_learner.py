@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.controls import permuted
+from nullspace.metrics.draws import Draws
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.norms import mean_token_norm, spread, token_norms
 from nullspace.metrics.radius import measure
@@ -219,7 +220,7 @@ def test_learned_noise_beats_permuted(encoder: Encoder) -> None:
         learning.step()
     changes = {"learned": learning.noise, "start": start}
     for seed in range(4):
-        control = permuted(learning.noise, torch.Generator().manual_seed(seed), shift_invariant=True, hold="token")
+        control = permuted(learning.noise, Draws(seed, "permuted", ["a"]), shift_invariant=True, hold="token")[0]
         changes[f"permuted {seed}"] = control
     found = {name: measure(test, noise).probability_change for name, noise in changes.items()}
     learned = found.pop("learned")

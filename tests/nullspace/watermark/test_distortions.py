@@ -14,10 +14,12 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from nullspace.errors import NullspaceError
+from nullspace.metrics.draws import Draws
 from nullspace.watermark.distortions import KINDS, STANDARD, Distortion, distorted, distortion_named
 from tests.nullspace.watermark.payload.marked import pictures
 
 IMAGES = pictures(3, 64)
+DRAWS = Draws(0, "test", ["a", "b", "c"])
 
 
 def pil(image: Tensor) -> Image.Image:
@@ -34,8 +36,8 @@ def saved(image: Image.Image, kind: str, quality: int) -> Image.Image:
     return Image.open(written).convert("RGB")
 
 
-def one(name: str, image: Tensor = IMAGES[0], seed: int = 0) -> Tensor:
-    return distorted(image[None], distortion_named(name), [seed])[0]
+def one(name: str, image: Tensor = IMAGES[0], id_: str = "a") -> Tensor:
+    return distorted(image[None], distortion_named(name), Draws(0, name, [id_]))[0]
 
 
 @pytest.mark.parametrize(
@@ -68,16 +70,16 @@ def test_a_blur_is_scipys() -> None:
     assert float((one("blur_1") - torch.from_numpy(expected)).abs().max()) <= 0.51
 
 
-def test_noise_has_its_sigma_and_depends_on_the_image_s_own_seed() -> None:
+def test_noise_has_its_sigma_and_depends_on_the_image_s_own_id() -> None:
     grey = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
-    noisy = distorted(grey, distortion_named("noise_0.05"), [1, 2])
+    noisy = distorted(grey, distortion_named("noise_0.05"), Draws(0, "noise_0.05", ["a", "b"]))
     assert float((noisy.float() - 128).std()) == pytest.approx(0.05 * 255, rel=0.03)
-    assert torch.equal(noisy[1], one("noise_0.05", grey[1], seed=2)) and not torch.equal(noisy[0], noisy[1])
+    assert torch.equal(noisy[1], one("noise_0.05", grey[1], "b")) and not torch.equal(noisy[0], noisy[1])
 
 
 def test_erasing_covers_its_share_somewhere() -> None:
     white = torch.full((3, 64, 64), 255, dtype=torch.uint8)
-    first, second = one("erase_0.25", white, seed=1), one("erase_0.25", white, seed=2)
+    first, second = one("erase_0.25", white, "a"), one("erase_0.25", white, "b")
     assert float((first == 0).float().mean()) == pytest.approx(0.25) and not torch.equal(first, second)
 
 
@@ -92,9 +94,13 @@ def test_distortions_joined_follow_one_another() -> None:
 @pytest.mark.parametrize("name", STANDARD)
 def test_standard_distortions_keep_size_and_kind(name: str) -> None:
     distortion = distortion_named(name)
-    found = distorted(IMAGES, distortion, [0, 1, 2])
+    found = distorted(IMAGES, distortion, DRAWS)
     assert found.shape == IMAGES.shape and found.dtype == torch.uint8 and distortion.name == name
     assert distortion.family in {"none", "combined"} or distortion.family == KINDS[distortion.steps[0][0]].family
+    alone = distorted(IMAGES[1:2], distortion, DRAWS[1:2])
+    assert int((alone[0].int() - found[1].int()).abs().max()) <= 1, (
+        "in any batch; sums of a blur may be rounded otherwise"
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from(["jpeg", "webp"]), st.integers(1, 100)), min_size=1, max_size=3))
@@ -117,8 +123,16 @@ def test_an_unknown_name_is_refused(name: str, expected: str) -> None:
         distortion_named(name)
 
 
-def test_images_and_seeds_are_checked() -> None:
+def test_images_and_draws_are_checked() -> None:
     with pytest.raises(NullspaceError, match="each of 3 images, got 1"):
-        distorted(IMAGES, distortion_named("none"), [0])
+        distorted(IMAGES, distortion_named("none"), DRAWS[:1])
+    with pytest.raises(NullspaceError, match=r"draws for noise_0.1\+jpeg_75, which has a random part"):
+        distorted(IMAGES, distortion_named("noise_0.1+jpeg_75"))
     with pytest.raises(NullspaceError, match="8-bit images"):
-        distorted(IMAGES.float(), distortion_named("none"), [0, 1, 2])
+        distorted(IMAGES.float(), distortion_named("none"))
+
+
+def test_two_steps_of_noise_are_two_draws() -> None:
+    grey = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
+    twice = distorted(grey, distortion_named("noise_0.05+noise_0.05"), DRAWS[:1])
+    assert float((twice.float() - 128).std()) == pytest.approx(2**0.5 * 0.05 * 255, rel=0.05)

@@ -46,7 +46,7 @@ def test_subsampling_is_what_jpeg_does_to_fine_colours() -> None:
     images = smooth()
     change = 0.15 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     pixels = round_to_uint8((images + change).clamp(0, 1))
-    files = from_uint8(distorted(pixels, distortion_named("jpeg_100"), [0, 0]))
+    files = from_uint8(distorted(pixels, distortion_named("jpeg_100")))
     expected = subsampled(from_uint8(pixels))
     inside = (expected > 0.02) & (expected < 0.98)  # JPEG clips what the colours push out of the range
     away = (files - expected)[inside].abs()
@@ -99,7 +99,7 @@ def test_a_mark_in_it_is_noticed_less_as_jpeg_and_still_seen(
     for within in (None, kernel):
         pixels = round_to_uint8(embed(model, kernel, images, mark, alpha, within=within).marked)
         files = [
-            from_uint8(distorted(each, distortion_named(f"jpeg_{quality}"), [0, 0]))
+            from_uint8(distorted(each, distortion_named(f"jpeg_{quality}")))
             for each in (round_to_uint8(images), pixels)
         ]
         moved.append(float(token_changes(model, patch_map(model), *files).square().mean().sqrt()))

@@ -15,7 +15,7 @@ MESSAGE = b"moved"
 
 def test_a_shift_is_undone(mark: HiddenMark) -> None:
     marked = mark.embed(pictures(1), MESSAGE, psnr=40).images
-    moved = distorted(marked, distortion_named("shift_3"), [0])
+    moved = distorted(marked, distortion_named("shift_3"))
     assert not mark.detect(moved)[0].found
     found = realign(mark, moved[0], shift=4, length=5, psnr=40)
     assert found.detection.message == MESSAGE and (found.down, found.across, found.readings) == (3, 3, 81)
@@ -24,7 +24,7 @@ def test_a_shift_is_undone(mark: HiddenMark) -> None:
 
 def test_a_crop_that_was_enlarged_is_undone(mark: HiddenMark) -> None:
     marked = mark.embed(pictures(1), MESSAGE, psnr=36).images
-    moved = distorted(marked, distortion_named("crop_0.9375"), [0])  # 120 of 128 pixels
+    moved = distorted(marked, distortion_named("crop_0.9375"))  # 120 of 128 pixels
     found = realign(mark, moved[0], shift=1, scales=(1.0, 128 / 120), length=5, psnr=36)
     assert found.detection.message == MESSAGE and found.scale == 128 / 120 and found.readings == 18
 

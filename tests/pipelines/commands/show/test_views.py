@@ -16,6 +16,7 @@ from torch import Tensor
 from cluster import cli
 from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.shift import exact_kernel
+from nullspace.metrics.draws import Draws
 from nullspace.model.vit import SplitViT
 from pipelines.commands.show.noise import kernel_noise, permuted_noise, size_of, strongest_noise
 from pipelines.commands.show.views import centred
@@ -89,12 +90,12 @@ def test_the_control_has_the_same_norm_and_no_structure(model: SplitViT) -> None
     kernel, clean, free = on_file(model, 41, 50)
     generator = torch.Generator().manual_seed(0)
     change = kernel_noise(kernel, clean, free, rms=0.2, generator=generator)
-    control = permuted_noise(change, clean, free, generator=generator)
+    control = permuted_noise(change, clean, free, draws=Draws(0, "permuted", ["a"]))
     assert float(control.norm()) == pytest.approx(float(change.norm()), rel=1e-6)
     assert float(kernel.seen(control[None]).norm()) > 20 * float(kernel.seen(change[None]).norm())
     white = torch.ones_like(clean)  # half of it is cut off, and made up for
     below = -change.abs()
-    cut = permuted_noise(change, white, free, generator=generator)
+    cut = permuted_noise(change, white, free, draws=Draws(0, "permuted", ["a"]))
     assert float(cut.norm()) == pytest.approx(float(below.norm()), rel=1e-6) and float(cut.max()) <= 0
 
 
