@@ -1,6 +1,11 @@
 """The public names and their modules, for type checkers and for `__init__.py`, which reads this file."""
 
 from nullspace.errors import NullspaceError as NullspaceError
+from nullspace.fooling.exact import ExactLooks as ExactLooks
+from nullspace.fooling.exact import kernel_share as kernel_share
+from nullspace.fooling.exact import nearest_look as nearest_look
+from nullspace.fooling.metamer import Metamers as Metamers
+from nullspace.fooling.metamer import metamers as metamers
 from nullspace.kernel.file_kernel import FileKernel as FileKernel
 from nullspace.kernel.file_kernel import kernel_on_file as kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel as PatchKernel

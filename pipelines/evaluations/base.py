@@ -204,8 +204,9 @@ def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], devic
     shards, expected = shard_sizes(ingested.folder), IdDigest.from_dict(ingested.result["ids"])
     count = evaluation.draws(asked.settings)
     if count is not None and count < expected.count:
-        asked = replace(asked, drawn=draw(ingested.folder, count, evaluation.name, asked.seed))
-        shards, expected = shards_of(ingested.folder, asked.drawn), IdDigest().add(asked.drawn)
+        drawn = draw(ingested.folder, count, evaluation.name, asked.seed)
+        asked = replace(asked, drawn=drawn)
+        shards, expected = shards_of(ingested.folder, drawn), IdDigest().add(drawn)
     verdict = evaluation.verdict(asked)
     if verdict.skipped:
         return {"skipped": verdict.skipped}

@@ -18,6 +18,7 @@ FOLDERS = {
         "noise": {"model", "metrics"},
         "subspace": {"model", "metrics", "noise"},
         "pixels": {"model", "metrics", "kernel"},
+        "fooling": {"model", "metrics", "kernel", "pixels"},
         "watermark": {"model", "metrics", "kernel", "pixels"},
         "watermark/visible": {"model", "metrics", "kernel", "pixels", "watermark"},
         "watermark/payload": {"model", "metrics", "kernel", "pixels", "watermark"},

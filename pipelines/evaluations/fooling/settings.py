@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator
@@ -12,7 +11,6 @@ from pipelines.settings import HOW
 
 Look = Literal["grey", "noise"]
 T = TypeVar("T")
-_DEPTH = re.compile(r"logits|features|tokens|block:\d+")
 
 
 class FoolingSettings(EvaluationSettings):
@@ -42,9 +40,11 @@ class FoolingSettings(EvaluationSettings):
     @field_validator("at")
     @classmethod
     def _depths(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from nullspace.fooling.depth import DEPTHS, is_depth
+
         for name in names:
-            if not _DEPTH.fullmatch(name):
-                raise ValueError(f"expected logits, features, tokens or block:N with N from 0, got {name!r}")
+            if not is_depth(name):
+                raise ValueError(f"expected {DEPTHS} with N from 0, got {name!r}")
         return _once(names)
 
     @field_validator("epsilon")
@@ -70,7 +70,6 @@ class FoolingSettings(EvaluationSettings):
 
 def _once(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) < len(values):
-        raise ValueError(
-            f"expected each once, got {', '.join(f'{each:g}' if isinstance(each, float) else str(each) for each in values)}"
-        )
+        given = ", ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
+        raise ValueError(f"expected each once, got {given}")
     return values

@@ -24,7 +24,7 @@ class FoolingTally(OutcomeTally):
         """`judges` are the labels of the other models that were asked."""
         super().__init__(_MEANS)
         answers = (judged(label, name) for label in judges for name in JUDGED)
-        self.shares = dict.fromkeys((*_SHARES, *answers), (0, 0))
+        self.shares: dict[str, tuple[int, int]] = dict.fromkeys((*_SHARES, *answers), (0, 0))
         self.medians = {name: np.empty(0) for name in RELATIVE}
 
     def add(self, rows: pa.Table) -> None:
