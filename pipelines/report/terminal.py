@@ -78,5 +78,5 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
 
 
 def _ascii(text: str) -> str:
-    """A Windows pipe or LANG=C can print neither a dash nor an infinity sign."""
-    return text.replace(wording.MISSING, "-").replace("∞", "inf")
+    """A Windows pipe or LANG=C can print neither a dash nor an infinity sign nor an epsilon."""
+    return text.replace(wording.MISSING, "-").replace("∞", "inf").replace("ε", "eps")

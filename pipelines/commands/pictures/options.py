@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipelines.commands.arguments import print_json
 from pipelines.commands.model_options import read_model_args
-from pipelines.errors import DecodeError
+from pipelines.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:  # loaded when a command runs, not when the command line is built
     from nullspace.model.vit import SplitViT
@@ -30,6 +30,18 @@ def load_with_notes(model: str, weights: str, model_args: list[str] | None, ema:
         facts = "; ".join((loaded.weights_source, *loaded.notes))
         Console(stderr=True).print(f"model  {facts}", highlight=False, markup=False, soft_wrap=True)
     return loaded
+
+
+def names_of(classes: str | None) -> list[str] | None:
+    """The names of classes in labelled data `--classes`; None without. Raises ConfigError for data without names."""
+    if classes is None:
+        return None
+    from pipelines.data.sources import SourceSettings, open_source
+
+    names = open_source(SourceSettings(path=classes)).class_names()
+    if names is None:
+        raise ConfigError(f"--classes {classes}: its labels are numbers, without names; give class folders")
+    return names
 
 
 def each_picture(

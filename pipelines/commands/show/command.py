@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.commands.model_options import Ema, ModelArgs
-from pipelines.commands.pictures.options import change_words, each_picture, finish, load_with_notes
+from pipelines.commands.pictures.options import change_words, each_picture, finish, load_with_notes, names_of
 from pipelines.errors import ConfigError
 from pipelines.local_options import OUTPUT, here
 
@@ -101,7 +101,7 @@ def show(
     found = NullNoise.load(noise) if learned else None
     loaded = load_with_notes(model, weights, model_args, ema)
     check_usable(loaded)
-    shower = Shower(loaded, class_names(loaded, _names_of(classes)))
+    shower = Shower(loaded, class_names(loaded, names_of(classes)))
 
     def work(source: Path, target: Path) -> dict[str, Any]:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,17 +116,6 @@ def show(
         return {**shown.to_dict(), **written}
 
     finish(each_picture("show", pictures, pages, work, as_json, _table), as_json, missing=[])
-
-
-def _names_of(classes: str | None) -> list[str] | None:
-    if classes is None:
-        return None
-    from pipelines.data.sources import SourceSettings, open_source
-
-    names = open_source(SourceSettings(path=classes)).class_names()
-    if names is None:
-        raise ConfigError(f"--classes {classes}: its labels are numbers, without names; give class folders")
-    return names
 
 
 def _pages(pictures: list[tuple[Path, Path]], output: Path | None, *, force: bool, noised: bool) -> list[Path]:

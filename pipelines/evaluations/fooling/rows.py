@@ -13,6 +13,7 @@ from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
+from nullspace.pixels.eight_bits import EightBits
 from nullspace.watermark.distortions import distorted, distortion_named
 from pipelines.engine.class_names import class_names
 from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, Verdict
@@ -32,6 +33,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
     def __init__(self, out: str, asked: Asked[FoolingSettings], device: str, with_examples: str) -> None:
         super().__init__(out, asked, device, with_examples)
         self.kernel = kernel_of(asked, self.model)
+        self.eight_bits = None if self.kernel is None else EightBits.of(self.model, self.kernel)
         self.ways = ways_of(self.settings, kernel=self.kernel is not None)
         self.shown = shown(self.ways)
         ingest, reference = (asked.inputs[name].folder for name in ("ingest", "reference"))
@@ -69,7 +71,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         """Pictures (n,3,H,W) as 8 bits keep them, and passes of the network for each."""
         if way.exact:
             assert self.kernel is not None
-            found = nearest_look(self.model, pair.images, pair.look, self.kernel)
+            found = nearest_look(self.model, pair.images, pair.look, self.kernel, eight_bits=self.eight_bits)
             return from_uint8(found.saved), torch.zeros(len(found.saved))
         limit = None if way.epsilon is None else way.epsilon / 255
         with torch.enable_grad():

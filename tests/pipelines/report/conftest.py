@@ -37,7 +37,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
     for label, rank in ((BLIND, 96), (SEEING, 768)):
         base = tmp_path_factory.mktemp("stages")
         found[label] = {
-            name: base / name for name in ("kernel", "search", "kernel_noise", "visible_watermark", "payload")
+            name: base / name
+            for name in ("kernel", "search", "kernel_noise", "visible_watermark", "payload", "fooling")
         }
         written.write_kernel(found[label]["kernel"], rank)
         written.write_search(found[label]["search"])
@@ -45,6 +46,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
     written.write_pictures(blind["visible_watermark"], ("original", "plain", "marked", "difference"))
     written.write_pictures(blind["kernel_noise"], ("original", "exact", "in_box_difference"))
     written.write_pictures(blind["payload"], ("original", "hidden"))
+    written.write_pictures(blind["fooling"], ("image", "look", "logits_eps8", "logits_eps8_difference"))
+    (blind["fooling"] / "examples" / "00.json").write_text('{"logits_eps8": "taken for <b>a tench</b>"}')
     return found
 
 

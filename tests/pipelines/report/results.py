@@ -69,6 +69,7 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
         }},
         "visible_watermark": {"skipped": SKIPPED} if trivial else {"conditions": {"marked": mark()}},
         "payload": {"skipped": SKIPPED} if trivial else payload(),
+        "fooling": fooling(exact=not trivial),
     }  # fmt: skip
 
 
@@ -94,6 +95,28 @@ def payload() -> dict[str, Any]:
         },
         "settings": {"message_bytes": 8},
     }
+
+
+def fooling(*, exact: bool) -> dict[str, Any]:
+    """Pictures that look like one image and are taken for another."""
+
+    def pictures(agreement: float, as_look: float) -> dict[str, Any]:
+        found = outcome(agreement, 0.02, 2.0) | share("as_look", as_look) | share("nearer_than_pairs", agreement)
+        means = {"median_relative_logits": 0.011, "median_relative_features": 0.02, "confidence_off": 0.03}
+        means |= {"psnr_to_look": 38.4, "ssim_to_look": 0.96, "psnr_to_image": 9.1, "token_difference": 1.3}
+        ends = {f"{name}_ci": [0.9 * value, 1.1 * value] for name, value in means.items()}
+        return {**found, **means, **ends, "n": 300, "passes": 40.0, "passes_ci": [40.0, 40.0]}
+
+    ways = ("exact", "logits_eps4", "logits_eps8", "look_grey")[0 if exact else 1 :]
+    found = {name: pictures(0.99, 0.01) for name in ways}
+    found |= {f"{name}_{control}": pictures(0.02, 0.97) for name in ways for control in ("permuted", "signs")}
+    found |= {f"{name}_jpeg_75": pictures(0.31, 0.55) for name in ways}
+    answers = {"image": 0.02, "look": 0.95, "other": 0.03}
+    for name in ways:
+        for answer, value in answers.items():
+            found[name] |= share(f"judge_{SEEING}_{answer}", value)
+    settings = {"epsilon": [4, 8], "looks": ["grey"], "distortions": ["jpeg_75"], "judges": [SEEING]}
+    return {"conditions": found, "settings": settings}
 
 
 def all_results() -> dict[str, Any]:
