@@ -1,0 +1,167 @@
+"""The projection onto kernel ∩ box as the maximum of a concave function, for many patches at once.
+
+With Q the row space the nearest change of pixels x to w is z = clip(x + w - Q m) - x for the multipliers m (r) at which
+Qᵀz = 0; Qᵀz is the gradient of the dual. It is climbed along conjugate directions (Polak and Ribière 1969, restarted
+where one does not lead uphill). The slope along a direction d is ⟨z, Q d⟩, which costs no product with Q beyond the one
+that moves the point: a step of a secant's length and its gradient are one product each with Q and Qᵀ. Conjugate
+directions see the spread of the curvature QᵀDQ, D being the pixels inside the box, which is small as long as most are
+inside: 7 steps on average for kernel noise on photographs, where Nesterov's method took 30.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_TOGETHER = 1 << 20  # pixels of a part on a CPU: memory is used again instead of being asked for
+_FIRST_STEPS = 10  # within a part of the patches; the few that are left go on together
+_SET_ASIDE = 0.3  # of the patches must have converged before the others are copied
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Pixels `low` <= x + z <= `high`, each a number or (n,k)."""
+
+    low: Tensor | float = 0.0
+    high: Tensor | float = 1.0
+
+    def part(self, chosen: slice | Tensor) -> Box:
+        """Of some patches."""
+        return Box(*(each[chosen] if isinstance(each, Tensor) else each for each in (self.low, self.high)))
+
+    def clip(self, point: Tensor, out: Tensor | None = None) -> Tensor:
+        """The nearest pixels in the box."""
+        return torch.clamp(point, self.low, self.high, out=out)  # type: ignore[arg-type]
+
+    @classmethod
+    def together(cls, parts: list[Box]) -> Box:
+        """Of the patches of several parts."""
+        low, high = ([getattr(part, name) for part in parts] for name in ("low", "high"))
+        return cls(torch.cat(low), torch.cat(high)) if isinstance(low[0], Tensor) else parts[0]
+
+
+@dataclass(eq=False)
+class Answers:
+    """What is known of every patch so far: the pixels (n,k), and the norm (n,) of Qᵀz."""
+
+    pixels: Tensor
+    residual: Tensor
+    tolerance: float
+
+    def note(self, where: Tensor | slice, pixels: Tensor, residual: Tensor) -> None:
+        """Results of the patches at `where`."""
+        self.pixels[where], self.residual[where] = pixels, residual
+
+
+@dataclass(eq=False)
+class Climb:
+    """Patches on their way; `point` is x + w - Q m, `seen` Qᵀx, `step` the last step's length, `where` their places."""
+
+    box: Box
+    point: Tensor  # (n,k)
+    seen: Tensor  # (n,r)
+    gradient: Tensor
+    direction: Tensor
+    step: Tensor  # (n,1)
+    where: Tensor  # (n,)
+
+    def subset(self, keep: Tensor) -> Climb:
+        """Those that a mask (n,) names."""
+        if bool(keep.all()):
+            return self
+        chosen = keep.nonzero().squeeze(-1)
+        return Climb(self.box.part(chosen), *(each[chosen] for each in self._tensors))
+
+    @classmethod
+    def together(cls, parts: list[Climb]) -> Climb:
+        """All of several parts."""
+        tensors = (torch.cat(each) for each in zip(*(part._tensors for part in parts), strict=True))
+        return cls(Box.together([part.box for part in parts]), *tensors)
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.point, self.seen, self.gradient, self.direction, self.step, self.where
+
+
+def project(
+    pixels: Tensor, wanted: Tensor, box: Box, rows: Tensor, *, iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor, int]:
+    """Pixels (n,k) in the box whose change from `pixels` is nearest to `wanted` and has Qᵀchange = 0, Q being `rows` (k,r).
+
+    Also the norm (n,) of what is left of Qᵀchange, and the steps taken, at most `iterations`. A patch ends when its norm
+    is at most `tolerance`.
+    """
+    answers = Answers(torch.empty_like(wanted), wanted.new_empty(len(wanted)), tolerance)
+    size = len(wanted) if wanted.device.type != "cpu" else _TOGETHER // wanted.shape[1]
+    begun = min(_FIRST_STEPS, iterations)
+    parts, used = [], 0
+    for first in range(0, len(wanted), max(1, size)):
+        part = slice(first, first + max(1, size))
+        begin = _start(pixels[part], wanted[part], box.part(part), rows, answers, part)
+        left, steps = climb(begin, rows, answers, begun)
+        parts, used = [*parts, left], max(used, steps)
+    if any(len(part.where) for part in parts):
+        used += climb(Climb.together(parts), rows, answers, iterations - begun)[1]
+    return answers.pixels, answers.residual, used
+
+
+def _start(pixels: Tensor, wanted: Tensor, box: Box, rows: Tensor, answers: Answers, part: slice) -> Climb:
+    """From the multipliers of the plain projection onto the kernel: exact when the box is never touched."""
+    point = torch.addmm(wanted, wanted @ rows, rows.T, alpha=-1).add_(pixels)
+    seen = pixels @ rows
+    inside = box.clip(point)
+    gradient = inside @ rows - seen
+    residual = torch.linalg.vector_norm(gradient, dim=-1)
+    answers.note(part, inside, residual)
+    where = torch.arange(part.start, part.start + len(wanted), device=wanted.device)
+    begin = Climb(box, point, seen, gradient, gradient, torch.ones_like(gradient[:, :1]), where)
+    return begin.subset(residual > answers.tolerance)
+
+
+def climb(now: Climb, rows: Tensor, answers: Answers, steps: int) -> tuple[Climb, int]:
+    """Up to `steps` steps, each answer noted when its patch gets there; the patches still open, and the steps taken."""
+    open_ = torch.ones_like(now.where, dtype=torch.bool)
+    used, inside = 0, torch.empty_like(now.point)
+    while used < steps and len(now.where):
+        used += 1
+        _move(now, now.direction @ rows.T, inside)
+        following = torch.addmm(now.seen, inside, rows, beta=-1)
+        size = torch.linalg.vector_norm(following, dim=-1)
+        arrived = (open_ & (size <= answers.tolerance)).nonzero().squeeze(-1)
+        if len(arrived):
+            answers.note(now.where[arrived], inside[arrived], size[arrived])
+            open_[arrived] = False
+        now.direction = _conjugate(now.gradient, following, now.direction)
+        now.gradient = following
+        if used == steps:
+            answers.note(now.where[open_], inside[open_], size[open_])
+        elif len(arrived) and float(open_.double().mean()) <= 1 - _SET_ASIDE:
+            now, open_ = now.subset(open_), open_[open_]
+            inside = torch.empty_like(now.point)
+    return now.subset(open_), used
+
+
+def _move(now: Climb, lifted: Tensor, inside: Tensor) -> None:
+    """Go along `lifted` (n,k) to where the slope would vanish by a secant; `inside` becomes the point clipped there."""
+    slope = _dot(now.gradient, now.direction)
+    torch.addcmul(now.point, lifted, now.step, value=-1, out=inside)
+    now.box.clip(inside, out=inside)
+    fallen = slope - (_dot(inside, lifted) - _dot(now.seen, now.direction))
+    # Where every pixel is at its end the slope does not fall, and where it hardly does rounding decides by how much.
+    now.step = now.step * torch.where(fallen > 0, slope / fallen, 5).clamp(0.2, 5)
+    now.point.addcmul_(lifted, now.step, value=-1)
+    now.box.clip(now.point, out=inside)
+
+
+def _conjugate(gradient: Tensor, following: Tensor, direction: Tensor) -> Tensor:
+    tiny = torch.finfo(gradient.dtype).tiny
+    kept = _dot(following, following - gradient) / _dot(gradient, gradient).clamp(min=tiny)
+    turned = following + kept.clamp(min=0) * direction
+    return torch.where(_dot(following, turned) > 0, turned, following)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Inner products (n,1) of rows."""
+    return (one * other).sum(dim=-1, keepdim=True)
