@@ -51,8 +51,8 @@ from nullspace.pixels.box import Furthest as Furthest
 from nullspace.pixels.box import LargestNoise as LargestNoise
 from nullspace.pixels.box import LargestScale as LargestScale
 from nullspace.pixels.box import furthest as furthest
-from nullspace.pixels.box import largest_noise as largest_noise
 from nullspace.pixels.box import largest_scale as largest_scale
+from nullspace.pixels.largest import largest_noise as largest_noise
 from nullspace.pixels.lift import Lift as Lift
 from nullspace.pixels.lift import PatchMap as PatchMap
 from nullspace.pixels.lift import SharedLift as SharedLift

@@ -44,24 +44,27 @@ class Box:
 
 @dataclass(eq=False)
 class Answers:
-    """What is known of every patch so far: the pixels (n,k), and the norm (n,) of Qᵀz."""
+    """What is known of every patch so far: pixels x + z (n,k), multipliers (n,r), the norm (n,) of Qᵀz; steps taken."""
 
     pixels: Tensor
+    multiplier: Tensor
     residual: Tensor
     tolerance: float
+    steps: int = 0
 
-    def note(self, where: Tensor | slice, pixels: Tensor, residual: Tensor) -> None:
+    def note(self, where: Tensor | slice, pixels: Tensor, multiplier: Tensor, residual: Tensor) -> None:
         """Results of the patches at `where`."""
-        self.pixels[where], self.residual[where] = pixels, residual
+        self.pixels[where], self.multiplier[where], self.residual[where] = pixels, multiplier, residual
 
 
 @dataclass(eq=False)
 class Climb:
-    """Patches on their way; `point` is x + w - Q m, `seen` Qᵀx, `step` the last step's length, `where` their places."""
+    """Patches on their way; `point` is x + w - Qm, `seen` Qᵀx, `step` the last step's length, `where` their places."""
 
     box: Box
     point: Tensor  # (n,k)
-    seen: Tensor  # (n,r)
+    multiplier: Tensor  # (n,r)
+    seen: Tensor
     gradient: Tensor
     direction: Tensor
     step: Tensor  # (n,1)
@@ -82,41 +85,40 @@ class Climb:
 
     @property
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.point, self.seen, self.gradient, self.direction, self.step, self.where
+        return self.point, self.multiplier, self.seen, self.gradient, self.direction, self.step, self.where
 
 
-def project(
-    pixels: Tensor, wanted: Tensor, box: Box, rows: Tensor, *, iterations: int, tolerance: float
-) -> tuple[Tensor, Tensor, int]:
-    """Pixels (n,k) in the box whose change from `pixels` is nearest to `wanted` and has Qᵀchange = 0, Q being `rows` (k,r).
+def project(pixels: Tensor, wanted: Tensor, box: Box, rows: Tensor, *, iterations: int, tolerance: float) -> Answers:
+    """Pixels (n,k) in the box whose change z from `pixels` is nearest to `wanted` with Qᵀz = 0, Q being `rows` (k,r).
 
-    Also the norm (n,) of what is left of Qᵀchange, and the steps taken, at most `iterations`. A patch ends when its norm
-    is at most `tolerance`.
+    A patch ends when the norm of Qᵀz is at most `tolerance`, all of them after `iterations` steps.
     """
-    answers = Answers(torch.empty_like(wanted), wanted.new_empty(len(wanted)), tolerance)
+    multiplier = wanted.new_empty(len(wanted), rows.shape[1])
+    answers = Answers(torch.empty_like(wanted), multiplier, wanted.new_empty(len(wanted)), tolerance)
     size = len(wanted) if wanted.device.type != "cpu" else _TOGETHER // wanted.shape[1]
     begun = min(_FIRST_STEPS, iterations)
-    parts, used = [], 0
+    parts: list[Climb] = []
     for first in range(0, len(wanted), max(1, size)):
         part = slice(first, first + max(1, size))
         begin = _start(pixels[part], wanted[part], box.part(part), rows, answers, part)
         left, steps = climb(begin, rows, answers, begun)
-        parts, used = [*parts, left], max(used, steps)
+        parts, answers.steps = [*parts, left], max(answers.steps, steps)
     if any(len(part.where) for part in parts):
-        used += climb(Climb.together(parts), rows, answers, iterations - begun)[1]
-    return answers.pixels, answers.residual, used
+        answers.steps += climb(Climb.together(parts), rows, answers, iterations - begun)[1]
+    return answers
 
 
 def _start(pixels: Tensor, wanted: Tensor, box: Box, rows: Tensor, answers: Answers, part: slice) -> Climb:
     """From the multipliers of the plain projection onto the kernel: exact when the box is never touched."""
-    point = torch.addmm(wanted, wanted @ rows, rows.T, alpha=-1).add_(pixels)
+    multiplier = wanted @ rows
+    point = torch.addmm(wanted, multiplier, rows.T, alpha=-1).add_(pixels)
     seen = pixels @ rows
     inside = box.clip(point)
     gradient = inside @ rows - seen
     residual = torch.linalg.vector_norm(gradient, dim=-1)
-    answers.note(part, inside, residual)
+    answers.note(part, inside, multiplier, residual)
     where = torch.arange(part.start, part.start + len(wanted), device=wanted.device)
-    begin = Climb(box, point, seen, gradient, gradient, torch.ones_like(gradient[:, :1]), where)
+    begin = Climb(box, point, multiplier, seen, gradient, gradient, torch.ones_like(gradient[:, :1]), where)
     return begin.subset(residual > answers.tolerance)
 
 
@@ -131,12 +133,12 @@ def climb(now: Climb, rows: Tensor, answers: Answers, steps: int) -> tuple[Climb
         size = torch.linalg.vector_norm(following, dim=-1)
         arrived = (open_ & (size <= answers.tolerance)).nonzero().squeeze(-1)
         if len(arrived):
-            answers.note(now.where[arrived], inside[arrived], size[arrived])
+            answers.note(now.where[arrived], inside[arrived], now.multiplier[arrived], size[arrived])
             open_[arrived] = False
         now.direction = _conjugate(now.gradient, following, now.direction)
         now.gradient = following
         if used == steps:
-            answers.note(now.where[open_], inside[open_], size[open_])
+            answers.note(now.where[open_], inside[open_], now.multiplier[open_], size[open_])
         elif len(arrived) and float(open_.double().mean()) <= 1 - _SET_ASIDE:
             now, open_ = now.subset(open_), open_[open_]
             inside = torch.empty_like(now.point)
@@ -151,6 +153,7 @@ def _move(now: Climb, lifted: Tensor, inside: Tensor) -> None:
     fallen = slope - (_dot(inside, lifted) - _dot(now.seen, now.direction))
     # Where every pixel is at its end the slope does not fall, and where it hardly does rounding decides by how much.
     now.step = now.step * torch.where(fallen > 0, slope / fallen, 5).clamp(0.2, 5)
+    now.multiplier = now.multiplier + now.step * now.direction
     now.point.addcmul_(lifted, now.step, value=-1)
     now.box.clip(now.point, out=inside)
 

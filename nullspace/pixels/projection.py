@@ -58,9 +58,9 @@ def project_to_box(
         share = room.reshape(flat.shape).to(delta)
         check_unit_range(share)
         box = Box(flat - share * flat, flat + share * (1 - flat))
-    answer, residual, used = project(flat, wanted, box, rows, iterations=iterations, tolerance=tolerance)
-    change = answer.sub_(flat)
-    return Projection(change.reshape(delta.shape), residual.reshape(delta.shape[:-1]), used, tolerance)
+    found = project(flat, wanted, box, rows, iterations=iterations, tolerance=tolerance)
+    change, residual = found.pixels.sub_(flat), found.residual
+    return Projection(change.reshape(delta.shape), residual.reshape(delta.shape[:-1]), found.steps, tolerance)
 
 
 def _check(patches: Tensor, delta: Tensor, kernel: PatchKernel, iterations: int, tolerance: float) -> None:

@@ -10,7 +10,7 @@ from nullspace.kernel.file_kernel import FileKernel
 from nullspace.metrics.controls import permuted
 from nullspace.metrics.draws import Draws
 from nullspace.model.patches import patchify, unpatchify
-from nullspace.pixels.box import largest_noise
+from nullspace.pixels.largest import largest_noise
 
 _STEPS = (20, 20, 20, 80)  # iterations of the projections: a few to find the size roughly, and an accurate one
 _PUSH = (
@@ -40,7 +40,7 @@ def kernel_noise(kernel: FileKernel, clean: Tensor, free: Tensor, *, rms: float,
 def strongest_noise(kernel: FileKernel, clean: Tensor, free: Tensor, *, generator: torch.Generator) -> Tensor:
     """A local optimum (3,H,W) of the norm in the kernel inside [0,1] for `clean` (3,H,W), `free` (H,W) as above.
 
-    By `box.largest_noise` for a file that is only cropped; else each step projects a multiple of the change before, as
+    By `largest_noise` for a file that is only cropped; else each step projects a multiple of the change before, as
     the norm is a convex function whose gradient is the change itself.
     """
     if kernel.resize.only_crops and torch.equal(free, kernel.resize.read):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, kernel_of
-from nullspace.pixels.box import RESIDUAL, furthest, largest_noise, largest_scale
+from nullspace.pixels.box import RESIDUAL, furthest, largest_scale
+from nullspace.pixels.largest import largest_noise
 
 STD = (0.229, 0.224, 0.225)
 
@@ -126,7 +127,7 @@ def test_more_iterations_close_the_gap_and_batches_do_not_matter() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_largest_noise_grows_and_ends_where_nothing_is_left_to_gain(case: str) -> None:
     k, x = CASES[case]
-    found = largest_noise(x, k, generator=torch.Generator().manual_seed(0), steps=30, tolerance=1e-3)
+    found = largest_noise(x, k, generator=torch.Generator().manual_seed(0), exact_steps=30, tolerance=1e-3)
     check_inside(x, found.delta, k)
     assert bool((found.history.diff(dim=0) >= 0).all()) and torch.equal(found.history[-1], found.rms)
     assert torch.equal(found.history[0], found.start_rms)
@@ -159,7 +160,7 @@ def test_shapes_follow_the_patches_and_the_seed_decides() -> None:
         (
             lambda k, x: largest_noise(x, k, generator=torch.Generator(), steps=0),
             NullspaceError,
-            "expected steps >= 1",
+            "expected steps >= 1, exact_steps >= 0",
         ),
     ],
 )
