@@ -48,10 +48,10 @@ from nullspace.noise.learn import learn_noise as learn_noise
 from nullspace.noise.learner import NoiseLearner as NoiseLearner
 from nullspace.noise.settings import NoiseSettings as NoiseSettings
 from nullspace.pixels.box import Furthest as Furthest
-from nullspace.pixels.box import LargestNoise as LargestNoise
 from nullspace.pixels.box import LargestScale as LargestScale
 from nullspace.pixels.box import furthest as furthest
 from nullspace.pixels.box import largest_scale as largest_scale
+from nullspace.pixels.largest import LargestNoise as LargestNoise
 from nullspace.pixels.largest import largest_noise as largest_noise
 from nullspace.pixels.lift import Lift as Lift
 from nullspace.pixels.lift import PatchMap as PatchMap

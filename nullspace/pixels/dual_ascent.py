@@ -5,7 +5,7 @@ Qᵀz = 0; Qᵀz is the gradient of the dual. It is climbed along conjugate dire
 where one does not lead uphill). The slope along a direction d is ⟨z, Q d⟩, which costs no product with Q beyond the one
 that moves the point: a step of a secant's length and its gradient are one product each with Q and Qᵀ. Conjugate
 directions see the spread of the curvature QᵀDQ, D being the pixels inside the box, which is small as long as most are
-inside: 7 steps on average for kernel noise on photographs, where Nesterov's method took 30.
+inside: 7 steps on average for kernel noise on photographs, where Nesterov's method took 30. It ends what they leave.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nullspace.kernel.solvers import Ascent
+
 _TOGETHER = 1 << 20  # pixels of a part on a CPU: memory is used again instead of being asked for
 _FIRST_STEPS = 10  # within a part of the patches; the few that are left go on together
+_CONJUGATE_STEPS = 20  # together; what is open then needs the method that cannot fail
 _SET_ASIDE = 0.3  # of the patches must have converged before the others are copied
 
 
@@ -103,8 +106,10 @@ def project(pixels: Tensor, wanted: Tensor, box: Box, rows: Tensor, *, iteration
         begin = _start(pixels[part], wanted[part], box.part(part), rows, answers, part)
         left, steps = climb(begin, rows, answers, begun)
         parts, answers.steps = [*parts, left], max(answers.steps, steps)
-    if any(len(part.where) for part in parts):
-        answers.steps += climb(Climb.together(parts), rows, answers, iterations - begun)[1]
+    for way, most in ((climb, _CONJUGATE_STEPS), (settle, iterations)):
+        if any(len(part.where) for part in parts) and answers.steps < iterations:
+            left, steps = way(Climb.together(parts), rows, answers, min(most, iterations - answers.steps))
+            parts, answers.steps = [left], answers.steps + steps
     return answers
 
 
@@ -143,6 +148,27 @@ def climb(now: Climb, rows: Tensor, answers: Answers, steps: int) -> tuple[Climb
             now, open_ = now.subset(open_), open_[open_]
             inside = torch.empty_like(now.point)
     return now.subset(open_), used
+
+
+def settle(now: Climb, rows: Tensor, answers: Answers, steps: int) -> tuple[Climb, int]:
+    """As `climb` by Nesterov's method with steps of length 1, which the curvature allows everywhere.
+
+    For patches whose best multipliers lie far away or at infinity, where nearly all pixels are at an end of the box and
+    conjugate directions jump between its faces. The best answer of all steps is kept.
+    """
+    ascent, origin, used = Ascent.start(now.multiplier), now.point + now.multiplier @ rows.T, 0
+    while used < steps and len(now.where):
+        used += 1
+        inside = now.box.clip(torch.addmm(origin, ascent.ahead, rows.T, alpha=-1))
+        gradient = torch.addmm(now.seen, inside, rows, beta=-1)
+        size = torch.linalg.vector_norm(gradient, dim=-1)
+        better = (size < answers.residual[now.where]).nonzero().squeeze(-1)
+        answers.note(now.where[better], inside[better], ascent.ahead[better], size[better])
+        ascent = ascent.climbed(gradient, 1.0)
+        open_ = size > answers.tolerance
+        if not bool(open_.all()):
+            now, ascent, origin = now.subset(open_), ascent.subset(open_), origin[open_]
+    return now, used
 
 
 def _move(now: Climb, lifted: Tensor, inside: Tensor) -> None:

@@ -127,7 +127,9 @@ def test_more_iterations_close_the_gap_and_batches_do_not_matter() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_largest_noise_grows_and_ends_where_nothing_is_left_to_gain(case: str) -> None:
     k, x = CASES[case]
-    found = largest_noise(x, k, generator=torch.Generator().manual_seed(0), exact_steps=30, tolerance=1e-3)
+    # Where one direction is left the best multipliers are at infinity, and proving the last digits takes for ever.
+    tolerance = 5e-3 if case == "one-dimension" else 1e-3
+    found = largest_noise(x, k, generator=torch.Generator().manual_seed(0), exact_steps=30, tolerance=tolerance)
     check_inside(x, found.delta, k)
     assert bool((found.history.diff(dim=0) >= 0).all()) and torch.equal(found.history[-1], found.rms)
     assert torch.equal(found.history[0], found.start_rms)
