@@ -15,12 +15,13 @@ from nullspace.metrics.draws import Draws
 def permuted(noise: Tensor, kernel: PatchKernel, draws: Draws) -> Tensor:
     """Noise (n,N,3p²) in pixel units with the elements of each image, over `std`, in random order."""
     std = kernel.std.to(noise)
-    return draws.shuffled(noise / std) * std
+    return draws.shuffled(noise / std).mul_(std)
 
 
 def gaussian(noise: Tensor, kernel: PatchKernel, draws: Draws) -> Tensor:
     """Independent normal noise shaped like `noise` (n,N,3p²) in pixel units, of the norm of each image of it."""
     std = kernel.std.to(noise)
     drawn = draws.to(noise.device).normal(*noise.shape[1:]).to(noise)
-    norms = [torch.linalg.vector_norm(each.flatten(1), dim=1) for each in (noise / std, drawn)]
-    return drawn * (norms[0] / norms[1])[:, None, None] * std
+    size = (noise.square() @ std.pow(-2)).sum(dim=1).sqrt()
+    ratio = size / torch.linalg.vector_norm(drawn.flatten(1), dim=1)
+    return drawn.mul_(ratio[:, None, None] * std)

@@ -90,8 +90,11 @@ class PatchKernel:
         self._check_sample(count, rms)
         noise = draws.normal(count, self.patch_dim)
         rows, std = self.row_space.to(noise), self.std.to(noise)
-        noise = noise - (noise @ rows) @ rows.T
-        return noise * (rms / (noise / std).square().mean(dim=-1, keepdim=True).sqrt())
+        flat = noise.view(-1, self.patch_dim)
+        flat.addmm_(flat @ rows, rows.T, alpha=-1)  # in place, as are the next: memory costs more than arithmetic here
+        size = (flat.square() @ std.pow(-2) / self.patch_dim).sqrt()
+        flat.mul_((rms / size)[:, None])
+        return noise
 
     def basis(self) -> Tensor:
         """An orthonormal basis (3p²,nullity) of ker A, float64; not unique: compare projectors, never bases."""

@@ -95,7 +95,7 @@ class Draws:
 
     def bytes(self, count: int) -> list[bytes]:
         """`count` random bytes for every image."""
-        drawn = words(self._keys.cpu(), self._stream, _BYTE, -(-count // 8)).numpy()
+        drawn = self._of_words(_BYTE, -(-count // 8), lambda found: found).cpu().numpy()
         return [row.astype("<i8").tobytes()[:count] for row in drawn]
 
     def _of_bits(self, kind: int, shape: tuple[int, ...], finish: Callable[[Tensor], Tensor]) -> Tensor:

@@ -64,8 +64,7 @@ def _halves(word: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_numpy(key: Tensor, stream: int, kind: int, count: int) -> Tensor:
-    found = np.empty((len(key), count), np.uint64)
     begin = np.array([0, stream, kind, 0], np.uint64)
-    for row, own in zip(found, key.numpy().view(np.uint64), strict=True):
-        row[:] = np.random.Philox(key=own, counter=begin).random_raw(count)
+    rows = [np.random.Philox(key=own, counter=begin).random_raw(count) for own in key.numpy().view(np.uint64)]
+    found = rows[0][None] if len(rows) == 1 else np.stack(rows)
     return torch.from_numpy(found.view(np.int64))

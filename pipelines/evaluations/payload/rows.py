@@ -52,7 +52,7 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
         for distortion in self.distortions:
             draws = Draws(self.seed, distortion.name, batch.ids)
             clean, after = (distorted(each, distortion, draws) for each in (batch.saved, marked))
-            looks = _looks(batch.saved, marked) if distortion.name == "none" else {}
+            looks = _looks(batch.images, from_uint8(marked.to(self.device))) if distortion.name == "none" else {}
             yield distortion.name, self._read(after, messages) | looks | self._seen(clean, after)
 
     def _read(self, pictures: Tensor, messages: list[bytes]) -> dict[str, Any]:
@@ -87,8 +87,7 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
             save_difference(folder / f"{batch.first + number:02d}_hidden_difference.png", before, after)
 
 
-def _looks(images: Tensor, marked: Tensor) -> dict[str, Tensor]:
-    after, before = from_uint8(marked), from_uint8(images)
+def _looks(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     return {name: measure(after, before).double() for name, measure in zip(_QUALITY, _MEASURES, strict=True)}
 
 
