@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from nullspace.metrics.outcomes import largest_probability_change, outcomes
@@ -34,6 +35,7 @@ from pipelines.stages.branch import Branch
 S = TypeVar("S", bound=EvaluationSettings)
 Columns = Mapping[str, "Tensor | np.ndarray | list[Any]"]
 """Columns of rows by name, an entry per image: numbers on any device, or a list."""
+_ON_A_CPU = 6  # images a model sees at once there: activations of more do not fit the processor's cache
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ class EvaluationShards(ModelShards, Generic[S]):
 
     def outputs(self, images: Tensor) -> Outputs:
         """What the model says of images (n,3,H,W), which may leave [0,1]: float32."""
-        return as_float(self.model.outputs_from_tokens(self.model.tokens(images, check_range=False)))
+        parts = images.split(len(images) if images.is_cuda else _ON_A_CPU)
+        found = [self.model.outputs_from_tokens(self.model.tokens(part, check_range=False)) for part in parts]
+        return as_float(
+            Outputs(*(torch.cat([getattr(each, name) for each in found]) for name in ("features", "logits")))
+        )
 
 
 def as_float(outputs: Outputs) -> Outputs:

@@ -41,9 +41,12 @@ def texture_contrast(images: Tensor, alpha: Tensor, *, shrink: int = 1) -> Tenso
 
 
 def _mean(values: Tensor, reach: int) -> Tensor:
-    """Mean over a window of 2·reach + 1 pixels a side, without padding."""
-    return functional.avg_pool2d(values, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+    """Mean over a window of 2·reach + 1 pixels a side, without padding: along columns, then along rows."""
+    down = functional.avg_pool2d(values, (2 * reach + 1, 1), 1, (reach, 0), count_include_pad=False)
+    return functional.avg_pool2d(down, (1, 2 * reach + 1), 1, (0, reach), count_include_pad=False)
 
 
 def _reach(inside: Tensor, reach: int) -> Tensor:
-    return functional.max_pool2d(inside, 2 * reach + 1, stride=1, padding=reach)
+    """The largest value within `reach` pixels across and down."""
+    down = functional.max_pool2d(inside, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return functional.max_pool2d(down, (1, 2 * reach + 1), stride=1, padding=(0, reach))

@@ -14,15 +14,16 @@ from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
 from nullspace.metrics.outcomes import Moments, largest_probability_change, wilson_interval
 from nullspace.model.images import from_uint8
-from nullspace.model.vit import SplitViT
+from nullspace.model.vit import Outputs, SplitViT
 from nullspace.pixels.lift import patch_map
 from nullspace.watermark.certify import mean_and_worst, token_changes
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, Verdict, needs_kernel
-from pipelines.evaluations.image_quality import psnr, ssim, vif
+from pipelines.evaluations.image_quality import psnr, ssim
 from pipelines.evaluations.payload.settings import PayloadSettings
 from pipelines.evaluations.pictures import save_difference, save_picture
+from pipelines.evaluations.visual_information import vif
 
 RATES = (1e-3, 1e-6)  # false positives, at which is counted how many marks are found
 UNMARKED = "unmarked"  # the condition that shows how often a mark is found where there is none
@@ -52,8 +53,9 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
         for distortion in self.distortions:
             draws = Draws(self.seed, distortion.name, batch.ids)
             clean, after = (distorted(each, distortion, draws) for each in (batch.saved, marked))
-            looks = _looks(batch.images, from_uint8(marked.to(self.device))) if distortion.name == "none" else {}
-            yield distortion.name, self._read(after, messages) | looks | self._seen(clean, after)
+            looks = {} if distortion.steps else _looks(batch.images, self.on_device(marked))
+            before = None if distortion.steps else batch.before
+            yield distortion.name, self._read(after, messages) | looks | self._seen(clean, after, before)
 
     def _read(self, pictures: Tensor, messages: list[bytes]) -> dict[str, Any]:
         """What is read in pictures uint8 (n,3,H,W), beside what was written."""
@@ -65,10 +67,14 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
             "p_value": [each.p_value for each in found],
         }
 
-    def _seen(self, clean: Tensor, marked: Tensor) -> dict[str, Tensor]:
-        """Whether the model says the same of both, and the certificate of each: (n,) each."""
-        images = [from_uint8(each).to(self.device) for each in (clean, marked)]
-        logits = [self.model(each) for each in images]
+    def _seen(self, clean: Tensor, marked: Tensor, before: Outputs | None) -> dict[str, Tensor]:
+        """Whether the model says the same of both, and the certificate of each: (n,) each.
+
+        `before` is what it says of `clean`, where that is known.
+        """
+        images = [self.on_device(each) for each in (clean, marked)]
+        logits = [(before or self.outputs(images[0])).logits, self.outputs(images[1]).logits]
+        logits = [each.cpu() for each in logits]
         moved, worst = mean_and_worst(token_changes(self.model, self.mapping, *images))
         return {
             "same_prediction": logits[0].argmax(1) == logits[1].argmax(1),
