@@ -3,8 +3,8 @@
 A change in the kernel is exact in float; rounded to the nearest levels it moves every token by |A|_F / (255 sqrt(12)),
 half a per cent of a token's norm on deit_tiny, which decides close calls. Here pixels are rounded so that A (z/255 - x)
 vanishes for the clean x itself, not for the changed picture: what a projection into the pixel box left over goes too.
-Babai's nearest plane as `round_quickly` has it, for the patches of all pictures of a batch at once, then single flips in
-those patches where saturated pixels could take up too little. About 15 ms of one core for an image of deit_tiny.
+Babai's nearest plane as `round_quickly` has it, for the patches of all pictures of a batch at once, then single flips
+in those patches where saturated pixels could take up too little. About 15 ms of one core for an image of deit_tiny.
 """
 
 from __future__ import annotations
