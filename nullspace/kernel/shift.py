@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.metrics.norms import mean_token_norm, remove_shift
+from nullspace.model.shapes import Float
 from nullspace.model.vit import SplitViT
 
 SHIFT_THRESHOLD = 1e-3
@@ -54,7 +55,9 @@ class ShiftTest:
 
 
 @torch.no_grad()
-def shift_test(model: SplitViT, images_or_tokens: Tensor, *, relative_shift: float = 10.0, seed: int = 0) -> ShiftTest:
+def shift_test(
+    model: SplitViT, images_or_tokens: Float[Tensor, "B ..."], *, relative_shift: float = 10.0, seed: int = 0
+) -> ShiftTest:
     """Add ±c·(1,…,1) to every token (the sign drawn per token) and compare with random noise of the same norm.
 
     `images_or_tokens` is (B,3,H,W) in [0,1] or (B,N,D). c is such that the shift has `relative_shift` times the mean
@@ -77,7 +80,9 @@ def shift_test(model: SplitViT, images_or_tokens: Tensor, *, relative_shift: flo
 
 
 @torch.no_grad()
-def projection_shift_test(model: SplitViT, images: Tensor, *, relative_shift: float = 10.0, seed: int = 0) -> ShiftTest:
+def projection_shift_test(
+    model: SplitViT, images: Float[Tensor, "B 3 H W"], *, relative_shift: float = 10.0, seed: int = 0
+) -> ShiftTest:
     """`shift_test` on the output of the patch embedding's convolution, before a norm the stem may have.
 
     Images (B,3,H,W) in [0,1]. Equal to `shift_test` where the stem is nothing but the convolution. Raises
@@ -98,7 +103,7 @@ def projection_shift_test(model: SplitViT, images: Tensor, *, relative_shift: fl
 
 
 def exact_kernel(
-    model: SplitViT, images: Tensor | None = None, *, rtol: float | None = None, seed: int = 0
+    model: SplitViT, images: Float[Tensor, "B 3 H W"] | None = None, *, rtol: float | None = None, seed: int = 0
 ) -> PatchKernel:
     """The whole exact kernel of a model: modulo the shift where `projection_shift_test` finds it ignored.
 

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.model.preprocessing import Preprocessing
+from nullspace.model.shapes import Bool, Float
 
 
 @dataclass(frozen=True, eq=False)
 class Resize:
     """`rows` (h,H) and `columns` (w,W) float64: resize and crop of files of H×W pixels to the model's h×w."""
 
-    rows: Tensor
-    columns: Tensor
+    rows: Float[Tensor, "h H"]
+    columns: Float[Tensor, "w W"]
 
     @property
     def file_size(self) -> tuple[int, int]:
@@ -40,7 +41,7 @@ class Resize:
         return float(torch.linalg.matrix_norm(self.rows, 2) * torch.linalg.matrix_norm(self.columns, 2))
 
     @property
-    def read(self) -> Tensor:
+    def read(self) -> Bool[Tensor, "H W"]:
         """Which pixels of the file (H,W) have any weight in what the model is given; the others are free."""
         return self.rows.ne(0).any(dim=0)[:, None] & self.columns.ne(0).any(dim=0)
 
@@ -49,17 +50,17 @@ class Resize:
         """Whether every pixel of the model's is one of the file's as it is."""
         return all(bool(((each == 0) | (each == 1)).all()) for each in (self.rows, self.columns))
 
-    def apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Float[Tensor, "... H W"]) -> Float[Tensor, "... h w"]:
         """Images or changes (...,H,W) to (...,h,w), in their dtype."""
         rows, columns = self.rows.to(images), self.columns.to(images)
         return (rows @ images) @ columns.T
 
-    def model_pixels(self, images: Tensor) -> Tensor:
+    def model_pixels(self, images: Float[Tensor, "... H W"]) -> Float[Tensor, "... h w"]:
         """What PIL makes of images (...,H,W) in [0,1] but for its rounding: clipped after each direction."""
         rows, columns = self.rows.to(images), self.columns.to(images)
         return (rows @ (images @ columns.T).clamp(0, 1)).clamp(0, 1)
 
-    def adjoint(self, images: Tensor) -> Tensor:
+    def adjoint(self, images: Float[Tensor, "... h w"]) -> Float[Tensor, "... H W"]:
         """The transpose of `apply`: (...,h,w) to (...,H,W)."""
         rows, columns = self.rows.to(images), self.columns.to(images)
         return rows.T @ (images @ columns)
@@ -86,7 +87,7 @@ def resize_of(preprocessing: Preprocessing, file_size: tuple[int, int]) -> Resiz
     return Resize(rows, columns)
 
 
-def resize_matrix(source: int, target: int, interpolation: str) -> Tensor:
+def resize_matrix(source: int, target: int, interpolation: str) -> Float[Tensor, "target source"]:
     """PIL's resampling of `source` pixels to `target` as a matrix (target,source), float64; its rows sum to 1.
 
     Shrinking widens the filter by the ratio (antialiasing). Source: Pillow, Resample.c, `precompute_coeffs`.

@@ -17,7 +17,7 @@ from nullspace.model import patches as patch_grid
 from nullspace.model.cut import TokenLayout, find_stem, layout_of, rest_of
 from nullspace.model.device import choose_device
 from nullspace.model.preprocessing import Preprocessing, check_images, preprocessing_of
-from nullspace.model.shapes import Float
+from nullspace.model.shapes import Float, Shaped
 from nullspace.model.weights import build_model, weights_hash
 
 CUT_TOLERANCE = 1e-4  # of the largest logit; the same operations run on both ways, so they agree to rounding
@@ -170,7 +170,7 @@ class SplitViT(nn.Module):
         """Images (B,3,H,W) to patches (B,N,3p²), each in the order of the convolution's weight."""
         return patch_grid.patchify(images, self.patch_size)
 
-    def unpatchify(self, patches: Float[Tensor, "B N pixels"]) -> Float[Tensor, "B 3 H W"]:
+    def unpatchify(self, patches: Shaped[Tensor, "B N pixels"]) -> Shaped[Tensor, "B 3 H W"]:
         """Patches (B,N,3p²) back to images (B,3,H,W)."""
         return patch_grid.unpatchify(patches, self.patch_size, self.grid)
 

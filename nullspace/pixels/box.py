@@ -15,6 +15,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.model.images import check_unit_range
+from nullspace.model.shapes import Bool, Float
 from nullspace.pixels.pdhg import solve
 from nullspace.pixels.projection import project_to_box
 
@@ -28,9 +29,9 @@ class LargestScale:
     `residual` (...,) is the norm of delta's part outside the kernel: 0 up to rounding when the direction lies in it.
     """
 
-    delta: Tensor
-    scale: Tensor
-    residual: Tensor
+    delta: Float[Tensor, "*P pixels"]
+    scale: Float[Tensor, "*P"]
+    residual: Float[Tensor, "*P"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,26 +42,28 @@ class Furthest:
     has converged when its residual is at most RESIDUAL and its gap at most `tolerance`·reach.
     """
 
-    delta: Tensor
-    value: Tensor
-    bound: Tensor
-    reach: Tensor
-    residual: Tensor
+    delta: Float[Tensor, "*P pixels"]
+    value: Float[Tensor, "*P"]
+    bound: Float[Tensor, "*P"]
+    reach: Float[Tensor, "*P"]
+    residual: Float[Tensor, "*P"]
     iterations: int
     tolerance: float
 
     @property
-    def gap(self) -> Tensor:
+    def gap(self) -> Float[Tensor, "*P"]:
         """bound - value (...,): the certificate, at least 0 up to what the residual can feign."""
         return self.bound - self.value
 
     @property
-    def converged(self) -> Tensor:
+    def converged(self) -> Bool[Tensor, "*P"]:
         """Whether each patch (...,) is solved."""
         return (self.residual <= RESIDUAL) & (self.gap <= self.tolerance * self.reach)
 
 
-def largest_scale(patches: Tensor, direction: Tensor, kernel: PatchKernel) -> LargestScale:
+def largest_scale(
+    patches: Float[Tensor, "*P pixels"], direction: Float[Tensor, "*P pixels"], kernel: PatchKernel
+) -> LargestScale:
     """The largest t >= 0 with patches + t·direction in [0,1], per patch, in closed form.
 
     Raises NullspaceError on other shapes, ImageRangeError when patches leave [0,1].
@@ -76,7 +79,12 @@ def largest_scale(patches: Tensor, direction: Tensor, kernel: PatchKernel) -> La
 
 
 def furthest(
-    patches: Tensor, functional: Tensor, kernel: PatchKernel, *, iterations: int = 4000, tolerance: float = 1e-4
+    patches: Float[Tensor, "*P pixels"],
+    functional: Float[Tensor, "*P pixels"],
+    kernel: PatchKernel,
+    *,
+    iterations: int = 4000,
+    tolerance: float = 1e-4,
 ) -> Furthest:
     """The kernel element in the box that goes furthest along `functional` (...,3p²), per patch, with its certificate.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.model.images import check_unit_range
+from nullspace.model.shapes import Float, UInt8
 from nullspace.pixels.lift import patch_map
 from nullspace.pixels.rounding import RoundingPlan, flipped, rounded_quickly, rounding_plan
 
@@ -49,7 +50,7 @@ class EightBits:
         return float((last**-2 / 12).sum().sqrt()) / 255
 
     @torch.no_grad()
-    def save(self, images: Tensor, changed: Tensor) -> Tensor:
+    def save(self, images: Float[Tensor, "B 3 H W"], changed: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B 3 H W"]:
         """8-bit pictures (B,3,H,W) uint8 of `changed`, at most 2 levels from it, with the tokens of `images`.
 
         Both float in [0,1]. How far the tokens still are `token_changes` tells. Raises ImageRangeError outside [0,1],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel
+from nullspace.model.shapes import Bool, Float
 from nullspace.pixels.box import RESIDUAL, checked, largest_scale, outside
 from nullspace.pixels.dual_ascent import Answers, Box, project
 from nullspace.pixels.pdhg import upper_bound
@@ -33,22 +34,22 @@ class LargestNoise:
     still go along itself.
     """
 
-    delta: Tensor
-    rms: Tensor
-    start_rms: Tensor
-    history: Tensor
-    residual: Tensor
-    gap: Tensor
+    delta: Float[Tensor, "*P pixels"]
+    rms: Float[Tensor, "*P"]
+    start_rms: Float[Tensor, "*P"]
+    history: Float[Tensor, "steps ..."]
+    residual: Float[Tensor, "*P"]
+    gap: Float[Tensor, "*P"]
     tolerance: float
 
     @property
-    def converged(self) -> Tensor:
+    def converged(self) -> Bool[Tensor, "*P"]:
         """Whether each patch (...,) is at a local optimum up to `tolerance` and in the kernel up to RESIDUAL."""
         return (self.residual <= RESIDUAL) & (self.gap <= self.tolerance)
 
 
 def largest_noise(
-    patches: Tensor,
+    patches: Float[Tensor, "*P pixels"],
     kernel: PatchKernel,
     *,
     generator: torch.Generator,

@@ -16,6 +16,7 @@ from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import scaled_weight
 from nullspace.metrics.norms import remove_shift
 from nullspace.model.images import check_unit_range
+from nullspace.model.shapes import Bool, Float, Int
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.box_problem import BoxProblem
 from nullspace.pixels.interior_point import interior_point
@@ -31,10 +32,10 @@ class PatchMap:
     With `modulo_shift` A is centred: columns lose their mean, as do the tokens, which is all LayerNorm lets through.
     """
 
-    matrix: Tensor
-    left: Tensor  # U (D,rank)
-    sigma: Tensor  # (rank,)
-    right: Tensor  # Q (3p^2,rank)
+    matrix: Float[Tensor, "D pixels"]
+    left: Float[Tensor, "D rank"]  # U
+    sigma: Float[Tensor, " rank"]
+    right: Float[Tensor, "pixels rank"]  # Q
     modulo_shift: bool
 
     @property
@@ -42,11 +43,11 @@ class PatchMap:
         """Number of token directions that pixels can move."""
         return len(self.sigma)
 
-    def tokens(self, delta: Tensor) -> Tensor:
+    def tokens(self, delta: Float[Tensor, "*P pixels"]) -> Float[Tensor, "*P D"]:
         """Change of tokens (...,D) by a change of patches (...,3p^2), in float64."""
         return _precise(delta) @ self.matrix.T.to(_precise(delta))
 
-    def wanted(self, noise: Tensor) -> Tensor:
+    def wanted(self, noise: Float[Tensor, "*P D"]) -> Float[Tensor, "*P D"]:
         """The part of token noise (...,D) to be matched: all of it, or what is left after its shift."""
         return remove_shift(_precise(noise)) if self.modulo_shift else _precise(noise)
 
@@ -58,13 +59,13 @@ class Lift:
     No allowed change of a patch has a residual below `floor`. `iterations` are Newton and interior point steps.
     """
 
-    delta: Tensor  # (...,3p^2), inside its box exactly
-    residual: Tensor  # (...,), |A delta - v| in token units
-    relative: Tensor  # (...,), residual / |v|; 0 for zero noise
-    floor: Tensor  # (...,)
-    iterations: Tensor  # (...,)
+    delta: Float[Tensor, "*P pixels"]  # inside its box exactly
+    residual: Float[Tensor, "*P"]  # |A delta - v| in token units
+    relative: Float[Tensor, "*P"]  # residual / |v|; 0 for zero noise
+    floor: Float[Tensor, "*P"]
+    iterations: Int[Tensor, "*P"]
     tolerance: float
-    converged: Tensor  # (...,) whether residual - floor <= tolerance |v|
+    converged: Bool[Tensor, "*P"]  # whether residual - floor <= tolerance |v|
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +76,8 @@ class SharedLift:
     """
 
     lift: Lift
-    survived: Tensor
-    relative: Tensor
+    survived: Float[Tensor, "B N"]
+    relative: Float[Tensor, "B N"]
 
 
 def patch_map(model: SplitViT, *, modulo_shift: bool = False, rtol: float | None = None) -> PatchMap:
@@ -99,7 +100,9 @@ def map_of(
     return PatchMap(matrix, left[:, kept], sigma[kept], right[:, kept].contiguous(), modulo_shift)
 
 
-def lift_noise(noise: Tensor, patches: Tensor, mapping: PatchMap, *, tolerance: float = 1e-7) -> Lift:
+def lift_noise(
+    noise: Float[Tensor, "... D"], patches: Float[Tensor, "*P pixels"], mapping: PatchMap, *, tolerance: float = 1e-7
+) -> Lift:
     """Changes of patches (...,3p^2) in [0,1], within [0,1], that move their tokens by `noise`, (...,D) or one for all.
 
     Noise (N,D) is shared by images (B,N,3p^2), each of which gets a change of its own. In exact cases the change is
@@ -113,7 +116,12 @@ def lift_noise(noise: Tensor, patches: Tensor, mapping: PatchMap, *, tolerance: 
 
 
 def lift_shared(
-    noise: Tensor, patches: Tensor, mapping: PatchMap, *, bound: float | None = None, tolerance: float = 1e-7
+    noise: Float[Tensor, "N D"],
+    patches: Float[Tensor, "B N pixels"],
+    mapping: PatchMap,
+    *,
+    bound: float | None = None,
+    tolerance: float = 1e-7,
 ) -> SharedLift:
     """One change (N,3p^2) for all images (B,N,3p^2) that moves their tokens by `noise` (N,D).
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.model.images import check_unit_range
+from nullspace.model.shapes import Float
 from nullspace.pixels.dual_ascent import Box, project
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Projection:
     """A change of patches, with the evidence of how exact it is."""
 
-    delta: Tensor  # (...,3p^2), pixel units; patches + delta is inside [0,1] exactly
-    residual: Tensor  # (...,) norm of the part of each patch's delta that is outside the kernel, pixel units
+    delta: Float[Tensor, "*P pixels"]  # pixel units; patches + delta is inside [0,1] exactly
+    residual: Float[Tensor, "*P"]  # norm of the part of each patch's delta that is outside the kernel, pixel units
     iterations: int
     tolerance: float
 
@@ -32,11 +33,11 @@ class Projection:
 
 
 def project_to_box(
-    patches: Tensor,
-    delta: Tensor,
+    patches: Float[Tensor, "*P pixels"],
+    delta: Float[Tensor, "*P pixels"],
     kernel: PatchKernel,
     *,
-    room: Tensor | None = None,
+    room: Float[Tensor, "*P pixels"] | None = None,
     iterations: int = 500,
     tolerance: float = 1e-5,
 ) -> Projection:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.model.images import check_unit_range, round_to_uint8
+from nullspace.model.shapes import Float, Int, UInt8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import CHUNK_ELEMENTS, PatchMap, patch_map
 
@@ -32,10 +33,10 @@ class Rounding:
     `moved` counts the values of a patch not rounded to the nearest level; `largest_move` is in grey levels.
     """
 
-    pixels: Tensor  # uint8, of the shape given
-    residual: Tensor
-    nearest_residual: Tensor
-    moved: Tensor
+    pixels: UInt8[Tensor, "*given"]
+    residual: Float[Tensor, "*P"]
+    nearest_residual: Float[Tensor, "*P"]
+    moved: Int[Tensor, "*P"]
     largest_move: float
 
     @property
@@ -87,7 +88,7 @@ def rounding_plan(mapping: PatchMap, *, damping: float = 1e-4) -> RoundingPlan:
     return RoundingPlan(mapping, damping, order, feedback, gram)
 
 
-def round_in_kernel(model: SplitViT, images: Tensor, *, max_move: float = 2.0) -> Rounding:
+def round_in_kernel(model: SplitViT, images: Float[Tensor, "B 3 H W"], *, max_move: float = 2.0) -> Rounding:
     """8-bit images (uint8) of float images (B,3,H,W) in [0,1] whose tokens are nearly those of the float images.
 
     No value moves more than `max_move` grey levels, at least 1. For many batches make a `rounding_plan` once and use
@@ -99,7 +100,7 @@ def round_in_kernel(model: SplitViT, images: Tensor, *, max_move: float = 2.0) -
     return Rounding(pixels, found.residual, found.nearest_residual, found.moved, found.largest_move)
 
 
-def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0) -> Rounding:
+def round_patches(patches: Float[Tensor, "*P pixels"], plan: RoundingPlan, *, max_move: float = 2.0) -> Rounding:
     """8-bit patches (uint8) of float patches (...,3p^2) in [0,1]; where nearest rounding is better it is used."""
     if patches.shape[-1:] != plan.order.shape or not patches.is_floating_point():
         raise NullspaceError(
@@ -120,7 +121,7 @@ def round_patches(patches: Tensor, plan: RoundingPlan, *, max_move: float = 2.0)
     return Rounding(pixels, torch.minimum(ours, theirs), theirs, moved, largest)
 
 
-def round_quickly(patches: Tensor, plan: RoundingPlan) -> Tensor:
+def round_quickly(patches: Float[Tensor, "*P pixels"], plan: RoundingPlan) -> UInt8[Tensor, "*P pixels"]:
     """8-bit patches (uint8) of float patches (P,N,3p^2) in [0,1], without evidence, flips or float64.
 
     Errors are 5 % larger than `round_patches` leaves, for a twentieth of its time.

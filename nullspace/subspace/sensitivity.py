@@ -17,6 +17,7 @@ from nullspace.errors import NullspaceError
 from nullspace.metrics.norms import effective
 from nullspace.metrics.outcomes import mean_interval
 from nullspace.model.encoder import Encoder
+from nullspace.model.shapes import Float
 from nullspace.subspace.jacobian import JacobianRows, Linearised, Output
 from nullspace.subspace.spectrum import ComplementSample, EffectiveDimension, SensitivitySpectrum
 
@@ -35,7 +36,7 @@ _COLUMNS = 1 << 15  # of N·D multiplied in float64 at a time
 
 def sensitivity_spectrum(
     encoder: Encoder,
-    states: Tensor,
+    states: Float[Tensor, "n S D"],
     *,
     shift_invariant: bool,
     k: int = 64,
@@ -102,7 +103,7 @@ class CapturedElsewhere:
 def captured_elsewhere(
     spectrum: SensitivitySpectrum,
     encoder: Encoder,
-    states: Tensor,
+    states: Float[Tensor, "n S D"],
     *,
     k: int | None = None,
     cotangents: int = 8,

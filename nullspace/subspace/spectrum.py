@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nullspace.errors import ArtifactError, NullspaceError
 from nullspace.metrics.norms import check_token_norm, effective, hold_token_norm
+from nullspace.model.shapes import Float
 from nullspace.paths import SAVE_HERE, local_path
 
 FORMAT = "nullspace-sensitivity/1"
@@ -37,7 +38,7 @@ class EffectiveDimension:
 class ComplementSample:
     """Noise (N,D) of one norm per token, and the share |top part|/|noise| the top directions still hold of it."""
 
-    noise: Tensor
+    noise: Float[Tensor, "N D"]
     top_share: float
     rounds: int
 
@@ -52,11 +53,11 @@ class SensitivitySpectrum:
     `channels` (D,D) and `tokens` (N,N) are G summed over tokens or over channels: mean of Σ JᵀJ blocks, trace tr G.
     """
 
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-    residuals: Tensor
-    channels: Tensor
-    tokens: Tensor
+    eigenvalues: Float[Tensor, " k"]
+    eigenvectors: Float[Tensor, "k N D"]
+    residuals: Float[Tensor, " k"]
+    channels: Float[Tensor, "D D"]
+    tokens: Float[Tensor, "N N"]
     trace: float
     trace_stderr: float
     n: int

@@ -14,6 +14,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.metrics.outcomes import largest_probability_change
 from nullspace.model.images import check_unit_range, from_uint8
+from nullspace.model.shapes import Bool, Float, Shaped
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import PatchMap, patch_map
 
@@ -27,11 +28,11 @@ class Certificate:
     `logit_change` that of any logit.
     """
 
-    token_change: Tensor
-    largest_token_change: Tensor
-    logit_change: Tensor
-    probability_change: Tensor
-    same: Tensor
+    token_change: Float[Tensor, " B"]
+    largest_token_change: Float[Tensor, " B"]
+    logit_change: Float[Tensor, " B"]
+    probability_change: Float[Tensor, " B"]
+    same: Bool[Tensor, " B"]
 
     def to_dict(self, image: int) -> dict[str, float | bool]:
         """The figures of one image as plain JSON values."""
@@ -44,7 +45,9 @@ class Certificate:
         }
 
 
-def token_changes(model: SplitViT, mapping: PatchMap, images: Tensor, changed: Tensor) -> Tensor:
+def token_changes(
+    model: SplitViT, mapping: PatchMap, images: Float[Tensor, "B 3 H W"], changed: Float[Tensor, "B 3 H W"]
+) -> Float[Tensor, "B N"]:
     """|A·δ| of every patch (B,N) over the mean token norm of its image: `changed` beside `images`, both (B,3,H,W).
 
     Floats in pixel units, also outside [0,1]; A·δ in float64. With a map modulo the shift, the component of
@@ -56,13 +59,15 @@ def token_changes(model: SplitViT, mapping: PatchMap, images: Tensor, changed: T
     return norms / size.mean(dim=1, keepdim=True).to(norms)
 
 
-def mean_and_worst(changes: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_worst(changes: Float[Tensor, "B N"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """Of changes (B,N): root mean square over patches (B,), and the largest (B,)."""
     return changes.square().mean(dim=1).sqrt(), changes.amax(dim=1)
 
 
 @torch.no_grad()
-def certify(model: SplitViT, images: Tensor, marked: Tensor, *, modulo_shift: bool = False) -> Certificate:
+def certify(
+    model: SplitViT, images: Shaped[Tensor, "B 3 H W"], marked: Shaped[Tensor, "B 3 H W"], *, modulo_shift: bool = False
+) -> Certificate:
     """Compare images (B,3,H,W) with their marked versions, uint8 or float in [0,1], at the input of the model.
 
     `modulo_shift` is right for models measured to ignore shifts, see `token_changes`. Raises NullspaceError when the

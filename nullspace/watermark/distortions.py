@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
+from nullspace.model.shapes import UInt8
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def distortion_named(name: str) -> Distortion:
     return Distortion(() if name == "none" else tuple(_step(part) for part in name.split("+")))
 
 
-def distorted(images: Tensor, distortion: Distortion, draws: Draws | None = None) -> Tensor:
+def distorted(
+    images: UInt8[Tensor, "B 3 H W"], distortion: Distortion, draws: Draws | None = None
+) -> UInt8[Tensor, "B 3 H W"]:
     """Images (B,3,H,W) uint8 after the distortion, on their device; `draws` decide its random part, where it has one.
 
     Raises NullspaceError on other images, or where draws are missing or of other images.

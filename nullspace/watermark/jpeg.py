@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nullspace.model.shapes import Float
 from nullspace.pixels.lift import patch_map
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def jpeg_kernel(model: SplitViT, kernel: PatchKernel) -> PatchKernel:
     )
 
 
-def subsampled(changes: Tensor) -> Tensor:
+def subsampled(changes: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     """T: changes (n,3,h,w) of even size after JPEG 4:2:0 without quantisation; edges are repeated.
 
     libjpeg's: chroma is the mean of 2×2 pixels, and comes back by a triangle filter ("fancy upsampling").

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.waiting import run
 
 # A process of its own: the hook works on modules that are not loaded yet.
@@ -82,7 +84,69 @@ refused(file.project_to_box, pixels[:1], change.delta)
 refused(kernel.project, drawn.long())
 """
 
+_PIXELS = """
+from nullspace.pixels.projection import project_to_box
 
-def test_shapes_hold_and_wrong_ones_are_refused() -> None:
-    done = run([sys.executable, "-c", _CHECKED + _MODEL + _NOISE + _KERNEL], cwd=Path(__file__).parents[2])
+kernel, mapping = ns.patch_kernel(model), ns.patch_map(model)
+patches = model.patchify(images)
+wanted = kernel.sample(model.num_patches, rms=0.5, generator=generator)
+project_to_box(patches, wanted.expand_as(patches), kernel, iterations=20)
+ns.largest_scale(patches[0], wanted, kernel)
+ns.furthest(patches[0, :2], wanted[:2], kernel, iterations=20)
+ns.largest_noise(patches[0], kernel, generator=generator, iterations=20)
+noise = 1e-3 * torch.randn(model.num_patches, model.embed_dim, generator=generator)
+ns.lift_noise(noise, patches[:2], mapping)
+ns.lift_shared(noise, patches[:2], mapping)
+ns.round_in_kernel(model, images[:2])
+refused(project_to_box, patches, wanted, kernel)
+refused(ns.largest_scale, patches[0], wanted[:3], kernel)
+refused(ns.round_in_kernel, model, images[0])
+refused(ns.lift_shared, noise, patches[0], mapping)
+resize = ns.resize_of(model.preprocessing, (40, 50))
+files = torch.rand(2, 3, 40, 50, generator=generator, dtype=torch.float64)
+assert resize.adjoint(resize.apply(files)).shape == files.shape
+refused(type(resize), resize.rows[0], resize.columns)
+"""
+
+_SEEN = """
+ns.shift_test(model, images)
+ns.exact_kernel(model, images[:2])
+refused(ns.exact_kernel, model, images[0])
+encoder = ns.Encoder(model)
+spectrum = ns.sensitivity_spectrum(encoder, encoder.states(images), shift_invariant=True, k=3, cotangents=2)
+ns.captured_elsewhere(spectrum, encoder, encoder.states(images))
+refused(ns.sensitivity_spectrum, encoder, encoder.states(images)[0], shift_invariant=True)
+"""
+
+_WATERMARK = """
+from nullspace.metrics.draws import Draws
+from nullspace.watermark.certify import certify
+from nullspace.watermark.distortions import STANDARD, distorted, distortion_named
+from nullspace.watermark.payload.hidden_mark import HiddenMark
+from nullspace.watermark.visible.legibility import texture_contrast
+from nullspace.watermark.visible.visible import embed
+
+model = ns.SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={"img_size": 64, "num_classes": 10})
+saved = torch.randint(60, 200, (3, 3, 64, 64), generator=generator, dtype=torch.uint8)
+images, draws = saved / 255, Draws(0, "shapes", ["a", "b", "c"])
+for name in STANDARD:
+    distorted(saved, distortion_named(name), draws)
+hidden = HiddenMark(model, "a key of some length")
+marked = hidden.embed(saved, b"ab").images
+hidden.detect(marked, length=2, psnr=42)
+certify(model, saved, marked)
+alpha = torch.zeros(64, 64)
+alpha[16:48, 16:48] = 0.5
+mark = embed(model, ns.patch_kernel(model), images, torch.ones(3, 64, 64), alpha, iterations=50)
+texture_contrast(mark.marked, alpha, shrink=2)
+refused(distorted, images, distortion_named("flip_1"))
+refused(hidden.embed, saved[0], b"ab")
+refused(certify, model, saved, marked[:2])
+refused(texture_contrast, images, alpha[:32])
+"""
+
+
+@pytest.mark.parametrize("calls", [_MODEL + _NOISE + _KERNEL, _PIXELS + _SEEN, _WATERMARK])
+def test_shapes_hold_and_wrong_ones_are_refused(calls: str) -> None:
+    done = run([sys.executable, "-c", _CHECKED + calls], cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr

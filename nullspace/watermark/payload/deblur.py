@@ -10,13 +10,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nullspace.model.shapes import Float
 from nullspace.watermark.luma import luma
 
 _DAMPING = 3e-3  # of the squared gain; less lets noise grow, more leaves a blur of 1 pixel half undone
 _REACH = 4  # standard deviations
 
 
-def sharpened(images: Tensor, blur: float) -> Tensor:
+def sharpened(images: Float[Tensor, "B 3 H W"], blur: float) -> Float[Tensor, "B 3 H W"]:
     """Luma of images (B,3,H,W) in [0,1], as grey images (B,3,H,W), as it was before a Gaussian blur.
 
     `blur` is its standard deviation in pixels. The regularised inverse of the blur; values may leave [0,1].

@@ -19,6 +19,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.model.images import check_unit_range, from_uint8
+from nullspace.model.shapes import Float, Shaped, UInt8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.lift import patch_map
 from nullspace.pixels.projection import project_to_box
@@ -49,9 +50,9 @@ class Embedded:
     measures what the model sees of the mark.
     """
 
-    images: Tensor
-    psnr: Tensor
-    written: Tensor
+    images: UInt8[Tensor, "B 3 H W"]
+    psnr: Float[Tensor, " B"]
+    written: Float[Tensor, " B"]
 
 
 class HiddenMark:
@@ -105,7 +106,9 @@ class HiddenMark:
         )
 
     @torch.no_grad()
-    def embed(self, images: Tensor, message: bytes | Sequence[bytes], *, psnr: float = 42) -> Embedded:
+    def embed(
+        self, images: Shaped[Tensor, "B 3 H W"], message: bytes | Sequence[bytes], *, psnr: float = 42
+    ) -> Embedded:
         """Embed one message, or one for each image, in images (B,3,H,W), uint8 or float in [0,1].
 
         `psnr` in dB is held for every image; a lower one is a stronger mark. Raises NullspaceError for a strength that
@@ -128,7 +131,9 @@ class HiddenMark:
         return self._measured(clean, marked, signs, psnr)
 
     @torch.no_grad()
-    def wanted_change(self, images: Tensor, message: bytes, *, psnr: float = 42) -> Tensor:
+    def wanted_change(
+        self, images: Shaped[Tensor, "B 3 H W"], message: bytes, *, psnr: float = 42
+    ) -> Float[Tensor, "B N pixels"]:
         """The change of patches (B,N,3p²) in the kernel that embeds the message, without regard to the pixel range."""
         patches = self.model.patchify(_float(images))
         (checked,) = self._messages(message, 1)
@@ -142,7 +147,7 @@ class HiddenMark:
     @torch.no_grad()
     def detect(
         self,
-        images: Tensor,
+        images: Shaped[Tensor, "B 3 H W"],
         *,
         false_positive_rate: float = 1e-6,
         length: int | None = None,

@@ -19,6 +19,7 @@ from nullspace.errors import NullspaceError
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize, resize_of
+from nullspace.model.shapes import Bool, UInt8
 from nullspace.pixels.smallest import smallest_change
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 
@@ -37,7 +38,7 @@ class MarkedFile:
     and where the preprocessing enlarges the file, so that not every change of the model's pixels can be made.
     """
 
-    pixels: Tensor
+    pixels: UInt8[Tensor, "3 H W"]
     psnr: float
     reached: float
 
@@ -45,12 +46,12 @@ class MarkedFile:
 @torch.no_grad()
 def embed_on_file(
     mark: HiddenMark,
-    file: Tensor,
-    seen: Tensor,
+    file: UInt8[Tensor, "3 H W"],
+    seen: UInt8[Tensor, "3 h w"],
     message: bytes,
     *,
     psnr: float = 42,
-    free: Tensor | None = None,
+    free: Bool[Tensor, "H W"] | None = None,
     save: Callable[[Resize, Tensor], Tensor] | None = None,
 ) -> MarkedFile:
     """Embed a message in a file (3,H,W) uint8, which the preprocessing turns into `seen` (3,h,w) uint8.

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nullspace.errors import NullspaceError
+from nullspace.model.shapes import UInt8
 from nullspace.watermark.payload.detection import Detection
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 
@@ -37,7 +38,7 @@ class Realigned:
 
 def realign(
     mark: HiddenMark,
-    image: Tensor,
+    image: UInt8[Tensor, "3 H W"],
     *,
     shift: int = 8,
     scales: Sequence[float] = (1.0,),

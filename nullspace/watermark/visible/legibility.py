@@ -7,13 +7,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from nullspace.errors import NullspaceError
+from nullspace.model.shapes import Float
 from nullspace.watermark.luma import luma
 
 _WINDOW = 1 / 28  # of the shorter side: the neighbourhood in which contrast is taken, 8 pixels of 224
 _BESIDE = 1 / 7  # of the shorter side: width of the surroundings that the mark is compared with
 
 
-def texture_contrast(images: Tensor, alpha: Tensor, *, shrink: int = 1) -> Tensor:
+def texture_contrast(
+    images: Float[Tensor, "B 3 H W"], alpha: Float[Tensor, "H W"], *, shrink: int = 1
+) -> Float[Tensor, " B"]:
     """(in - out) / (in + out) per image (B,), of the root mean square local contrast under a mark and beside it.
 
     Images (B,3,H,W) in [0,1], `alpha` (H,W) the mark's opacity; `shrink` n compares pictures reduced n times. Local

@@ -13,6 +13,7 @@ from nullspace.errors import NullspaceError
 from nullspace.kernel.file_kernel import FileChange, FileKernel, kernel_on_file
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
+from nullspace.model.shapes import Float, UInt8
 from nullspace.model.vit import SplitViT
 from nullspace.watermark.visible.texture import allowed_room, grow_texture
 from nullspace.watermark.visible.visible import check_mark, shown
@@ -25,16 +26,16 @@ _GREY_FROM = 2  # pixels of the file for each equation of a patch: then a grey t
 class VisibleFile:
     """8-bit `pixels` (3,H,W) with the mark, and whether the change came within the tolerance of the kernel."""
 
-    pixels: Tensor
+    pixels: UInt8[Tensor, "3 H W"]
     converged: bool
 
 
 @torch.no_grad()
 def embed_visible_on_file(
     model: SplitViT,
-    file: Tensor,
-    mark: Tensor,
-    alpha: Tensor,
+    file: UInt8[Tensor, "3 H W"],
+    mark: Float[Tensor, "3 H W"],
+    alpha: Float[Tensor, "H W"],
     *,
     iterations: int = 200,
     kernel: FileKernel | None = None,

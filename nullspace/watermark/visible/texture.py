@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nullspace.model.shapes import Bool, Float
 from nullspace.watermark.luma import LUMA, luma
 
 # Beside the mask, within the patches that it touches, pixels may change by this share of their range: otherwise strokes
@@ -27,15 +28,15 @@ Project = Callable[[Tensor, int], Tensor]
 
 
 def grow_texture(
-    like: Tensor,
-    mask: Tensor,
+    like: Float[Tensor, "B 3 H W"],
+    mask: Float[Tensor, "H W"],
     project: Project,
     *,
     steps: tuple[int, ...],
     window: int,
     unit: int = 1,
-    unread: Tensor | None = None,
-) -> Tensor:
+    unread: Bool[Tensor, "H W"] | None = None,
+) -> Float[Tensor, "B 3 H W"]:
     """A change of pictures `like` (B,3,H,W), as strong under `mask` (H,W) as `project` allows.
 
     `mask` in [0,1] is the share of the way to black and to white that pixels may go there. `project(wanted, n)` gives

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.model.images import check_unit_range
+from nullspace.model.shapes import Float
 from nullspace.pixels.projection import Projection, project_to_box
 from nullspace.watermark.jpeg import jpeg_kernel
 from nullspace.watermark.luma import luma
@@ -30,13 +31,17 @@ _DARKEST = 1 / 8  # of the texture of a mark's lightest part
 class VisibleMark:
     """Marked images (B,3,H,W) in [0,1], and how close the change is to the kernel."""
 
-    marked: Tensor
-    plain: Tensor  # (B,3,H,W) the ordinary mark, which the model sees
-    residual: Tensor  # (B,) |change of the tokens| / |tokens| as the model computes them; float32 alone leaves 1e-7
+    marked: Float[Tensor, "B 3 H W"]
+    plain: Float[Tensor, "B 3 H W"]  # the ordinary mark, which the model sees
+    residual: Float[
+        Tensor, " B"
+    ]  # |change of the tokens| / |tokens| as the model computes them; float32 alone leaves 1e-7
     converged: bool  # whether every patch came within the tolerance of the kernel
 
 
-def blend(images: Tensor, mark: Tensor, alpha: Tensor) -> Tensor:
+def blend(
+    images: Float[Tensor, "B 3 H W"], mark: Float[Tensor, "3 H W"], alpha: Float[Tensor, "H W"]
+) -> Float[Tensor, "B 3 H W"]:
     """Images (B,3,H,W) under `mark` (3,H,W) with opacity `alpha` (H,W), all in [0,1]: the ordinary visible mark."""
     check_mark(images, mark, alpha)
     mark, alpha = mark.to(images), alpha.to(images)
@@ -47,9 +52,9 @@ def blend(images: Tensor, mark: Tensor, alpha: Tensor) -> Tensor:
 def embed(
     model: SplitViT,
     kernel: PatchKernel,
-    images: Tensor,
-    mark: Tensor,
-    alpha: Tensor,
+    images: Float[Tensor, "B 3 H W"],
+    mark: Float[Tensor, "3 H W"],
+    alpha: Float[Tensor, "H W"],
     *,
     within: PatchKernel | None = None,
     iterations: int = 1000,
@@ -106,7 +111,7 @@ def _patches(model: SplitViT, mask: Tensor) -> Tensor:
     return model.patchify(mask.expand(1, 3, -1, -1))[0]
 
 
-def shown(mark: Tensor, alpha: Tensor) -> Tensor:
+def shown(mark: Float[Tensor, "3 H W"], alpha: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
     """(H,W) in [0,1]: amount of texture for each part of a mark (3,H,W) of opacity `alpha` (H,W).
 
     Light parts get all, dark ones an eighth, so that a drawing of several tones is not a silhouette; a mark of one
@@ -121,7 +126,9 @@ def shown(mark: Tensor, alpha: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def token_residual(model: SplitViT, images: Tensor, changed: Tensor) -> Tensor:
+def token_residual(
+    model: SplitViT, images: Float[Tensor, "B 3 H W"], changed: Float[Tensor, "B 3 H W"]
+) -> Float[Tensor, " B"]:
     """(B,) norm of the change of all tokens over the norm of the tokens, for two versions (B,3,H,W) of images.
 
     Also the measure of what 8-bit rounding does to a mark that was exact in float.
