@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from nullspace.errors import NullspaceError, UnknownModelError, WeightsError
+from nullspace.kernel.natural import natural_share
 from nullspace.kernel.patch_kernel import PatchKernel, kernel_of, patch_kernel
 from nullspace.kernel.shift import exact_kernel, shift_test
 from nullspace.model.cut import find_stem, layout_of
 from nullspace.model.patches import single_convolution
-from nullspace.model.preprocessing import preprocessing_of
+from nullspace.model.preprocessing import Preprocessing, preprocessing_of
 from nullspace.model.vit import SplitViT
 from nullspace.model.weights import build_model
 
@@ -45,6 +46,7 @@ class ZooRow:
     """One model: its patch embedding's kernel, or the reason why there is none to be read off.
 
     With `modulo_shift` the kernel holds what only shifts a token, which the model was measured to ignore.
+    `natural_share` is the share of the energy of natural patches that lies in the kernel, see `natural`.
     `per_channel_nullity` is 3·max(p²-D,0), what taking the colours one by one finds. `shift_directions` is the number
     of tokens when the model was measured to ignore a shift of each, else 0; `shift_measured` says how it was measured
     or why not.
@@ -61,6 +63,7 @@ class ZooRow:
     nullity: int | None = None
     modulo_shift: bool | None = None
     gap: float | None = None
+    natural_share: float | None = None
     per_channel_nullity: int | None = None
     shift_directions: int | None = None
     shift_measured: str = ""
@@ -144,7 +147,7 @@ def _by_whole_model(name: str, weights: str, seed: int, rtol: float | None) -> d
     split = SplitViT(model, name=name, verify=False, copy_model=False)
     facts |= {"embed_dim": split.embed_dim, "tokens": split.num_patches}
     try:
-        facts |= _kernel_facts(_exact(split, seed, rtol), split.patch_size)
+        facts |= _kernel_facts(_exact(split, seed, rtol), split.patch_size, split.preprocessing)
     except NullspaceError as error:
         facts["reason"] = str(error)
     return facts | _shift_facts(split, seed)
@@ -185,7 +188,9 @@ def _by_stem_alone(model: nn.Module, weights: str, seed: int, rtol: float | None
     except NullspaceError as error:
         return facts | {"reason": str(error)}
     height, width = convolution.kernel_size
-    return facts | _kernel_facts(kernel_of(convolution.weight, preprocessing.std, rtol=rtol), (height, width))
+    return facts | _kernel_facts(
+        kernel_of(convolution.weight, preprocessing.std, rtol=rtol), (int(height), int(width)), preprocessing
+    )
 
 
 def _materialised(stem: nn.Module, seed: int) -> nn.Module:
@@ -202,7 +207,7 @@ def _materialised(stem: nn.Module, seed: int) -> nn.Module:
     return stem.eval()
 
 
-def _kernel_facts(kernel: PatchKernel, patch_size: tuple[int, int]) -> dict[str, Any]:
+def _kernel_facts(kernel: PatchKernel, patch_size: tuple[int, int], preprocessing: Preprocessing) -> dict[str, Any]:
     return {
         "patch_size": patch_size,
         "patch_dim": kernel.patch_dim,
@@ -210,6 +215,7 @@ def _kernel_facts(kernel: PatchKernel, patch_size: tuple[int, int]) -> dict[str,
         "nullity": kernel.nullity,
         "modulo_shift": kernel.modulo_shift,
         "gap": kernel.to_dict()["gap"],
+        "natural_share": natural_share(kernel, patch_size, preprocessing.input_size),
         "per_channel_nullity": 3 * max(patch_size[0] * patch_size[1] - kernel.embed_dim, 0),
     }
 

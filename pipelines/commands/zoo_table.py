@@ -24,6 +24,7 @@ HEADS = {
     "rank": "rank",
     "nullity": "nullity",
     "modulo_shift": "modulo shift",
+    "natural_share": "natural",
     "per_channel_nullity": "per channel",
     "shift_directions": "shifts",
     "note": "note",
@@ -40,6 +41,8 @@ def render(rows: Sequence[ZooRow], style: str) -> str:
 def cells(row: ZooRow) -> list[str]:
     """One row for people; the note is the reason of a refusal, else how shifts were measured."""
     values = row.to_dict() | {"note": row.reason or row.shift_measured, "patch": _patch(row.patch_size)}
+    share = row.natural_share
+    values["natural_share"] = None if share is None else f"{100 * share:.1f} %"
     values["modulo_shift"] = None if row.modulo_shift is None else "yes" if row.modulo_shift else "no"
     return ["-" if values[key] is None else str(values[key]) for key in HEADS]
 
