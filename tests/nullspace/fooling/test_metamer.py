@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
-from nullspace.fooling.closeness import half_inverse
+from nullspace.fooling.closeness import inverse_of_classifier
 from nullspace.fooling.depth import squared_distance, state_at
 from nullspace.fooling.metamer import metamers
 from nullspace.model.encoder import Encoder
@@ -103,18 +103,20 @@ def test_the_depths_are_the_models_own_states(model: SplitViT) -> None:
         assert torch.equal(state_at(model, "block:1")(images), Encoder(model, "block:1").states(images).flatten(1))
 
 
-def test_the_metric_is_the_inverse_root_of_the_classifiers_singular_values(model: SplitViT) -> None:
+def test_in_the_metric_logits_are_as_far_apart_as_the_features_behind_them(model: SplitViT) -> None:
     weight = model.model.get_classifier().weight.double()  # pyright: ignore[reportCallIssue]
-    metric = half_inverse(model, torch.zeros(1, 10))
+    metric = inverse_of_classifier(model, torch.zeros(1, 10))
     assert metric is not None
-    left, sizes, right = torch.linalg.svd(weight, full_matrices=False)
-    wanted = (left * (sizes * sizes[0]).sqrt()) @ right  # W with roots of its singular values
-    assert torch.allclose(metric.double() @ weight, wanted, atol=1e-5)
+    largest = torch.linalg.matrix_norm(weight, 2)
+    features = torch.randn(5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    seen = features @ torch.linalg.pinv(weight) @ weight  # their part that the classifier sees
+    lengths = (features @ weight.T @ metric.double() / largest).norm(dim=1)
+    assert torch.allclose(lengths, seen.norm(dim=1), rtol=1e-4)
 
 
 def test_models_without_classifier_or_with_several_have_no_metric() -> None:
     features = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**TINY, "num_classes": 0})
-    assert half_inverse(features, torch.zeros(1, 48)) is None
+    assert inverse_of_classifier(features, torch.zeros(1, 48)) is None
     found = metamers(features, pictures(0), pictures(1), epsilon=32 / 255, steps=5)
     assert float(found.distance.max()) < 1
 

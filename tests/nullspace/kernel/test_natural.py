@@ -40,7 +40,9 @@ def test_seeing_means_takes_most_of_the_energy_and_a_checkerboard_hardly_any() -
     assert seen[0] > 0.6 and seen[1] < 1e-2
     # along the mean of all colours the variance is that of the correlations
     space = patch_covariance((4, 4), (64, 64))
-    assert seen[0] == pytest.approx(float(torch.tensor(COLOURS).double().sum() * space.sum() / 48 / 48), rel=1e-9)
+    assert seen[0] == pytest.approx(
+        float(torch.tensor(COLOURS, dtype=torch.float64).sum() * space.sum() / 48 / 48), rel=1e-9
+    )
 
 
 def test_the_share_is_that_of_a_sample() -> None:
