@@ -13,7 +13,7 @@ from pipelines.commands.pictures.options import load_with_notes, names_of
 from pipelines.errors import ConfigError
 from pipelines.local_options import OUTPUT, here
 
-_EPSILON = 4.0  # of 255, around another picture; looks of nothing have no limit by default
+_EPSILON, _OF_NOTHING = 4.0, 16.0  # of 255: around another picture, and around grey or noise
 _LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 
 
@@ -26,7 +26,7 @@ def fool(
         typer.Option(
             metavar="OTHER|grey|noise",
             callback=here("--like"),
-            help="What people are to see: another picture, or none.",
+            help="What people are to see: another picture, or nothing.",
         ),
     ],
     exact: Annotated[
@@ -35,7 +35,9 @@ def fool(
     epsilon: Annotated[
         float | None,
         typer.Option(
-            min=1, max=255, help=f"Largest change of a pixel of OTHER, of 255; default {_EPSILON:g}, no limit for none."
+            min=1,
+            max=255,
+            help=f"Largest change of a pixel, of 255; default {_EPSILON:g}, {_OF_NOTHING:g} for grey and noise.",
         ),
     ] = None,
     at: Annotated[
@@ -102,7 +104,7 @@ def fool(
     if exact:
         row = fooler.exact(image, look, target, seed)
     else:
-        limit = epsilon if epsilon is not None or look.of_nothing else _EPSILON
+        limit = epsilon or (_OF_NOTHING if look.of_nothing else _EPSILON)
         row = fooler.near(image, look, target, Request(at, limit, steps, seed))
     if as_json:
         print_json(row)
