@@ -122,12 +122,9 @@ def sentence(found: Result) -> str:
     if way is None:
         return "Nothing was asked."
     outcome = found.conditions[way.name]
-    return (
-        f"Changed by at most {way.epsilon:g} of 255 (PSNR {outcome.decibel('psnr_to_look')}), a picture is taken for "
-        f"another image of a different class in {outcome.unchanged} of {wording.format_number(outcome.n)} pairs."
-        if way.epsilon is not None
-        else f"{way.title}: taken for the image in {outcome.unchanged}."
-    )
+    taken = f"taken for another image in {outcome.unchanged} of {wording.format_number(outcome.n)} pairs"
+    near = "" if way.epsilon is None else f", {outcome.decibel('psnr_to_look')}"
+    return f"{way.title}{near}: {taken}"
 
 
 def _tile(view: StageView) -> Tile:
@@ -194,5 +191,14 @@ REPORT = StageReport(
     facts=lambda view: [sentence(view.result)],
     columns={"Fooled": _best_cell},
     figures=figures,
-    picture_titles={"image": "the image", "look": "the look"},
+    picture_titles={
+        "image": "the image",
+        "look": "the look",
+        "exact": "exact, in the kernel",
+        "look_grey": "near grey",
+        "look_noise": "near noise",
+        **dict.fromkeys(
+            ("exact_difference", "look_grey_difference", "look_noise_difference"), "its difference, amplified"
+        ),
+    },
 )

@@ -31,7 +31,7 @@ class Way:
 
 def ways_of(settings: FoolingSettings, *, kernel: bool) -> list[Way]:
     """All of them in the order of the page; without a kernel none is exact."""
-    found = [Way("exact", "exact: in the kernel", exact=True)] if settings.exact and kernel else []
+    found = [Way("exact", "exact, in the kernel", exact=True)] if settings.exact and kernel else []
     found += [_near(at, epsilon) for at in settings.at for epsilon in settings.epsilon]
     return [*found, *(Way(f"look_{look}", f"look of {look}", look, settings.at[0]) for look in settings.looks)]
 

@@ -122,7 +122,7 @@ def test_fooling_is_asked_of_as_many_pairs_as_the_config_says(demo_run: DemoRun)
     assert len(drawn) == int(SMALL["fooling.pairs"]) and drawn < set(rows_of(demo_run.stage("reference"))["id"])
     assert set(rows.groupby("condition").groups) == set(found)
     assert all(len(each) == len(drawn) for _, each in rows.groupby("condition"))
-    assert found["exact"]["agreement"] == 1 and found["logits_eps32"]["n"] == len(drawn)
+    assert found["exact"]["agreement"] == 1 and found["logits_eps16"]["n"] == len(drawn)
 
 
 def test_the_split_has_the_sizes_asked_for(demo_run: DemoRun) -> None:
