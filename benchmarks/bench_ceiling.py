@@ -22,7 +22,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-ROUNDS = 3
 QUESTIONS = ("kernel_noise", "learned_noise", "visible_watermark", "payload")
 READING = "reading the shard"
 Seconds = dict[str, float]
@@ -140,8 +139,9 @@ def rows(least: dict[str, Seconds], count: int) -> Iterator[dict[str, Any]]:
         seconds = {which: (found | totals[which]).get(name) for which, found in least.items()}
         row: dict[str, Any] = {"what": name, "images": count}
         row |= {f"{which}, images/s": 1 / s for which, s in seconds.items() if s}
-        if seconds.get("before") and seconds["now"]:
-            row["times as fast"] = seconds["before"] / seconds["now"]
+        before, now = seconds.get("before"), seconds["now"]
+        if before and now:
+            row["times as fast"] = before / now
         yield row
 
 
@@ -154,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True, help="folder of weights and images")
     parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", type=Path, help="another checkout of this repository")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)  # one round, as JSON
     options = parser.parse_args()
@@ -166,7 +167,7 @@ def main() -> None:
     checkouts = {"before": options.before, "now": Path(__file__).resolve().parents[1]}
     rounds = [
         {which: in_checkout(checkout.resolve(), options) for which, checkout in checkouts.items() if checkout}
-        for _ in range(ROUNDS)
+        for _ in range(options.rounds)
     ]
     least = {
         which: {name: min(each[which][name] for each in rounds) for name in rounds[0][which]} for which in rounds[0]
