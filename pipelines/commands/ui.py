@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from nullspace.errors import NullspaceError
+from pipelines.engine.interrupts import interrupted_by
 from pipelines.errors import WorkdirError
 from pipelines.tracking.addresses import MODE, run_page
 from pipelines.tracking.store import is_server
 from pipelines.tracking.views import VIEW
 from pipelines.workflow import workfolder
-from pipelines.workflow.signals import interrupted_by
 
 _GRACE_SECONDS = 10
 

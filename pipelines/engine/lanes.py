@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pipelines.engine.interrupts import unshielded
+
 _GRACE_SECONDS = 20  # for the stages of an interrupted run to save what they have
 
 
@@ -120,12 +122,16 @@ def _quietly(work: Callable[[int], None], lane: int) -> None:
 
 
 def interrupt(threads: list[threading.Thread], seconds: float = _GRACE_SECONDS) -> None:
-    """Ctrl-C for threads, which Python itself gives to the main thread alone; waits so long for them to end."""
-    for thread in threads:
-        if thread.ident is not None and thread.is_alive():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
-            )
+    """Ctrl-C for threads, which Python itself gives to the main thread alone; waits so long for them to end.
+
+    None is broken off inside `interrupts.shielded`.
+    """
     until = time.monotonic() + seconds
+    with unshielded(seconds):
+        for thread in threads:
+            if thread.ident is not None and thread.is_alive():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
+                )
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))

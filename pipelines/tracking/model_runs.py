@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from pipelines.engine.interrupts import was_interrupted
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Done, Stage
 from pipelines.tracking.stage_runs import fail, flat_metrics
@@ -59,7 +60,7 @@ def model_run(tracker: Tracker, parent_id: str, facts: ModelFacts, *, alone: boo
         yield run_id
     except Exception as error:  # whatever interrupts the whole run closes what is below it
         with suppress(*WRITE_ERRORS):
-            tracker.close_children(run_id, "FAILED")
+            tracker.close_children(run_id, "KILLED" if was_interrupted() else "FAILED")
         fail(tracker, run_id, error)
         raise
     tracker.end(run_id, "FINISHED")

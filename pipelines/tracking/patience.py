@@ -11,17 +11,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 
 from pipelines.engine.failure import is_disk_full
+from pipelines.engine.interrupts import shielded, was_interrupted
 from pipelines.tracking.store import WRITE_ERRORS, TrackingError, reason
 
 SERVER_SECONDS = 600.0  # a server is restarted or updated within minutes; past that a run that goes on later costs less
 FILE_SECONDS = 60.0  # SQLite is only ever locked, by another run's write
+CLOSING_SECONDS = 10.0  # after Ctrl-C: a lock is over by then, and a server that is away closes no run
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # a connection the server just closed is there again at once
 _BUSY = {429, 502, 503, 504}  # also a locked or restarting database, as MLflow reports it
 
@@ -47,6 +49,7 @@ class Patience:
         self._thread = threading.local()
         self._away_since: float | None = None  # since when the user knows
         self._gave_up = False  # one operation waited in vain, or the user had enough: the next ones try only once
+        self._shield = shielded if seconds <= FILE_SECONDS else nullcontext  # a server may take minutes to answer
 
     def __call__(self, operation: Callable[[], T]) -> T:
         """The operation's result. Raises TrackingError when MLflow stays away, and at once what is no outage."""
@@ -77,7 +80,7 @@ class Patience:
         return getattr(self._thread, "hurried", False)
 
     def _attempt(self, operation: Callable[[], T]) -> T:
-        with self._lock:
+        with self._lock, self._shield():
             self._thread.inside = True
             try:
                 result = operation()
@@ -92,7 +95,8 @@ class Patience:
         """Tell the user once in an outage that the run waits. Raises TrackingError when it has waited enough."""
         if self._is_hurried:
             return
-        if self._gave_up or waited > self.seconds:
+        most = min(self.seconds, CLOSING_SECONDS) if was_interrupted() else self.seconds
+        if self._gave_up or waited > most:
             self._gave_up = True
             raise TrackingError(
                 f"expected MLflow at {self.name} to answer, got {reason(error)}; waited {waited:.0f} s. "
@@ -109,8 +113,8 @@ class Patience:
     def _sleep(self, seconds: float) -> None:
         try:
             time.sleep(seconds)
-        except BaseException:  # Ctrl-C: what closes the runs must not start waiting again
-            self._gave_up = True
+        except BaseException:  # Ctrl-C: what closes the runs must not start waiting for a server again
+            self._gave_up = self.seconds > FILE_SECONDS
             raise
 
 

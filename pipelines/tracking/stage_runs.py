@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from pipelines.engine.interrupts import was_interrupted
 from pipelines.engine.stage import RECORD, Done, Stage
 from pipelines.tracking.store import WRITE_ERRORS
 from pipelines.tracking.tracker import BRANCH, FINGERPRINT, PARENT, STAGE, Tracker
@@ -50,8 +51,14 @@ def record(tracker: Tracker, run_id: str, done: Done) -> None:
 
 
 def fail(tracker: Tracker, run_id: str, error: Exception) -> None:
-    """End the run of a stage that failed, with the reason. The error itself matters more than a store that is away."""
+    """End the run of a stage that failed, with the reason, or that a signal ended.
+
+    The error itself matters more than a store that is away.
+    """
     with suppress(*WRITE_ERRORS):
+        if was_interrupted():
+            tracker.end(run_id, "KILLED")
+            return
         tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
         tracker.end(run_id, "FAILED")
 

@@ -17,6 +17,7 @@ from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.sources import open_source
 from pipelines.engine.compute import Compute
 from pipelines.engine.failure import branches_failed, one_line, summarise_error
+from pipelines.engine.interrupts import interrupted_by, was_interrupted
 from pipelines.engine.lanes import Job, Share, beside, side_by_side
 from pipelines.engine.models import ModelFacts, learn_facts
 from pipelines.engine.progress import Progress
@@ -38,7 +39,6 @@ from pipelines.workflow.finishing import Run
 from pipelines.workflow.order import models_of
 from pipelines.workflow.plan import Plan, make_plan, require_stages, with_finished, with_needs
 from pipelines.workflow.publishing import publish
-from pipelines.workflow.signals import interrupted_by
 from pipelines.workflow.workfolder import planned
 
 
@@ -61,7 +61,7 @@ def run_pipeline(
     progress = progress or Progress()
     with ExitStack() as stack:
         # SIGTERM ends a run like Ctrl-C: stages stop, MLflow is told, and the next run goes on there.
-        stack.enter_context(interrupted_by(signal.SIGTERM))
+        stack.enter_context(interrupted_by(signal.SIGINT, signal.SIGTERM))
         stack.enter_context(workfolder.opened(workdir, config))
         models = [learn_facts(settings, config.seed)[0] for settings in config.models]
         source = open_source(config.source)
@@ -137,7 +137,7 @@ def _finish_branches(
                     with one_at_a_time:
                         registered[label] = publish(run.tracker, row, run.config, facts, branch, done)
             except Exception as error:
-                if not alone:
+                if not alone and not was_interrupted():
                     run.progress.say(f"failed   {label}: {summarise_error(error, run.workdir / f'failed-{label}.txt')}")
                 raise
 
@@ -210,6 +210,9 @@ def _parent_run(config: PipelineConfig, workdir: Path, tracker: Tracker) -> Iter
         status = "KILLED"
         raise
     except BaseException as error:
+        if was_interrupted():
+            status = "KILLED"
+            raise
         status, why = "FAILED", one_line(error)
         tracker.tags(run_id, {"nullspace.error": f"{type(error).__name__}: {error}"})
         raise

@@ -1,0 +1,98 @@
+"""Signals that end a program like Ctrl-C does, and what they must not cut in half.
+
+What fails after such a signal fails because of it: workers and databases get it, too. So the end of a run asks
+`was_interrupted` before it calls anything a failure.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class _Interrupts:
+    """What this process, which alone gets signals, knows of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # held by a thread during what must not be cut in half
+        self.came = self.waits = False
+        self.depth = 0  # shields of the main thread, one within another
+
+    def arrive(self, *_: object) -> None:
+        """The handler: ends the main thread at once, or after its shield. A second signal does not wait."""
+        again, self.came = self.came and self.waits, True
+        if self.depth and not again:
+            self.waits = True
+            return
+        self.waits = False
+        raise KeyboardInterrupt
+
+    def raise_what_waits(self) -> None:
+        if self.waits and not self.depth:
+            self.waits = False
+            raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
+
+
+def was_interrupted() -> bool:
+    """Whether a signal has come in the block of `interrupted_by` that this process is in."""
+    return _interrupts.came
+
+
+@contextmanager
+def interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
+    """These signals raise KeyboardInterrupt in the block, and what fails after one becomes it.
+
+    No change outside of the main thread, which alone can handle signals.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    _interrupts.came = _interrupts.waits = False
+    before = {number: signal.signal(number, _interrupts.arrive) for number in numbers}
+    try:
+        yield
+    except Exception as error:
+        if was_interrupted():
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _interrupts.came = _interrupts.waits = False
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """A block that no signal and no `unshielded` thread cuts in half; one at a time in this process, and short.
+
+    A write to a database for instance: broken off in the middle of its own clean-up, it leaves the database locked.
+    """
+    main = _in_main_thread()
+    with _interrupts.lock:
+        _interrupts.depth += main
+        try:
+            yield
+        finally:
+            _interrupts.depth -= main
+    if main:
+        _interrupts.raise_what_waits()
+
+
+@contextmanager
+def unshielded(seconds: float) -> Iterator[None]:
+    """A block during which no other thread is inside `shielded`; after so many seconds it is no longer waited for."""
+    got = _interrupts.lock.acquire(timeout=seconds)
+    try:
+        yield
+    finally:
+        if got:
+            _interrupts.lock.release()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
