@@ -21,6 +21,8 @@ SETTINGS = {
     "search.validation_images": "8",
     "search.calibration_images": "16",
     "search.epsilon": "0.5",
+    "fooling.pairs": "4",
+    "fooling.steps": "10",
     "kernel_noise.examples": "1",
     "visible_watermark.examples": "1",
     "payload.distortions": "[none,jpeg_75]",
