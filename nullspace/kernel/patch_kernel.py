@@ -85,13 +85,16 @@ class PatchKernel:
     def drawn(self, count: int, *, rms: float, draws: Draws) -> Float[Tensor, "n count pixels"]:
         """As `sample`, `count` patches for each of n images, (n,count,3p²) float32, on the device of the draws.
 
-        In float32 throughout: what is left outside the kernel is 1e-7 of the noise, as rounding of pixels leaves too.
+        What is left outside the kernel is 1e-7 of the noise, as rounding of pixels leaves too.
         """
         self._check_sample(count, rms)
         noise = draws.normal(count, self.patch_dim)
         rows, std = self.row_space.to(noise), self.std.to(noise)
         flat = noise.view(-1, self.patch_dim)
-        flat.addmm_(flat @ rows, rows.T, alpha=-1)  # in place, as are the next: memory costs more than arithmetic here
+        if self.nullity > self.rank:  # in place, as are the next: memory costs more than arithmetic here
+            flat.addmm_(flat @ rows, rows.T, alpha=-1)
+        else:  # little is left of what was drawn, beside which rounding of float32 would show
+            flat.copy_(self.project(flat))
         size = (flat.square() @ std.pow(-2) / self.patch_dim).sqrt()
         flat.mul_((rms / size)[:, None])
         return noise
