@@ -20,6 +20,9 @@ from pipelines.engine.shard_workers import ShardWorker
 class ModelShards(ShardWorker):
     """Loads the model once; `rows(shard)` gives a table of one shard's images."""
 
+    gradients = False
+    """Whether `rows` takes gradients somewhere, under `torch.enable_grad`."""
+
     def __init__(self, out: str, model: ModelSpec, shards: str, device: str, batch_images: int) -> None:
         super().__init__(out)
         self.model = model.load(device)
@@ -31,9 +34,15 @@ class ModelShards(ShardWorker):
     def rows(self, name: str, shard: Shard) -> pa.Table:
         """Rows of one shard."""
 
+    def read(self, shard: str) -> Shard:
+        return self._labelled(read_shard(shard_path(self.shards, shard)))
+
     def table(self, shard: str) -> pa.Table:
-        with torch.no_grad():
-            return self.rows(shard, self._labelled(read_shard(shard_path(self.shards, shard))))
+        return self.table_of(shard, self.read(shard))
+
+    def table_of(self, shard: str, read: Shard) -> pa.Table:
+        with torch.no_grad() if self.gradients else torch.inference_mode():
+            return self.rows(shard, read)
 
     def _labelled(self, shard: Shard) -> Shard:
         """The shard, which models share, with this model's own class numbers."""
@@ -49,7 +58,10 @@ class ModelShards(ShardWorker):
 
     def on_device(self, images: Tensor) -> Tensor:
         """8-bit images (n,3,H,W) on the device, float in [0,1]."""
-        return images.to(self.device).float() / 255
+        if self.device.type != "cuda":
+            return images.to(self.device).float() / 255
+        # Only from pinned memory is a copy made beside the work.
+        return images.pin_memory().to(self.device, non_blocking=True).float() / 255
 
 
 def read_outputs(reference: Path, name: str) -> Outputs:

@@ -19,12 +19,15 @@ import pyarrow.parquet as pq
 import torch
 
 from pipelines.engine.failure import user_error
+from pipelines.engine.overlap import overlapped
 from pipelines.engine.progress import Progress
 from pipelines.errors import StageError
 from pipelines.files import write_table
 
 _LIVES = 4  # workers that a shard may cost: its node may die under it, its images may not fit into memory
 _BEGUN = "begun-"
+_AT_ONCE = 4  # shards an actor is handed at once, so that it can read one while it works on another
+_TURNS = 8  # times an actor is handed shards at least: progress is seen, and the quick help the slow
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ class ShardWorker(ABC):
     def table(self, shard: str) -> pa.Table:
         """Rows of one shard, each with its `id`."""
 
+    def read(self, shard: str) -> Any:
+        """What a thread can read of a shard while the one before is worked on; nothing by default."""
+        return None
+
+    def table_of(self, shard: str, read: Any) -> pa.Table:
+        """Rows of one shard from what `read(shard)` gave."""
+        return self.table(shard)
+
     def write(self, target: Path, table: pa.Table) -> None:
         """Put the table where it belongs, whole or not at all."""
         write_table(target, table)
@@ -57,24 +68,44 @@ class ShardWorker(ABC):
         return self.out / f"{self.prefix}-{shard}.parquet"
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = [self._done(str(shard)) for shard in batch["shard"]]
-        return {"shard": batch["shard"], "rows": np.asarray(rows, dtype=np.int64)}
+        rows = dict(self.work([str(shard) for shard in batch["shard"]]))
+        return {"shard": batch["shard"], "rows": np.asarray([rows[str(shard)] for shard in batch["shard"]], np.int64)}
 
-    def _done(self, shard: str) -> int:
+    def work(self, shards: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """Each shard with its number of rows, once its file is there: those first that have one."""
+        left = []
+        for shard in shards:
+            if self.target(shard).exists():
+                yield shard, _count(self.target(shard))
+            else:
+                left.append(shard)
+        yield from overlapped(left, read=self.read, make=self._make_shard, write=self._write_shard)
+
+    def _make_shard(self, shard: str, read: Any) -> pa.Table:
+        _begin(self.out, shard)
+        return self.table_of(shard, read)
+
+    def _write_shard(self, shard: str, table: pa.Table) -> tuple[str, int]:
         target = self.target(shard)
-        if not target.exists():
-            begun = _begin(self.out, shard)
-            self.write(target, self.table(shard))
-            begun.unlink(missing_ok=True)
-        return pq.read_metadata(target).num_rows
+        self.write(target, table)
+        _begun(self.out, shard).unlink(missing_ok=True)
+        return shard, _count(target)
 
 
-def _begin(out: Path, shard: str) -> Path:
+def _count(file: Path) -> int:
+    return pq.read_metadata(file).num_rows
+
+
+def _begun(out: Path, shard: str) -> Path:
+    return out / f"{_BEGUN}{shard}"
+
+
+def _begin(out: Path, shard: str) -> None:
     """Note that a worker begins with a shard. Raises StageError when several have died over it.
 
     Ray starts a dead worker anew and gives it the same shard, for ever.
     """
-    begun = out / f"{_BEGUN}{shard}"
+    begun = _begun(out, shard)
     died = begun.stat().st_size if begun.exists() else 0
     if died >= _LIVES:
         raise StageError(
@@ -84,7 +115,6 @@ def _begin(out: Path, shard: str) -> Path:
         )
     with begun.open("ab") as file:
         file.write(b"|")
-    return begun
 
 
 def run_shards(
@@ -122,15 +152,22 @@ def _rows(
     import ray
     from ray.data import ActorPoolStrategy
 
-    work = ray.data.from_items([{"shard": name} for name in shards], override_num_blocks=len(shards)).map_batches(
+    handed = _handed(len(shards), workers.count)
+    blocks = -(-len(shards) // handed)
+    work = ray.data.from_items([{"shard": name} for name in shards], override_num_blocks=blocks).map_batches(
         ShardActor,
         fn_constructor_kwargs={"worker": worker, "arguments": dict(arguments)},
-        batch_size=1,
-        compute=ActorPoolStrategy(size=min(workers.count, len(shards))),
+        batch_size=None,
+        compute=ActorPoolStrategy(size=min(workers.count, blocks)),
         num_cpus=workers.cpus,
         num_gpus=workers.gpus,
     )
     yield from work.iter_rows()
+
+
+def _handed(shards: int, workers: int) -> int:
+    """How many of so many shards an actor is handed at once."""
+    return max(1, min(_AT_ONCE, shards // (_TURNS * max(1, workers))))
 
 
 def _rows_here(
@@ -140,9 +177,7 @@ def _rows_here(
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(workers.cpus)))
     try:
-        actor = ShardActor(worker, arguments)
-        for name in shards:
-            yield {key: values[0] for key, values in actor({"shard": np.array([name])}).items()}
+        yield from ShardActor(worker, arguments).work(shards)
     finally:
         torch.set_num_threads(threads)
 
@@ -158,13 +193,20 @@ class ShardActor:
             self.refusal = message_or_raise(error)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        said, refusal = {"shard": batch["shard"], "rows": np.zeros(len(batch["shard"]), np.int64)}, self.refusal
+        said = list(self.work([str(shard) for shard in batch["shard"]]))
+        return {key: np.asarray([each[key] for each in said]) for key in said[0]}
+
+    def work(self, shards: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """What there is to say of each shard, up to the first refusal."""
+        refusal = self.refusal
         if not refusal:
             try:
-                said = self.worker(batch)
+                for shard, rows in self.worker.work(shards):
+                    yield {"shard": shard, "rows": rows, "error": ""}
             except Exception as error:  # noqa: BLE001  told or raised again
                 refusal = message_or_raise(error)
-        return {**said, "error": np.asarray([refusal] * len(batch["shard"]))}
+        if refusal:
+            yield {"shard": shards[0], "rows": 0, "error": refusal}
 
 
 def message_or_raise(error: Exception) -> str:

@@ -30,6 +30,8 @@ from pipelines.evaluations.fooling.ways import CONTROLS, Way, conditions_of, sho
 class FoolingShards(EvaluationShards[FoolingSettings]):
     """Makes fooled pictures of the drawn images of a shard, and asks the model and the judges."""
 
+    gradients = True
+
     def __init__(self, out: str, asked: Asked[FoolingSettings], device: str, with_examples: str) -> None:
         super().__init__(out, asked, device, with_examples)
         self.kernel = kernel_of(asked, self.model)
