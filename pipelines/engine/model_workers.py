@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nullspace.model.vit import Outputs
 from pipelines.data.shards import Shard, read_shard, shard_path
+from pipelines.engine.batch_size import BatchSize, fitting
 from pipelines.engine.models import ModelSpec
 from pipelines.engine.shard_workers import ShardWorker
 
@@ -23,11 +24,16 @@ class ModelShards(ShardWorker):
     gradients = False
     """Whether `rows` takes gradients somewhere, under `torch.enable_grad`."""
 
-    def __init__(self, out: str, model: ModelSpec, shards: str, device: str, batch_images: int) -> None:
+    def __init__(
+        self, out: str, model: ModelSpec, shards: str, device: str, batch_images: int, fixed: bool = True
+    ) -> None:
+        """`batch_images` at once; on a GPU, unless it is `fixed`, as many as its memory is likely to hold."""
         super().__init__(out)
         self.model = model.load(device)
         self.device = torch.device(device)
-        self.shards, self.batch_images = Path(shards), batch_images
+        self.shards = Path(shards)
+        found = batch_images if fixed else fitting(self.model, self.device, batch_images, gradients=self.gradients)
+        self.batch_size = BatchSize(found)
         self.class_numbers = None if model.class_numbers is None else torch.tensor(model.class_numbers)
 
     @abstractmethod

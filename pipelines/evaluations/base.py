@@ -20,6 +20,7 @@ from torch import Tensor
 from nullspace.metrics.outcomes import largest_probability_change, outcomes
 from nullspace.model.vit import Outputs
 from pipelines.data.shards import Shard, shard_sizes
+from pipelines.engine.batch_size import is_given
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.model_workers import ModelShards, read_outputs
 from pipelines.engine.models import ModelSpec
@@ -73,7 +74,8 @@ class EvaluationShards(ModelShards, Generic[S]):
 
     def __init__(self, out: str, asked: Asked[S], device: str, with_examples: str) -> None:
         """`with_examples` is the shard whose first images are kept as pictures."""
-        super().__init__(out, asked.model, str(asked.inputs["ingest"].folder), device, asked.settings.batch_images)
+        size, fixed = asked.settings.batch_images, is_given(asked.settings)
+        super().__init__(out, asked.model, str(asked.inputs["ingest"].folder), device, size, fixed)
         self.settings, self.seed, self.inputs, self.drawn = asked.settings, asked.seed, asked.inputs, asked.drawn
         self.with_examples = with_examples
 
@@ -85,30 +87,30 @@ class EvaluationShards(ModelShards, Generic[S]):
         """
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
-        parts = [
-            _table(batch, condition, columns)
-            for batch in self._batches(name, shard)
-            for condition, columns in self.conditions(batch)
-        ]
-        return pa.concat_tables(parts, promote_options="default")  # columns a condition has not are null there
-
-    def _batches(self, name: str, shard: Shard) -> Iterator[ImageBatch]:
         clean = read_outputs(self.inputs["reference"].folder, name)
         # Not every question has pictures to show.
         keep = getattr(self.settings, "examples", 0) if name == self.with_examples else 0
-        places = [place for place, id_ in enumerate(shard.ids) if self.drawn is None or id_ in self.drawn]
-        for first in range(0, len(places), self.batch_images):
-            at = places[first : first + self.batch_images]
-            saved = shard.images[at]
-            yield ImageBatch(
-                ids=[shard.ids[place] for place in at],
-                labels=shard.labels[at],
-                saved=saved,
-                images=self.on_device(saved),
-                before=Outputs(features=clean.features[at], logits=clean.logits[at]),
-                first=first,
-                keep=min(max(0, keep - first), len(at)),
-            )
+        asked = [place for place, id_ in enumerate(shard.ids) if self.drawn is None or id_ in self.drawn]
+
+        def tables(numbers: Sequence[int]) -> list[pa.Table]:
+            batch = self._batch(shard, clean, [asked[number] for number in numbers], numbers[0], keep)
+            return [_table(batch, condition, columns) for condition, columns in self.conditions(batch)]
+
+        parts = [table for found in self.batch_size.each(range(len(asked)), tables) for table in found]
+        return pa.concat_tables(parts, promote_options="default")  # columns a condition has not are null there
+
+    def _batch(self, shard: Shard, clean: Outputs, at: list[int], first: int, keep: int) -> ImageBatch:
+        """The images at these places of the shard."""
+        saved = shard.images[at]
+        return ImageBatch(
+            ids=[shard.ids[place] for place in at],
+            labels=shard.labels[at],
+            saved=saved,
+            images=self.on_device(saved),
+            before=Outputs(features=clean.features[at], logits=clean.logits[at]),
+            first=first,
+            keep=min(max(0, keep - first), len(at)),
+        )
 
     def outputs(self, images: Tensor) -> Outputs:
         """What the model says of images (n,3,H,W), which may leave [0,1]: float32."""

@@ -12,6 +12,7 @@ import torch
 
 from nullspace.metrics.outcomes import wilson_interval
 from pipelines.data.shards import Shard, shard_sizes
+from pipelines.engine.batch_size import is_given
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.model_workers import ModelShards
 from pipelines.engine.shard_workers import Workers, run_shards
@@ -33,6 +34,7 @@ def reference_stage(branch: Branch, settings: ReferenceSettings) -> Stage:
             "model": facts.spec,
             "device": branch.means.compute.device,
             "batch_images": settings.batch_images,
+            "fixed": is_given(settings),
         }
         return reference(
             context,
@@ -51,13 +53,9 @@ class ReferenceShards(ModelShards):
     """Clean logits, features, prediction and its probability per image, and the mean norm of its tokens."""
 
     def rows(self, name: str, shard: Shard) -> pa.Table:
-        logits, features, norms = [], [], []
-        for batch in shard.batches(self.batch_images):
-            tokens = self.model.tokens(self.pixels(shard, batch))
-            outputs = self.model.outputs_from_tokens(tokens)
-            logits.append(outputs.logits.float().cpu())
-            features.append(outputs.features.float().cpu())
-            norms.append(torch.linalg.vector_norm(tokens.float(), dim=-1).mean(dim=-1).cpu())
+        places = range(len(shard.ids))
+        found = self.batch_size.each(places, lambda at: self._clean(self.pixels(shard, slice(at[0], at[-1] + 1))))
+        logits, features, norms = zip(*found, strict=True)
         joined = torch.cat(logits)
         return pa.table(
             {
@@ -70,6 +68,13 @@ class ReferenceShards(ModelShards):
                 "token_norm": torch.cat(norms).numpy(),
             }
         )
+
+    def _clean(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits and features of a batch and the mean norm of each image's tokens, on the CPU."""
+        tokens = self.model.tokens(images)
+        outputs = self.model.outputs_from_tokens(tokens)
+        norms = torch.linalg.vector_norm(tokens.float(), dim=-1).mean(dim=-1)
+        return outputs.logits.float().cpu(), outputs.features.float().cpu(), norms.cpu()
 
 
 def _lists(matrix: torch.Tensor) -> pa.FixedSizeListArray:

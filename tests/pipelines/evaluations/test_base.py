@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
 
+from nullspace.model.vit import SplitViT
 from pipelines.engine.ids import IdDigest
 from pipelines.engine.stage import Done, Stage
 from pipelines.errors import ConfigError, StageError
@@ -205,3 +207,21 @@ def test_numbers_of_a_condition_are_columns_of_an_entry_per_image(made: dict[str
 
     with pytest.raises(pa.ArrowInvalid, match="length"):
         ask(tmp_path, made, replace(QUESTION, worker=TooFew))
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_rows_are_the_same(
+    made: dict[str, Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tiny.rows(ask(tmp_path / "small", made, batch_images=3, examples=5).folder)
+    fits = SplitViT.outputs_from_tokens
+
+    def short(model: SplitViT, tokens: torch.Tensor) -> Any:
+        if len(tokens) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fits(model, tokens)
+
+    monkeypatch.setattr(SplitViT, "outputs_from_tokens", short)
+    found = tiny.rows(ask(tmp_path / "halved", made, batch_images=12, examples=5).folder)
+    order = ["condition", "id"]
+    found, expected = (each.sort_values(order, ignore_index=True) for each in (found, expected))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-6)
