@@ -4,10 +4,12 @@
     python benchmarks/bench_gpu.py --device cpu --small --out /tmp/gpu
 
 Random weights and random images; no weights or data are needed, and only torch and timm. For each model the learner
-as it is (`NoiseLearner.step`), in float32 and with the model in bfloat16, beside a bare loop of torch: same encoder,
-loss and batch, forward and back to the noise, without learner. FLOPs of the bare mathematics: a block of N tokens of
-width D is 24·N·D² + 4·N²·D forward; back to the noise, without gradients of weights, it is counted as much again. The
-two products of attention take twice as much back, so the shares are slightly low (8.5 instead of 7.9 % for deit_tiny).
+as it is (`NoiseLearner.steps`), in float32 and with weights in bfloat16, beside a bare loop of torch: same encoder
+(in bfloat16 under autocast), loss and batch, forward and back to the noise, without learner.
+
+FLOPs of the bare mathematics: a block of N tokens of width D is 24·N·D² + 4·N²·D forward; back to the noise, without
+gradients of weights, it is counted as much again. The two products of attention take twice as much back, so the shares
+are slightly low (8.5 instead of 7.9 % for deit_tiny).
 The peak is what NVIDIA states for dense bfloat16, 989 TFLOP/s for H100 SXM and H200.
 """
 
@@ -42,14 +44,12 @@ def flops(encoder: Encoder) -> float:
     return 2 * len(blocks) * (24 * tokens * width**2 + 4 * tokens**2 * width)
 
 
-def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Mean seconds of a step, after some that are not counted."""
-    for _ in range(WARM_UP):
-        step()
+def seconds(steps: Callable[[int], object], device: torch.device) -> float:
+    """Mean seconds of a step, of `steps(count)`, after some that are not counted."""
+    steps(WARM_UP)
     _wait(device)
     began = time.perf_counter()
-    for _ in range(STEPS):
-        step()
+    steps(STEPS)
     _wait(device)
     return (time.perf_counter() - began) / STEPS
 
@@ -59,25 +59,29 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def learner(data: EncoderData, precision: Any, batch: int) -> Callable[[], object]:
+def learner(data: EncoderData, precision: Any, batch: int) -> Callable[[int], object]:
     settings = NoiseSettings(
         steps=WARM_UP + STEPS, batch_size=batch, ranks=None, start="random", precision=precision, relative_norm=0.3
     )
-    return NoiseLearner(data, settings).step
+    return NoiseLearner(data, settings).steps
 
 
-def bare(data: EncoderData, precision: str, batch: int) -> Callable[[], object]:
+def bare(data: EncoderData, precision: str, batch: int) -> Callable[[int], object]:
     encoder, half = data.encoder, precision == "bfloat16"
     states, logits = data.states[:batch], data.clean.logits[:batch]
     noise = torch.zeros(encoder.noise_shape, device=states.device, requires_grad=True)
 
-    def step() -> object:
+    def step() -> None:
         with torch.autocast(states.device.type, torch.bfloat16, enabled=half):
             found = encoder.logits(encoder.add(states, noise))
         loss = (found.float() - logits).square().sum(dim=1).mean()
-        return torch.autograd.grad(loss, noise)
+        torch.autograd.grad(loss, noise)
 
-    return step
+    def steps(count: int) -> None:
+        for _ in range(count):
+            step()
+
+    return steps
 
 
 def rows_of(name: str, batch: int, device: torch.device) -> list[dict[str, Any]]:

@@ -88,7 +88,8 @@ def learn_noise(
     losses: list[float] = []
     stopped = False
     while learner.steps_done < settings.steps and not stopped:
-        losses.append(learner.step())
+        until_look = min(check_every - learner.steps_done % check_every, settings.steps - learner.steps_done)
+        losses += learner.steps(until_look if progress is None else 1)
         if progress is not None:
             progress(learner, losses[-1])
         if learner.steps_done % check_every == 0 or learner.steps_done == settings.steps:

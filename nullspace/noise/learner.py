@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from nullspace.noise.batches import Batches, tensor_of
 from nullspace.noise.channel_start import channel_start
 from nullspace.noise.form import NoiseForm
 from nullspace.noise.objectives import OBJECTIVES
+from nullspace.noise.precision import Runner, rows
 from nullspace.noise.settings import NoiseSettings
 
 __all__ = ["NoiseLearner", "NoiseSettings"]
@@ -52,6 +52,7 @@ class NoiseLearner:
         if micro_batch is not None and micro_batch < 1:
             raise NullspaceError(f"expected micro_batch >= 1, got {micro_batch}")
         self.data, self.encoder, self.settings, self.micro_batch = data, data.encoder, settings, micro_batch
+        self._runner = Runner(data, settings.precision)
         self.steps_done = self.image_steps = 0
         generator = torch.Generator().manual_seed(settings.seed)  # on the CPU: equal draws on every device
         self._batches = Batches(data.n, settings.batch_size, generator)
@@ -70,6 +71,29 @@ class NoiseLearner:
 
         Beyond `settings.steps` the learning rate of the cosine is 0, so that is refused.
         """
+        after, losses = self._next()
+        self._check(loss := float(losses.mean()), after, self.steps_done + 1)
+        self._take(after)
+        return loss
+
+    def steps(self, count: int) -> list[float]:
+        """So many steps, and the loss before each, as `step()` returns it.
+
+        On a GPU the host does not wait between them: losses are read, and found not to be finite, after the last.
+        """
+        if self.encoder.device.type != "cuda":
+            return [self.step() for _ in range(count)]
+        means: list[Tensor] = []
+        for _ in range(count):
+            after, losses = self._next()
+            means.append(losses.mean())
+            self._take(after)
+        found: list[float] = torch.stack(means).tolist() if means else []
+        self._check(next((loss for loss in found if not math.isfinite(loss)), 0.0), self._adam(), self.steps_done)
+        return found
+
+    def _next(self) -> tuple[Adam, Tensor]:
+        """What is learned after the next step, and the losses (b,) before it; nothing here waits for a GPU."""
         if self.steps_done >= self.settings.steps:
             raise NullspaceError(f"all {self.settings.steps} steps are done; ask for more in NoiseSettings(steps=...)")
         adam = self._enter_phase()
@@ -78,17 +102,19 @@ class NoiseLearner:
         noise = self._form.value(leaves)
         losses, gradient = self._losses_and_gradient(index, noise.detach())
         pulled = torch.autograd.grad(noise, list(leaves.values()), gradient)
-        after = adam.step(dict(zip(leaves, pulled, strict=True)), self.settings.rate(self.steps_done))
-        loss = float(losses.mean())
+        return adam.step(dict(zip(leaves, pulled, strict=True)), self.settings.rate(self.steps_done)), losses
+
+    def _take(self, after: Adam) -> None:
+        self._learned = after
+        self.steps_done += 1
+
+    def _check(self, loss: float, after: Adam, step: int) -> None:
         if not (math.isfinite(loss) and after.is_finite()):
             raise NullspaceError(
-                f"noise learning diverged at step {self.steps_done + 1}: the loss is {loss}, or the noise not finite "
+                f"noise learning diverged at step {step}: the loss is {loss}, or the noise not finite "
                 f"(learning_rate {self.settings.learning_rate}, relative_norm {self.settings.relative_norm}); lower "
                 "them, and check that the model gives finite logits in this precision"
             )
-        self._learned = after
-        self.steps_done += 1
-        return loss
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """Everything a later `step()` depends on besides data and settings: CPU tensors and ints only."""
@@ -180,15 +206,7 @@ class NoiseLearner:
         return torch.cat(losses), torch.cat(gradients)
 
     def _losses(self, index: Tensor, noise: Tensor) -> Tensor:
-        device = self.encoder.device
-        states = _rows(self.data.states, index, device)
-        before = self.data.clean
-        clean = Outputs(_rows(before.features, index, device), _rows(before.logits, index, device))
-        half = torch.autocast(device.type, torch.bfloat16) if self.settings.precision == "bfloat16" else nullcontext()
-        with half:
-            noised = self.encoder.outputs(self.encoder.add(states, noise))
-        return OBJECTIVES[self.settings.objective](clean, Outputs(noised.features.float(), noised.logits.float()))
-
-
-def _rows(values: Tensor, index: Tensor, device: torch.device) -> Tensor:
-    return values[index.to(values.device)].to(device, torch.float32)
+        device, before = self.encoder.device, self._runner.clean
+        states = rows(self.data.states, index, device)
+        clean = Outputs(rows(before.features, index, device), rows(before.logits, index, device))
+        return OBJECTIVES[self.settings.objective](clean, self._runner.outputs(states, noise))

@@ -30,7 +30,8 @@ class NoiseSettings:
     going on from what the one before found; None is a whole tensor from the start. Ranks above min(N,D) are cut to it.
     `start`: "channels" (see `channel_start`) or "random". `learning_rate`: of each phase's first step, as a share of
     the root mean square of what is learned. `scope`: one noise for all images ("universal"), or one for each ("image").
-    `precision`: "bfloat16" runs the model under autocast; the noise stays float32.
+    `precision`: "bfloat16" runs a copy of the model with weights in bfloat16, also for the clean outputs; noise and
+    loss stay float32.
     """
 
     relative_norm: float = 0.5

@@ -76,7 +76,7 @@ class NoiseTrial(Trainable):
 
     def step(self) -> dict[str, Any]:
         left = self.settings.steps - self.learner.steps_done
-        losses = [self.learner.step() for _ in range(min(self.data.report_every, left))]
+        losses = self.learner.steps(min(self.data.report_every, left))
         if losses:  # none are left when a kill came between a trial's last checkpoint and its end
             self.loss = sum(losses) / len(losses)
             self._compare(self.learner.noise)
