@@ -6,6 +6,7 @@ from nullspace.fooling.exact import kernel_share as kernel_share
 from nullspace.fooling.exact import nearest_look as nearest_look
 from nullspace.fooling.metamer import Metamers as Metamers
 from nullspace.fooling.metamer import metamers as metamers
+from nullspace.fooling.universal import universal_change as universal_change
 from nullspace.kernel.file_kernel import FileKernel as FileKernel
 from nullspace.kernel.file_kernel import kernel_on_file as kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel as PatchKernel

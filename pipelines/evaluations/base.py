@@ -24,7 +24,7 @@ from pipelines.engine.batch_size import is_given
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.model_workers import ModelShards, read_outputs
 from pipelines.engine.models import ModelSpec
-from pipelines.engine.shard_workers import run_shards
+from pipelines.engine.shard_workers import ShardWorker, run_shards
 from pipelines.engine.stage import Context, Done, Stage
 from pipelines.evaluations.drawn import draw, shards_of
 from pipelines.evaluations.settings import EvaluationSettings
@@ -146,6 +146,14 @@ class Verdict:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """What workers make before any image is asked, `shards` of it by name and size, and find in the stage's folder."""
+
+    worker: type[ShardWorker]
+    shards: Mapping[str, int]
+
+
 NO_KERNEL = (
     "the kernel is trivial (nullity 0, also modulo the shift of tokens): nothing can be added to pixels that the model "
     "does not see"
@@ -176,6 +184,8 @@ class Evaluation(Generic[S]):
     """Labels of other models of the run that it asks, too."""
     verdict: Callable[[Asked[S]], Verdict] = field(default=lambda asked: Verdict())
     """Asked first, on the driver: whether the question makes sense for this model."""
+    prepares: Callable[[Asked[S]], Preparation | None] = field(default=lambda asked: None)
+    """What all its workers read and is made once for them, by `worker(out=…, asked=…, device=…)`."""
     facts: Callable[[Asked[S]], dict[str, Any]] = field(default=lambda asked: {})
     """Figures of the stages it reads that belong beside its own in results and report."""
     headlines: tuple[str, ...] = ()
@@ -218,10 +228,13 @@ def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], devic
     verdict = evaluation.verdict(asked)
     if verdict.skipped:
         return {"skipped": verdict.skipped}
-    work = {"asked": asked, "device": device, "with_examples": next(iter(shards))}
-    run_shards(
-        evaluation.worker, work, shards, out=context.folder, workers=context.workers(), progress=context.progress
-    )
+    work: dict[str, Any] = {"asked": asked, "device": device}
+    means: dict[str, Any] = {"out": context.folder, "progress": context.progress}
+    prepared = evaluation.prepares(asked)
+    if prepared is not None:
+        run_shards(prepared.worker, work, prepared.shards, workers=context.workers(), **means)
+    work["with_examples"] = next(iter(shards))
+    run_shards(evaluation.worker, work, shards, workers=context.workers(), **means)
     files = [context.folder / f"{evaluation.worker.prefix}-{name}.parquet" for name in shards]
     check_ids(evaluation.name, expected, digest_files(files, split_by="condition"))
     tallies = evaluation.tallies(asked)

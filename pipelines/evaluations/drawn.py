@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from nullspace.metrics.keyed import place
@@ -12,8 +13,12 @@ from pipelines.data.shards import ids_of
 
 def draw(folder: Path, count: int, name: str, seed: int) -> frozenset[str]:
     """Ids of `count` images of an ingest folder: for a seed always the same, others for another question `name`."""
-    ids = (id_ for _, part in ids_of(folder) for id_ in part)
-    return frozenset(heapq.nsmallest(count, ids, key=lambda id_: place(f"{name}:{id_}", seed)))
+    return frozenset(first_of((id_ for _, part in ids_of(folder) for id_ in part), count, name, seed))
+
+
+def first_of(ids: Iterable[str], count: int, name: str, seed: int) -> list[str]:
+    """The first `count` ids in an order of their own for every seed and `name`."""
+    return heapq.nsmallest(count, ids, key=lambda id_: place(f"{name}:{id_}", seed))
 
 
 def shards_of(folder: Path, drawn: frozenset[str]) -> dict[str, int]:

@@ -28,7 +28,8 @@ class Part:
         if self.skipped:
             return Section(self.report.title, missing=self.skipped)
         section = self.report.section(self.view)
-        return replace(section, figures=self.figures, picture_titles=self.report.picture_titles)
+        titles = {**self.report.picture_titles, **section.picture_titles}
+        return replace(section, figures=self.figures, picture_titles=titles)
 
     def tile(self) -> Tile | None:
         if self.report.tile is None:

@@ -51,7 +51,7 @@ class ReportFigure:
 class Section:
     """One heading with everything below it. `missing` says why there is nothing to show.
 
-    A stage leaves `figures` and `picture_titles` to its `StageReport`, from which they are put in.
+    A stage leaves `figures` to its `StageReport`, from which they are put in, as are the `picture_titles` known there.
     """
 
     title: str

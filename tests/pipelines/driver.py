@@ -36,6 +36,8 @@ SMALL = {
     "search.calibration_images": "30",
     "fooling.pairs": "8",
     "fooling.steps": "6",
+    "fooling.universal_images": "16",
+    "fooling.universal_steps": "4",
     "search.epsilon": "0.3",  # 22 images are the fewest that show it
 }
 EVALUATIONS = ("kernel_noise", "learned_noise", "visible_watermark", "payload", "fooling")

@@ -24,12 +24,12 @@ def keep_examples(
         folder.mkdir(exist_ok=True)
         stem = folder / f"{batch.first + number:02d}"
         shown = {"image": (pair.images, pair.of_images), way.name: (fooled, answer)}
-        if way.look == "image":
+        if (way.look == "image" and not way.keeps_image) or way.exact:
             shown["look"] = (pair.look, pair.of_look)
         for name, (pictures, outputs) in shown.items():
             save_picture(Path(f"{stem}_{name}.png"), pictures[number])
             _caption(Path(f"{stem}.json"), name, says(outputs, number, names))
-        base = pair.images if way.exact else pair.look
+        base = pair.images if way.keeps_image else pair.look
         save_difference(Path(f"{stem}_{way.name}_difference.png"), base[number], fooled[number])
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nullspace.fooling.exact import nearest_look
 from nullspace.fooling.metamer import metamers
+from nullspace.fooling.universal import changed
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
@@ -24,6 +25,7 @@ from pipelines.evaluations.fooling.pairs import Pairs, predictions_of
 from pipelines.evaluations.fooling.pictures import keep_examples
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.fooling.tally import FoolingTally
+from pipelines.evaluations.fooling.universal import few_images, learns, preparation, read_change
 from pipelines.evaluations.fooling.ways import CONTROLS, Way, conditions_of, shown, ways_of
 
 
@@ -36,7 +38,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         super().__init__(out, asked, device, with_examples)
         self.kernel = kernel_of(asked, self.model)
         self.eight_bits = None if self.kernel is None else EightBits.of(self.model, self.kernel)
-        self.ways = ways_of(self.settings, kernel=self.kernel is not None)
+        self.ways = ways_of(self.settings, kernel=self.kernel is not None, universal=learns(asked))
         self.shown = shown(self.ways)
         ingest, reference = (asked.inputs[name].folder for name in ("ingest", "reference"))
         self.pairs = Pairs(ingest, reference, asked.drawn, asked.seed)
@@ -61,7 +63,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
             keep_examples(self.out / "examples", way, batch, pair, fooled, answer, self.names)
         judged = columns_of_judges(self.judges, fooled, pair)
         yield way.name, self.measures.of(fooled, answer, pair) | judged | {"passes": passes}
-        base = pair.images if way.exact else pair.look
+        base = pair.images if way.keeps_image else pair.look
         for name, control in zip(CONTROLS, controls(base, fooled, batch.ids, self.seed), strict=True):
             yield way.condition(name), self.measures.of(control, self.outputs(control), pair)
         for distortion in self.distortions:
@@ -75,6 +77,9 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
             assert self.kernel is not None
             found = nearest_look(self.model, pair.images, pair.look, self.kernel, eight_bits=self.eight_bits)
             return from_uint8(found.saved), torch.zeros(len(found.saved))
+        if way.universal is not None:
+            change = read_change(self.out, way.name, pair.images)
+            return from_uint8(changed(pair.images, change)), torch.zeros(len(pair.images))
         limit = None if way.epsilon is None else way.epsilon / 255
         with torch.enable_grad():
             near = metamers(self.model, pair.images, pair.look, at=way.at, epsilon=limit, steps=self.settings.steps)
@@ -104,18 +109,21 @@ def verdict(asked: Asked[FoolingSettings]) -> Verdict:
         )
     wanted = [label for label in asked.settings.judges if label != asked.model.label]
     missing = [label for label in wanted if label not in asked.others]
-    texts = (f"fooling: the judge {label} could not be loaded and was not asked" for label in missing)
+    texts = [f"fooling: the judge {label} could not be loaded and was not asked" for label in missing]
+    if asked.settings.universal and not learns(asked):
+        texts.append(few_images(asked))
     return Verdict(warnings=tuple(texts))
 
 
 def _tallies(asked: Asked[FoolingSettings]) -> dict[str, FoolingTally]:
-    names = conditions_of(asked.settings, kernel=bool(asked.inputs["kernel"].result["nullity"]))
+    kernel = bool(asked.inputs["kernel"].result["nullity"])
+    names = conditions_of(asked.settings, kernel=kernel, universal=learns(asked))
     return {name: FoolingTally(list(asked.others)) for name in names}
 
 
 EVALUATION = Evaluation(
     name="fooling",
-    version=2,
+    version=3,
     settings=FoolingSettings,
     worker=FoolingShards,
     tallies=_tallies,
@@ -123,5 +131,6 @@ EVALUATION = Evaluation(
     draws=lambda settings: settings.pairs,
     others=lambda settings: settings.judges,
     verdict=verdict,
+    prepares=preparation,
     headlines=("logits_eps4.agreement", "logits_eps4.median_relative_logits", "exact.agreement", "look_grey.agreement"),
 )

@@ -27,6 +27,12 @@ class FoolingSettings(EvaluationSettings):
     )
     looks: tuple[Look, ...] = Field(default=("grey", "noise"), description="looks of nothing, changed without a limit")
     exact: bool = Field(default=True, description="also the nearest picture to the look within kernel and pixel range")
+    universal: tuple[float, ...] = Field(
+        default=(32,),
+        description="root mean squares, of 255, of one change of pixels for all images, learned from images not drawn",
+    )
+    universal_images: int = Field(default=128, ge=8, description="images that it is learned from, at most")
+    universal_steps: int = Field(default=80, ge=1, description="steps of learning it, of 16 images each")
     steps: int = Field(default=40, ge=1, description="passes of the network for each image, at most")
     judges: tuple[str, ...] = Field(
         default=(), description="labels of other models of the run that say what they see in every fooled picture"
@@ -46,6 +52,14 @@ class FoolingSettings(EvaluationSettings):
             if not is_depth(name):
                 raise ValueError(f"expected {DEPTHS} with N from 0, got {name!r}")
         return _once(names)
+
+    @field_validator("universal")
+    @classmethod
+    def _sizes(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        for value in values:
+            if not 1 <= value <= 127:
+                raise ValueError(f"expected a root mean square of at least 1 and at most 127, of 255, got {value:g}")
+        return _once(values)
 
     @field_validator("epsilon")
     @classmethod

@@ -24,24 +24,37 @@ class Way:
     exact: bool = False
     """Within the kernel of the patch embedding, around the image itself."""
 
+    universal: float | None = None
+    """Root mean square, of 255, of one change for all images, around the image itself."""
+
+    @property
+    def keeps_image(self) -> bool:
+        """Whether it changes the image; else it changes the look."""
+        return self.exact or self.universal is not None
+
     def condition(self, what: str) -> str:
         """Of a control, or after a distortion."""
         return f"{self.name}_{what}"
 
 
-def ways_of(settings: FoolingSettings, *, kernel: bool) -> list[Way]:
-    """All of them in the order of the page; without a kernel none is exact."""
+def ways_of(settings: FoolingSettings, *, kernel: bool, universal: bool) -> list[Way]:
+    """All of them in the order of the page; none is exact without a kernel, or universal without images for it."""
     found = [Way("exact", "exact, in the kernel", exact=True)] if settings.exact and kernel else []
     found += [_near(at, epsilon) for at in settings.at for epsilon in settings.epsilon]
-    return [*found, *(Way(f"look_{look}", f"look of {look}", look, settings.at[0]) for look in settings.looks)]
+    found += [Way(f"look_{look}", f"look of {look}", look, settings.at[0]) for look in settings.looks]
+    return found + ([universal_way(rms) for rms in settings.universal] if universal else [])
 
 
-def conditions_of(settings: FoolingSettings, *, kernel: bool) -> list[str]:
+def universal_way(rms: float) -> Way:
+    return Way(f"universal_rms{rms:g}", f"one change for all, rms {rms:g}/255", universal=rms)
+
+
+def conditions_of(settings: FoolingSettings, *, kernel: bool, universal: bool) -> list[str]:
     """The names of all conditions, controls and distortions included."""
     further = (*CONTROLS, *settings.distortions)
     return [
         name
-        for way in ways_of(settings, kernel=kernel)
+        for way in ways_of(settings, kernel=kernel, universal=universal)
         for name in (way.name, *(way.condition(each) for each in further))
     ]
 

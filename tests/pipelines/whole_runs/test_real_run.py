@@ -23,6 +23,7 @@ SETTINGS = {
     "search.epsilon": "0.5",
     "fooling.pairs": "4",
     "fooling.steps": "10",
+    "fooling.universal": "[]",
     "kernel_noise.examples": "1",
     "visible_watermark.examples": "1",
     "payload.distortions": "[none,jpeg_75]",

@@ -10,20 +10,24 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from pipelines.data.shards import shard_path
 from pipelines.engine.stage import Done
+from pipelines.evaluations.base import Asked
 from pipelines.evaluations.drawn import draw
 from pipelines.evaluations.fooling.pairs import Pairs, predictions_of
 from pipelines.evaluations.fooling.rows import EVALUATION
 from pipelines.evaluations.fooling.settings import FoolingSettings
+from pipelines.evaluations.fooling.universal import learned_from, read_change
 from pipelines.evaluations.fooling.ways import conditions_of, ways_of
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import OUTCOMES
 
 SETTINGS = FoolingSettings(
-    pairs=10, epsilon=(8, 32), looks=("grey",), steps=20, distortions=("jpeg_75",), batch_images=4, examples=2
-)
+    pairs=10, epsilon=(8, 32), looks=("grey",), steps=20, distortions=("jpeg_75",), batch_images=4, examples=2,
+    universal=(24,), universal_images=12, universal_steps=10,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def test_every_drawn_image_has_a_row_in_every_condition(fooled: Done, made: dict
     drawn = draw(made["ingest"].folder, 10, "fooling", tiny.SEED)
     assert len(drawn) == 10
     by = dict(list(rows.groupby("condition")))
-    assert set(by) == set(conditions_of(SETTINGS, kernel=True)) == set(fooled.result["conditions"])
+    assert set(by) == set(conditions_of(SETTINGS, kernel=True, universal=True)) == set(fooled.result["conditions"])
     assert all(set(group["id"]) == drawn and len(group) == 10 for group in by.values())
     assert set(rows.columns) >= OUTCOMES
 
@@ -87,24 +91,49 @@ def test_pictures_are_kept_with_what_the_model_says(fooled: Done) -> None:
         f"00_{name}.png"
         for name in (
             "image", "look", "exact", "exact_difference", "logits_eps32", "logits_eps32_difference",
-            "look_grey", "look_grey_difference",
+            "look_grey", "look_grey_difference", "universal_rms24", "universal_rms24_difference",
         )
     }  # fmt: skip
     captions = json.loads((folder / "00.json").read_text(encoding="utf-8"))
-    assert set(captions) == {"image", "look", "exact", "logits_eps32", "look_grey"}
+    assert set(captions) == {"image", "look", "exact", "logits_eps32", "look_grey", "universal_rms24"}
     assert captions["image"].split()[0] == captions["exact"].split()[0] != captions["look"].split()[0]
 
 
 def test_another_model_judges_and_one_of_the_same_embedding_does_not(made: dict[str, Done], tmp_path: Path) -> None:
     other = other_judge(tmp_path)
     settings = SETTINGS.model_copy(
-        update={"judges": ("other", "twin"), "pairs": 4, "epsilon": (32.0,), "looks": (), "exact": False, "steps": 3}
+        update={
+            "judges": ("other", "twin"),
+            "pairs": 4,
+            "epsilon": (32.0,),
+            "looks": (),
+            "exact": False,
+            "universal": (),
+            "steps": 3,
+        }
     )
     others = {"other": other, "twin": replace(tiny.spec(), label="twin")}
     done = tiny.evaluated(EVALUATION, tmp_path / "out", settings, made, others=others)
     figures = done.result["conditions"]["logits_eps32"]
     shares = [figures[f"judge_other_{name}"] for name in ("image", "look", "other")]
     assert sum(shares) == pytest.approx(1) and "judge_twin_image" not in figures
+
+
+def test_one_change_for_all_is_learned_from_images_that_are_not_asked_about(
+    fooled: Done, made: dict[str, Done], tmp_path: Path
+) -> None:
+    asked = Asked(SETTINGS, tiny.spec(), tiny.SEED, made, drawn=draw(made["ingest"].folder, 10, "fooling", tiny.SEED))
+    assert len(learned_from(asked)) == 12 and asked.drawn is not None and asked.drawn.isdisjoint(learned_from(asked))
+    change = read_change(fooled.folder, "universal_rms24", torch.zeros(1, 3, 64, 64))
+    size = tiny.spec().load("cpu").patchify(change[None]).square().mean(dim=2).sqrt()
+    assert torch.allclose(255 * size, torch.full_like(size, 24.0), rtol=1e-4)
+    found = fooled.result["conditions"]
+    own, permuted = (found[name] for name in ("universal_rms24", "universal_rms24_permuted"))
+    assert own["n"] == 10 and own["max_probability_change"] < permuted["max_probability_change"]
+    all_asked = SETTINGS.model_copy(update={"pairs": 24})
+    done = tiny.evaluated(EVALUATION, tmp_path / "out", all_asked.model_copy(update={"steps": 1}), made)
+    assert "universal_rms24" not in done.result["conditions"]
+    assert ["0 images are left" in text and "fewer pairs" in text for text in done.warnings] == [True]
 
 
 def other_judge(folder: Path) -> Any:
@@ -136,9 +165,9 @@ def test_a_model_of_one_class_is_skipped(made: dict[str, Done], tmp_path: Path) 
 
 
 def test_without_a_kernel_nothing_is_exact(made: dict[str, Done]) -> None:
-    assert "exact" not in [way.name for way in ways_of(SETTINGS, kernel=False)]
-    assert [way.name for way in ways_of(SETTINGS, kernel=True)] == [
-        "exact", "logits_eps8", "logits_eps32", "look_grey",
+    assert "exact" not in [way.name for way in ways_of(SETTINGS, kernel=False, universal=True)]
+    assert [way.name for way in ways_of(SETTINGS, kernel=True, universal=True)] == [
+        "exact", "logits_eps8", "logits_eps32", "look_grey", "universal_rms24",
     ]  # fmt: skip
 
 

@@ -1,0 +1,116 @@
+"""One change of pixels for all photographs: how often deit_tiny keeps its class, over the size of the change.
+
+    python benchmarks/bench_universal.py --assets FOLDER --out results/universal
+
+Learned from 200 photographs, measured on 300 others, none of which any setting was chosen on; 8-bit pixels. Beside each
+change: noise of the kernel of the same size, which it started at and which the clamp to the pixel range makes seen;
+both permuted; random signs. `--device cuda` uses a GPU; needs torch and timm alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import asset_images, deit_tiny, environment
+from torch import Tensor
+
+from nullspace.fooling.universal import STEPS, changed, universal_change
+from nullspace.metrics.draws import Draws
+from nullspace.metrics.outcomes import wilson_interval
+from nullspace.model.images import from_uint8
+from nullspace.model.vit import SplitViT
+
+LEARNED_FROM = 200  # the first of the seeded order
+CHOSEN_ON = 100  # the next: step size and damping were chosen on them
+
+
+class Bench:
+    """Rows of the table, one for each change."""
+
+    def __init__(self, model: SplitViT, images: Tensor, batch: int) -> None:
+        self.model, self.images, self.batch = model, images, batch
+        self.device = next(model.parameters()).device
+        self.clean = self._logits(images)
+        self.rows: list[dict[str, Any]] = []
+
+    def row(self, name: str, change: Tensor, seconds: float | None = None) -> None:
+        pictures = torch.cat([from_uint8(changed(part, change.cpu())) for part in self.images.split(self.batch)])
+        logits = self._logits(pictures)
+        off = logits.softmax(dim=1) - self.clean.softmax(dim=1)
+        count, n = int((logits.argmax(dim=1) == self.clean.argmax(dim=1)).sum()), len(logits)
+        low, high = wilson_interval(count, n)
+        squared = off.square().sum(dim=1)
+        error = 1.96 * float(squared.std()) / n**0.5
+        real = (pictures - self.images).square().mean().sqrt()
+        row = {
+            "change": name,
+            "same class": f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]",
+            "mean ‖Δp‖²": f"{float(squared.mean()):.2g} ± {error:.1g}",
+            "largest |Δp|": f"{float(off.abs().max()):.2g}",
+            "mean ‖Δlogits‖": f"{float((logits - self.clean).norm(dim=1).mean()):.3g}",
+            "rms after the clamp, of 255": f"{255 * float(real):.1f}",
+            "n": n,
+            "seconds": "" if seconds is None else f"{seconds:.0f}",
+        }
+        self.rows.append(row)
+        print(row, flush=True)
+
+    @torch.no_grad()
+    def _logits(self, images: Tensor) -> Tensor:
+        return torch.cat([self.model(part.to(self.device)).double().cpu() for part in images.split(self.batch)])
+
+
+def main() -> None:
+    arguments = _arguments()
+    model = deit_tiny(Path(arguments.assets))
+    learned_from = asset_images(Path(arguments.assets), model, LEARNED_FROM)
+    images = asset_images(Path(arguments.assets), model, arguments.images, start=LEARNED_FROM + CHOSEN_ON)
+    model = model.to(arguments.device)
+    bench = Bench(model, images, arguments.batch)
+    for rms in arguments.rms:
+        began = time.perf_counter()
+        learned = universal_change(model, learned_from, rms=rms / 255, steps=arguments.steps)
+        seconds = time.perf_counter() - began
+        start = universal_change(model, learned_from, rms=rms / 255, steps=0)
+        draws = Draws(0, f"bench_universal:{rms}", ["change"])
+        bench.row(f"rms {rms}/255, learned", learned, seconds)
+        bench.row("  noise of the kernel", start)
+        bench.row("  learned, permuted", draws.shuffled(learned.cpu()[None])[0])
+        bench.row("  random signs", draws.signs(*learned.shape)[0] * rms / 255)
+        _write(Path(arguments.out), bench.rows, arguments.steps)
+
+
+def _write(out: Path, rows: list[dict[str, Any]], steps: int) -> None:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    facts = ", ".join(f"{key} {value}" for key, value in environment().items())
+    head = f"# One change of pixels for all photographs, {steps} steps\n\nMade by `bench_universal.py`.\n"
+    out.with_suffix(".md").write_text("\n".join([head, f"_{facts}_", "", *lines, ""]), encoding="utf-8")
+    said = {"environment": environment(), "steps": steps, "rows": rows}
+    out.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
+    parser.add_argument("--images", type=int, default=300, help="that are measured on")
+    parser.add_argument("--rms", type=float, nargs="+", default=[16, 32, 64], help="sizes of the change, of 255")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=25)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", default="results/universal", help="name of the files without ending")
+    arguments = parser.parse_args()
+    if not arguments.assets or not Path(arguments.assets).is_dir():
+        raise SystemExit(f"no real weights and images at {arguments.assets!r}; give --assets FOLDER")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""One change of pixels for all images of a run: learned before any is asked, from images that are not drawn."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from nullspace.fooling.universal import universal_change
+from nullspace.model.images import from_uint8
+from pipelines.data.shards import ids_of, read_shard, shard_path
+from pipelines.engine.shard_workers import ShardWorker
+from pipelines.evaluations.base import Asked, Preparation
+from pipelines.evaluations.drawn import first_of
+from pipelines.evaluations.fooling.settings import FoolingSettings
+from pipelines.evaluations.fooling.ways import universal_way
+
+FEWEST = 8  # images to learn from
+_IMAGES_PER_STEP = 16
+
+
+class UniversalChanges(ShardWorker):
+    """Learns the change of one size after the other; a "shard" is the name of one."""
+
+    prefix = "change"
+
+    def __init__(self, out: str, asked: Asked[FoolingSettings], device: str) -> None:
+        super().__init__(out)
+        self.asked, self.model = asked, asked.model.load(device)
+        self.sizes = {universal_way(rms).name: rms for rms in asked.settings.universal}
+
+    def table(self, shard: str) -> pa.Table:
+        settings, exact = self.asked.settings, self.asked.inputs["kernel"].result
+        change = universal_change(
+            self.model,
+            self._images,
+            rms=self.sizes[shard] / 255,
+            modulo_shift=exact["modulo_shift"],
+            steps=settings.universal_steps,
+            batch=_IMAGES_PER_STEP,
+            seed=self.asked.seed,
+        )
+        return pa.table({"id": [shard], "change": [change.cpu().numpy().ravel()]})
+
+    @cached_property
+    def _images(self) -> Tensor:
+        """Images (n,3,H,W) in [0,1] that are learned from, in keyed order."""
+        ingest, wanted = self.asked.inputs["ingest"].folder, learned_from(self.asked)
+        found: dict[str, Tensor] = {}
+        for name, ids in ids_of(ingest):
+            if not set(wanted).isdisjoint(ids):
+                shard = read_shard(shard_path(ingest, name))
+                found |= {id_: shard.images[at] for at, id_ in enumerate(shard.ids) if id_ in set(wanted)}
+        return from_uint8(torch.stack([found[id_] for id_ in wanted]))
+
+
+def learned_from(asked: Asked[FoolingSettings]) -> list[str]:
+    """Ids of the images that changes are learned from, in keyed order: none that is asked about."""
+    drawn = asked.drawn
+    if drawn is None:
+        return []
+    left = (id_ for _, ids in ids_of(asked.inputs["ingest"].folder) for id_ in ids if id_ not in drawn)
+    return first_of(left, asked.settings.universal_images, "universal", asked.seed)
+
+
+def learns(asked: Asked[FoolingSettings]) -> bool:
+    """Whether changes are asked for, and there are enough images to learn them from."""
+    return bool(asked.settings.universal) and len(learned_from(asked)) >= FEWEST
+
+
+def few_images(asked: Asked[FoolingSettings]) -> str:
+    """Why no change for all images was learned."""
+    return (
+        f"fooling: no change for all images was learned: {len(learned_from(asked))} images are left beside the "
+        f"{asked.settings.pairs} pairs, and {FEWEST} are needed; give more images or ask of fewer pairs (fooling.pairs)"
+    )
+
+
+def preparation(asked: Asked[FoolingSettings]) -> Preparation | None:
+    """Learning each change, by as many workers as there are."""
+    if not learns(asked):
+        return None
+    images = asked.settings.universal_steps * _IMAGES_PER_STEP
+    return Preparation(UniversalChanges, {universal_way(rms).name: images for rms in asked.settings.universal})
+
+
+def read_change(folder: Path, name: str, images: Tensor) -> Tensor:
+    """A learned change (3,H,W) on the device of `images` (n,3,H,W)."""
+    table = pq.read_table(folder / f"{UniversalChanges.prefix}-{name}.parquet", columns=["change"])
+    values = np.array(table.column("change")[0].values, dtype=np.float32)
+    return torch.from_numpy(values).reshape(images.shape[1:]).to(images.device)
