@@ -1,5 +1,12 @@
 """The public names and their modules, for type checkers and for `__init__.py`, which reads this file."""
 
+from nullspace.attribution.attention_maps import attention_rollout as attention_rollout
+from nullspace.attribution.attention_maps import gradient_weighted_attention as gradient_weighted_attention
+from nullspace.attribution.cam import grad_cam as grad_cam
+from nullspace.attribution.gradients import gradient as gradient
+from nullspace.attribution.gradients import input_times_gradient as input_times_gradient
+from nullspace.attribution.gradients import integrated_gradients as integrated_gradients
+from nullspace.attribution.gradients import smooth_gradient as smooth_gradient
 from nullspace.errors import NullspaceError as NullspaceError
 from nullspace.fooling.exact import ExactLooks as ExactLooks
 from nullspace.fooling.exact import kernel_share as kernel_share

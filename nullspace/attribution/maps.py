@@ -1,0 +1,50 @@
+"""The maps by name, each over patch tokens: what commands and evaluations choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from nullspace.attribution.attention_maps import attention_rollout, gradient_weighted_attention
+from nullspace.attribution.cam import grad_cam
+from nullspace.attribution.gradients import gradient, input_times_gradient, integrated_gradients, on_tokens
+from nullspace.errors import NullspaceError
+from nullspace.model.vit import SplitViT
+
+TokenMap = Callable[[SplitViT, Tensor, Tensor], Tensor]
+"""Model, images (B,3,H,W) in [0,1] and the classes (B,) that are explained, to a map (B,N) of patch tokens."""
+
+
+def _gradient(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
+    return on_tokens(model, gradient(model, images, classes).abs())
+
+
+def _input_times_gradient(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
+    return on_tokens(model, input_times_gradient(model, images, classes))
+
+
+def _integrated(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
+    return on_tokens(model, integrated_gradients(model, images, classes))
+
+
+def _rollout(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
+    del classes  # it knows none
+    return attention_rollout(model, images)
+
+
+MAPS: dict[str, TokenMap] = {
+    "gradient": _gradient,
+    "input_times_gradient": _input_times_gradient,
+    "integrated_gradients": _integrated,
+    "attention_rollout": _rollout,
+    "gradient_weighted_attention": gradient_weighted_attention,
+    "grad_cam": grad_cam,
+}
+
+
+def map_named(name: str) -> TokenMap:
+    """The map called `name`; raises NullspaceError with the names there are."""
+    if name not in MAPS:
+        raise NullspaceError(f"expected a map of {', '.join(MAPS)}, got {name!r}")
+    return MAPS[name]
