@@ -50,7 +50,7 @@ def steer(
     steps: int = STEPS,
     eight_bits: EightBits | None = None,
 ) -> SteeredMaps:
-    """Pictures whose map, `slope` times input summed over channels, is as near to `wanted` (B,H,W) as the kernel allows.
+    """Pictures whose map, `slope` times input summed over channels, is as near to `wanted` (B,H,W) as may be.
 
     `slope` (B,3,H,W) is the gradient of the images, or the mean gradient of their path; `kernel` is that of the model.
     Accelerated projected gradient descent on the squared distance of the maps (Beck & Teboulle 2009), each patch with
