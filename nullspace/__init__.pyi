@@ -7,6 +7,8 @@ from nullspace.attribution.gradients import gradient as gradient
 from nullspace.attribution.gradients import input_times_gradient as input_times_gradient
 from nullspace.attribution.gradients import integrated_gradients as integrated_gradients
 from nullspace.attribution.gradients import smooth_gradient as smooth_gradient
+from nullspace.attribution.steering import SteeredMaps as SteeredMaps
+from nullspace.attribution.steering import steer as steer
 from nullspace.errors import NullspaceError as NullspaceError
 from nullspace.fooling.exact import ExactLooks as ExactLooks
 from nullspace.fooling.exact import kernel_share as kernel_share

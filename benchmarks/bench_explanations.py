@@ -1,0 +1,147 @@
+"""What noise in the kernel changes in explanations of photographs by deit_tiny, and what it can be made to change.
+
+    python benchmarks/bench_explanations.py --assets FOLDER --out results/explanations
+
+Every photograph gets the noise that brings the map of input × gradient nearest to that of another photograph, found
+without a pass of the network, as 8-bit pixels. For each map: how alike it is before and after (Spearman over tokens,
+share of the largest quarter that stays), beside the same change of pixels in random order. For input × gradient pixel by
+pixel: the 1000 largest of 50 176. `--device cuda` uses a GPU; needs torch and timm alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import asset_images, deit_tiny, environment
+from torch import Tensor
+
+from nullspace.attribution.compare import spearman, top_intersection
+from nullspace.attribution.gradients import gradient
+from nullspace.attribution.maps import MAPS
+from nullspace.attribution.steering import map_of, steer
+from nullspace.kernel.shift import exact_kernel
+from nullspace.metrics.draws import Draws
+from nullspace.metrics.outcomes import wilson_interval
+from nullspace.model.images import from_uint8, round_to_uint8
+from nullspace.model.vit import SplitViT
+from nullspace.pixels.eight_bits import EightBits
+
+CHOSEN_ON = 8  # photographs of the seeded order that the number of steps was chosen on
+PIXELS = 1000  # of 50 176
+
+
+class Changes:
+    """Columns (n,) of figures by name, gathered batch by batch, of one way to change pictures."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.columns: dict[str, list[Tensor]] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        self.columns.setdefault(name, []).append(values.detach().double().cpu())
+
+    def mean(self, name: str) -> str:
+        values = torch.cat(self.columns[name])
+        values = values[torch.isfinite(values)]
+        return f"{float(values.mean()):.4f} ± {1.96 * float(values.std()) / len(values) ** 0.5:.2g}"
+
+    def share(self, name: str) -> str:
+        values = torch.cat(self.columns[name])
+        count, n = int(values.sum()), len(values)
+        low, high = wilson_interval(count, n)
+        return f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+    def largest(self, name: str) -> str:
+        return f"{float(torch.cat(self.columns[name]).max()):.2g}"
+
+
+def compared(model: SplitViT, images: Tensor, pictures: Tensor, classes: Tensor, into: Changes) -> None:
+    """Every map of the images beside that of the pictures, both of the clean class."""
+    with torch.no_grad():
+        before, after = model(images), model(pictures)
+    into.add("same class", before.argmax(dim=1) == after.argmax(dim=1))
+    into.add("largest |Δlogit|", (after - before).abs().amax(dim=1))
+    into.add("rms of the change, of 255", 255 * (pictures - images).square().mean(dim=(1, 2, 3)).sqrt())
+    for name, found in MAPS.items():
+        one, other = found(model, images, classes), found(model, pictures, classes)
+        into.add(f"{name}: Spearman", spearman(one, other))
+        into.add(f"{name}: top quarter", top_intersection(one, other, one.shape[1] // 4))
+    slopes = [gradient(model, each, classes) for each in (images, pictures)]
+    maps = [map_of(model, each, slope).flatten(1).abs() for each, slope in zip((images, pictures), slopes, strict=True)]
+    into.add("input_times_gradient, pixels: top 1000", top_intersection(maps[0], maps[1], PIXELS))
+
+
+def main() -> None:
+    arguments = _arguments()
+    model = deit_tiny(Path(arguments.assets))
+    photographs = asset_images(Path(arguments.assets), model, arguments.images, start=CHOSEN_ON)
+    kernel = exact_kernel(model)
+    model = model.to(arguments.device)
+    rounding = EightBits.of(model, kernel)
+    steered, permuted = Changes("steered in the kernel"), Changes("its change, permuted")
+    seconds = 0.0
+    for number, part in enumerate(photographs.split(arguments.batch)):
+        images = part.to(arguments.device)
+        with torch.no_grad():
+            classes = model(images).argmax(dim=1)
+        slope = gradient(model, images, classes)
+        wanted = map_of(model, images, slope).roll(1, 0)
+        began = time.perf_counter()
+        found = steer(model, images, slope, wanted, kernel, steps=arguments.steps, eight_bits=rounding)
+        seconds += time.perf_counter() - began
+        pictures = from_uint8(found.saved)
+        steered.add("reached", found.reached)
+        compared(model, images, pictures, classes, steered)
+        draws = Draws(0, "bench_explanations", [f"{number}:{row}" for row in range(len(images))])
+        shuffled = draws.shuffled((pictures - images).cpu()).to(images)
+        compared(model, images, from_uint8(round_to_uint8((images + shuffled).clamp(0, 1))), classes, permuted)
+        print(f"{(number + 1) * arguments.batch} of {len(photographs)} photographs", flush=True)
+    facts = {
+        "n": len(photographs),
+        "steps": arguments.steps,
+        "seconds per image": f"{seconds / len(photographs):.2g}",
+        "share of the distance to the wanted map": steered.mean("reached"),
+    }
+    _write(Path(arguments.out), facts, [steered, permuted])
+
+
+def _write(out: Path, facts: dict[str, Any], ways: list[Changes]) -> None:
+    rows: list[dict[str, str]] = []
+    for name in ways[1].columns:
+        figure = {"same class": Changes.share, "largest |Δlogit|": Changes.largest}.get(name, Changes.mean)
+        rows.append({"figure": name} | {way.title: figure(way, name) for way in ways})
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
+    said = ", ".join(f"{key} {value}" for key, value in environment().items())
+    title = "# What kernel noise changes in explanations"
+    head = f"{title}\n\nMade by `bench_explanations.py`, which says what the rows are.\n"
+    figures = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    out.with_suffix(".md").write_text("\n".join([head, f"_{said}_", "", figures, "", *lines, ""]), encoding="utf-8")
+    out.with_suffix(".json").write_text(
+        json.dumps({"environment": environment(), **facts, "rows": rows}, indent=1) + "\n"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=60, help="of the search for each picture")
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", default="results/explanations", help="name of the files without ending")
+    arguments = parser.parse_args()
+    if not arguments.assets or not Path(arguments.assets).is_dir():
+        raise SystemExit(f"no real weights and images at {arguments.assets!r}; give --assets FOLDER")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
