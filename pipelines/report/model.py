@@ -57,10 +57,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Model:
-    """A model of results.json: `said` is all that stands there of it, `run` what is said of the run."""
+    """A model of results.json: `results` is all that stands there of it, `run` what stands there of the run."""
 
     label: str
-    said: Result
+    results: Result
     parts: list[Part]
     run: Result
 
@@ -76,23 +76,23 @@ class Model:
         return [known[title].cell(title) if title in known else Cell(wording.MISSING) for title in columns]
 
     def _subtitle(self) -> str:
-        name = self.said.part("model").text("name")
+        name = self.results.part("model").text("name")
         words = [name] if name not in ("", self.label) else []
-        clean = self.said.part("reference").part("clean_accuracy")
+        clean = self.results.part("reference").part("clean_accuracy")
         if (accuracy := clean.value("accuracy")) is not None:
-            low, high = clean.said.get("ci") or (None, None)
+            low, high = clean.content.get("ci") or (None, None)
             share = Share(accuracy, low, high)
             words.append(f"clean accuracy {share.both}, n = {clean.number('n')}")
         return " · ".join(words)
 
     def _section(self) -> Section:
         """Which model it was, exactly, and how to load its noise."""
-        facts = self.said.part("model")
+        facts = self.results.part("model")
         rows: list[tuple[str, object]] = [
             ("timm name", facts.text("name") or self.label),
-            ("Weights", facts.said.get("weights_source")),
-            *(("About them", note) for note in facts.said.get("notes") or []),
-            ("SHA-256 of the weights", facts.said.get("weights_sha256")),
+            ("Weights", facts.content.get("weights_source")),
+            *(("About them", note) for note in facts.content.get("notes") or []),
+            ("SHA-256 of the weights", facts.content.get("weights_sha256")),
             *((f"Argument {name}", value) for name, value in facts.part("args").items()),
             *((name.replace("_", " "), value) for name, value in facts.part("preprocessing").items()),
         ]
@@ -101,7 +101,7 @@ class Model:
 
     def snippet(self) -> str:
         """Python that applies the noise: through the registry, and without MLflow."""
-        noise, facts = self.said.part("search"), self.said.part("model")
+        noise, facts = self.results.part("search"), self.results.part("model")
         lines: list[str] = []
         if noise.text("registered_model"):
             uri, store = f"models:/{noise.text('registered_model')}@champion", redact(self.run.text("tracking_uri"))
@@ -127,10 +127,10 @@ def load_arguments(facts: Result) -> str:
     """Arguments of `SplitViT.load` that bring back the model of the results."""
     given: dict[str, object] = {"weights": redact(facts.text("weights") or "pretrained")}
     if given["weights"] == "random":
-        given["seed"] = facts.said.get("seed", 0)
+        given["seed"] = facts.content.get("seed", 0)
     if facts.part("args"):
-        given["model_args"] = facts.said["args"]
-    if not facts.said.get("ema", True):
+        given["model_args"] = facts.content["args"]
+    if not facts.content.get("ema", True):
         given["ema"] = False
     return ", ".join(f"{name}={value!r}" for name, value in given.items())
 

@@ -63,18 +63,18 @@ class Share(Mean):
         return "" if self.low is None or self.high is None else wording.format_percent_interval((self.low, self.high))
 
 
-def mean_in(said: JsonObject, name: str) -> Mean | None:
+def mean_in(figures: JsonObject, name: str) -> Mean | None:
     """The mean `name` of a JSON object with its interval `<name>_ci`; None where it has none."""
-    return Mean(said[name], *_ends(said, name)) if wording.is_number(said.get(name)) else None
+    return Mean(figures[name], *_ends(figures, name)) if wording.is_number(figures.get(name)) else None
 
 
-def share_in(said: JsonObject, name: str) -> Share | None:
+def share_in(figures: JsonObject, name: str) -> Share | None:
     """The share `name` of a JSON object with its interval `<name>_ci`; None where it has none."""
-    return Share(said[name], *_ends(said, name)) if wording.is_number(said.get(name)) else None
+    return Share(figures[name], *_ends(figures, name)) if wording.is_number(figures.get(name)) else None
 
 
-def _ends(said: JsonObject, name: str) -> Sequence[float]:
-    return said.get(f"{name}_ci") or ()
+def _ends(figures: JsonObject, name: str) -> Sequence[float]:
+    return figures.get(f"{name}_ci") or ()
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,16 @@ class Outcome:
     """Figures without an interval: counts and largest changes, see `LARGEST`."""
 
     @classmethod
-    def of(cls, said: JsonObject) -> Outcome:
+    def of(cls, figures: JsonObject) -> Outcome:
         """From the JSON of one condition."""
-        with_interval = {name.removesuffix("_ci") for name in said if name.endswith("_ci")}
-        found = {name: mean_in(said, name) for name in with_interval if name != "agreement"}
+        with_interval = {name.removesuffix("_ci") for name in figures if name.endswith("_ci")}
+        found = {name: mean_in(figures, name) for name in with_interval if name != "agreement"}
         return cls(
-            n=said["n"],
-            agreement=share_in(said, "agreement"),
+            n=figures["n"],
+            agreement=share_in(figures, "agreement"),
             means={name: mean for name, mean in found.items() if mean is not None},
             numbers={
-                name: value for name, value in said.items() if wording.is_number(value) and name not in with_interval
+                name: value for name, value in figures.items() if wording.is_number(value) and name not in with_interval
             },
         )
 

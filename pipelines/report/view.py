@@ -20,46 +20,47 @@ from pipelines.report.parts import Cell, ReportFigure, Section, Tile
 class Result:
     """A stage's result as people read it: what it does not hold is None or empty, never an error."""
 
-    said: JsonObject
+    content: JsonObject
 
     @property
     def skipped(self) -> str | None:
         """Why there is nothing, or None."""
-        return str(self.said["skipped"]) if "skipped" in self.said else None
+        return str(self.content["skipped"]) if "skipped" in self.content else None
 
     @cached_property
     def conditions(self) -> dict[str, Outcome]:
         """What became of the model's answers, by condition; conditions without a row are left out."""
-        return {name: Outcome.of(said) for name, said in (self.said.get("conditions") or {}).items() if said.get("n")}
+        named = self.content.get("conditions") or {}
+        return {name: Outcome.of(figures) for name, figures in named.items() if figures.get("n")}
 
     def part(self, name: str) -> Result:
         """What stands below a key."""
-        return Result(self.said.get(name) or {})
+        return Result(self.content.get(name) or {})
 
     def mean(self, name: str) -> Mean | None:
-        return mean_in(self.said, name)
+        return mean_in(self.content, name)
 
     def number(self, name: str) -> str:
         """A figure as people read it; a dash where there is none."""
-        return wording.format_number(self.said.get(name))
+        return wording.format_number(self.content.get(name))
 
     def value(self, name: str) -> float | None:
         """A figure as it is."""
-        found = self.said.get(name)
+        found = self.content.get(name)
         return found if wording.is_number(found) else None
 
     def text(self, name: str) -> str:
         """A text; empty where there is none."""
-        return str(self.said.get(name) or "")
+        return str(self.content.get(name) or "")
 
     def flag(self, name: str) -> bool:
-        return bool(self.said.get(name))
+        return bool(self.content.get(name))
 
     def items(self) -> Iterator[tuple[str, object]]:
-        yield from self.said.items()
+        yield from self.content.items()
 
     def __bool__(self) -> bool:
-        return bool(self.said)
+        return bool(self.content)
 
 
 @dataclass(frozen=True)

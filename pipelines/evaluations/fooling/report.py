@@ -52,7 +52,7 @@ def _facts() -> Iterator[tuple[str, str]]:
 
 
 def _ways(found: Result) -> list[Way]:
-    settings = FoolingSettings.model_validate(dict(found.part("settings").said))
+    settings = FoolingSettings.model_validate(dict(found.part("settings").content))
     made = found.conditions
     return [way for way in ways_of(settings, kernel=True, universal=True) if way.name in made]
 
@@ -96,7 +96,7 @@ def _classes(outcome: Outcome) -> list[Cell]:
 
 
 def _distorted(found: Result, ways: list[Way]) -> Table:
-    names = list(found.part("settings").said.get("distortions") or [])
+    names = list(found.part("settings").content.get("distortions") or [])
     rows = [
         [Cell(way.title), *(share_cell(found.conditions.get(way.condition(name))) for name in names)] for way in ways
     ]
@@ -106,7 +106,7 @@ def _distorted(found: Result, ways: list[Way]) -> Table:
 
 def _judges(found: Result, ways: list[Way]) -> Iterator[Table]:
     """What each other model sees in the pictures."""
-    for label in found.part("settings").said.get("judges") or []:
+    for label in found.part("settings").content.get("judges") or []:
         outcomes = {way: found.conditions[way.name] for way in ways}
         rows = [[Cell(way.title), *_judged(each, label)] for way, each in outcomes.items()]
         if any(cell.text != wording.MISSING for row in rows for cell in row[1:]):

@@ -40,7 +40,7 @@ def test_noise_is_inside_only_when_its_whole_interval_is(change: float, ends: li
     learned = {"n": 9, "mse_probabilities": change, "mse_probabilities_ci": ends}
     found = Result({"epsilon": 0.05, "conditions": {"learned": learned}})
     assert epsilon_verdict(found) == said
-    assert dict(section(view(**found.said)).facts)["ε-region, test images"] == said
+    assert dict(section(view(**found.content)).facts)["ε-region, test images"] == said
 
 
 def test_rows_columns_and_bars_are_of_all_conditions() -> None:
