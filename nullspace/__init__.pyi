@@ -7,6 +7,8 @@ from nullspace.attribution.gradients import gradient as gradient
 from nullspace.attribution.gradients import input_times_gradient as input_times_gradient
 from nullspace.attribution.gradients import integrated_gradients as integrated_gradients
 from nullspace.attribution.gradients import smooth_gradient as smooth_gradient
+from nullspace.attribution.search import MovedMaps as MovedMaps
+from nullspace.attribution.search import move_map as move_map
 from nullspace.attribution.steering import SteeredMaps as SteeredMaps
 from nullspace.attribution.steering import steer as steer
 from nullspace.errors import NullspaceError as NullspaceError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -12,24 +12,30 @@ from nullspace.attribution.gradients import gradient, input_times_gradient, inte
 from nullspace.errors import NullspaceError
 from nullspace.model.vit import SplitViT
 
-TokenMap = Callable[[SplitViT, Tensor, Tensor], Tensor]
-"""Model, images (B,3,H,W) in [0,1] and the classes (B,) that are explained, to a map (B,N) of patch tokens."""
+
+class TokenMap(Protocol):
+    """A map (B,N) of patch tokens, of images (B,3,H,W) in [0,1] and the classes (B,) that are explained.
+
+    With `create_graph` it can be differentiated by the images.
+    """
+
+    def __call__(self, model: SplitViT, images: Tensor, classes: Tensor, *, create_graph: bool = False) -> Tensor: ...
 
 
-def _gradient(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
-    return on_tokens(model, gradient(model, images, classes).abs())
+def _gradient(model: SplitViT, images: Tensor, classes: Tensor, *, create_graph: bool = False) -> Tensor:
+    return on_tokens(model, gradient(model, images, classes, create_graph=create_graph).abs())
 
 
-def _input_times_gradient(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
-    return on_tokens(model, input_times_gradient(model, images, classes))
+def _input_times_gradient(model: SplitViT, images: Tensor, classes: Tensor, *, create_graph: bool = False) -> Tensor:
+    return on_tokens(model, input_times_gradient(model, images, classes, create_graph=create_graph))
 
 
-def _integrated(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
-    return on_tokens(model, integrated_gradients(model, images, classes))
+def _integrated(model: SplitViT, images: Tensor, classes: Tensor, *, create_graph: bool = False) -> Tensor:
+    return on_tokens(model, integrated_gradients(model, images, classes, create_graph=create_graph))
 
 
-def _rollout(model: SplitViT, images: Tensor, classes: Tensor) -> Tensor:
-    del classes  # it knows none
+def _rollout(model: SplitViT, images: Tensor, classes: Tensor, *, create_graph: bool = False) -> Tensor:
+    del classes, create_graph  # it knows no class, and its own pass is its graph
     return attention_rollout(model, images)
 
 

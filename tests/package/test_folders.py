@@ -19,7 +19,7 @@ FOLDERS = {
         "subspace": {"model", "metrics", "noise"},
         "pixels": {"model", "metrics", "kernel"},
         "fooling": {"model", "metrics", "kernel", "pixels"},
-        "attribution": {"model", "metrics", "kernel", "pixels"},
+        "attribution": {"model", "metrics", "kernel", "pixels", "fooling"},
         "watermark": {"model", "metrics", "kernel", "pixels"},
         "watermark/visible": {"model", "metrics", "kernel", "pixels", "watermark"},
         "watermark/payload": {"model", "metrics", "kernel", "pixels", "watermark"},
