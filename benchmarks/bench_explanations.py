@@ -22,7 +22,7 @@ from common import asset_images, deit_tiny, environment
 from torch import Tensor
 
 from nullspace.attribution.compare import spearman, top_intersection
-from nullspace.attribution.gradients import gradient
+from nullspace.attribution.gradients import gradient, integrated_gradients, on_tokens
 from nullspace.attribution.maps import MAPS
 from nullspace.attribution.steering import map_of, steer
 from nullspace.kernel.shift import exact_kernel
@@ -34,6 +34,7 @@ from nullspace.pixels.eight_bits import EightBits
 
 CHOSEN_ON = 8  # photographs of the seeded order that the number of steps was chosen on
 PIXELS = 1000  # of 50 176
+POINTS = 8  # of the quadrature of integrated gradients
 
 
 class Changes:
@@ -66,15 +67,21 @@ def compared(model: SplitViT, images: Tensor, pictures: Tensor, classes: Tensor,
     with torch.no_grad():
         before, after = model(images), model(pictures)
     into.add("same class", before.argmax(dim=1) == after.argmax(dim=1))
-    into.add("largest |Δlogit|", (after - before).abs().amax(dim=1))
+    into.add("largest Δlogit", (after - before).abs().amax(dim=1))
     into.add("rms of the change, of 255", 255 * (pictures - images).square().mean(dim=(1, 2, 3)).sqrt())
-    for name, found in MAPS.items():
+    for name, found in (MAPS | {"integrated_gradients": _integrated}).items():
         one, other = found(model, images, classes), found(model, pictures, classes)
         into.add(f"{name}: Spearman", spearman(one, other))
         into.add(f"{name}: top quarter", top_intersection(one, other, one.shape[1] // 4))
     slopes = [gradient(model, each, classes) for each in (images, pictures)]
     maps = [map_of(model, each, slope).flatten(1).abs() for each, slope in zip((images, pictures), slopes, strict=True)]
     into.add("input_times_gradient, pixels: top 1000", top_intersection(maps[0], maps[1], PIXELS))
+
+
+def _integrated(model: SplitViT, images: Tensor, classes: Tensor, *, create_graph: bool = False) -> Tensor:
+    """With as few points as tell maps apart: the patch sums stay with any number of them."""
+    found = integrated_gradients(model, images, classes, points=POINTS, create_graph=create_graph)
+    return on_tokens(model, found)
 
 
 def main() -> None:
@@ -114,7 +121,7 @@ def main() -> None:
 def _write(out: Path, facts: dict[str, Any], ways: list[Changes]) -> None:
     rows: list[dict[str, str]] = []
     for name in ways[1].columns:
-        figure = {"same class": Changes.share, "largest |Δlogit|": Changes.largest}.get(name, Changes.mean)
+        figure = {"same class": Changes.share, "largest Δlogit": Changes.largest}.get(name, Changes.mean)
         rows.append({"figure": name} | {way.title: figure(way, name) for way in ways})
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]

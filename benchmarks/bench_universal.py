@@ -60,7 +60,7 @@ class Bench:
             "change": name,
             "same class": f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]",
             "mean ‖Δp‖²": f"{float(squared.mean()):.2g} ± {error:.1g}",
-            "largest |Δp|": f"{float(off.abs().max()):.2g}",
+            "largest Δp": f"{float(off.abs().max()):.2g}",
             "mean ‖Δlogits‖": f"{float((logits - self.clean).norm(dim=1).mean()):.3g}",
             "rms after the clamp, of 255": f"{255 * float(real):.1f}",
             "n": n,
