@@ -11,14 +11,11 @@ by pixel: the 1000 largest of 50 176. `--device cuda` uses a GPU; needs torch an
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from common import asset_images, deit_tiny, environment
+from common import asset_images, assets_parser, deit_tiny, share, with_assets, write
 from torch import Tensor
 
 from nullspace.attribution.compare import spearman, top_intersection
@@ -27,7 +24,6 @@ from nullspace.attribution.maps import MAPS
 from nullspace.attribution.steering import map_of, steer
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.draws import Draws
-from nullspace.metrics.outcomes import wilson_interval
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
@@ -53,10 +49,7 @@ class Changes:
         return f"{float(values.mean()):.4f} ± {1.96 * float(values.std()) / len(values) ** 0.5:.2g}"
 
     def share(self, name: str) -> str:
-        values = torch.cat(self.columns[name])
-        count, n = int(values.sum()), len(values)
-        low, high = wilson_interval(count, n)
-        return f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        return share(torch.cat(self.columns[name]))
 
     def largest(self, name: str) -> str:
         return f"{float(torch.cat(self.columns[name]).max()):.2g}"
@@ -86,8 +79,8 @@ def _integrated(model: SplitViT, images: Tensor, classes: Tensor, *, create_grap
 
 def main() -> None:
     arguments = _arguments()
-    model = deit_tiny(Path(arguments.assets))
-    photographs = asset_images(Path(arguments.assets), model, arguments.images, start=CHOSEN_ON)
+    model = deit_tiny(arguments.assets)
+    photographs = asset_images(arguments.assets, model, arguments.images, start=CHOSEN_ON)
     kernel = exact_kernel(model)
     model = model.to(arguments.device)
     rounding = EightBits.of(model, kernel)
@@ -115,39 +108,21 @@ def main() -> None:
         "seconds per image": f"{seconds / len(photographs):.2g}",
         "share of the distance to the wanted map": steered.mean("reached"),
     }
-    _write(Path(arguments.out), facts, [steered, permuted])
+    write(arguments.out, "What kernel noise changes in explanations", list(_rows([steered, permuted])), facts=facts)
 
 
-def _write(out: Path, facts: dict[str, Any], ways: list[Changes]) -> None:
-    rows: list[dict[str, str]] = []
+def _rows(ways: list[Changes]) -> Iterator[dict[str, str]]:
     for name in ways[1].columns:
         figure = {"same class": Changes.share, "largest Δlogit": Changes.largest}.get(name, Changes.mean)
-        rows.append({"figure": name} | {way.title: figure(way, name) for way in ways})
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
-    said = ", ".join(f"{key} {value}" for key, value in environment().items())
-    title = "# What kernel noise changes in explanations"
-    head = f"{title}\n\nMade by `bench_explanations.py`, which says what the rows are.\n"
-    figures = "\n".join(f"- {key}: {value}" for key, value in facts.items())
-    out.with_suffix(".md").write_text("\n".join([head, f"_{said}_", "", figures, "", *lines, ""]), encoding="utf-8")
-    out.with_suffix(".json").write_text(
-        json.dumps({"environment": environment(), **facts, "rows": rows}, indent=1) + "\n"
-    )
+        yield {"figure": name} | {way.title: figure(way, name) for way in ways}
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
+    parser = assets_parser(__doc__, out="results/explanations")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--steps", type=int, default=60, help="of the search for each picture")
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", default="results/explanations", help="name of the files without ending")
-    arguments = parser.parse_args()
-    if not arguments.assets or not Path(arguments.assets).is_dir():
-        raise SystemExit(f"no real weights and images at {arguments.assets!r}; give --assets FOLDER")
-    return arguments
+    return with_assets(parser)
 
 
 if __name__ == "__main__":

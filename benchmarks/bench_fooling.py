@@ -12,17 +12,14 @@ plenoptic's Metamer of the features at as many passes. `--device cuda` uses a GP
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import asset_images, deit_tiny, environment
+from common import asset_images, assets_parser, deit_tiny, share, with_assets, write
 from scipy import stats
 from torch import Tensor
 
@@ -31,7 +28,6 @@ from nullspace.fooling.exact import nearest_look
 from nullspace.fooling.metamer import metamers
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.draws import Draws
-from nullspace.metrics.outcomes import wilson_interval
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
@@ -98,11 +94,11 @@ class Bench:
         mse = (pictures - looks).square().mean(dim=(1, 2, 3))
         row = {
             "picture": name,
-            "class of the image": _share(kinds[0] == kinds[1]),
-            "class of the look": _share(kinds[0] == kinds[2]),
+            "class of the image": share(kinds[0] == kinds[1]),
+            "class of the look": share(kinds[0] == kinds[2]),
             "squared distance left, median": _median(left),
             "90 % quantile": f"{100 * float(np.quantile(left, 0.9)):.3g} %",
-            "confidence off by at most .05": _share(off <= 0.05),
+            "confidence off by at most .05": share(off <= 0.05),
             "PSNR to the look": f"{float((-10 * mse.log10()).mean()):.1f} dB",
             "n": len(looks),
             **{key: f"{value:.3g}" for key, value in extra.items()},
@@ -113,12 +109,6 @@ class Bench:
     def _logits(self, images: Tensor) -> Tensor:
         parts = [self.model(part.to(self.device)).double().cpu() for part in images.split(self.batch)]
         return torch.cat(parts)
-
-
-def _share(hits: Tensor) -> str:
-    count, n = int(hits.sum()), len(hits)
-    low, high = wilson_interval(count, n)
-    return f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _median(values: np.ndarray) -> str:
@@ -145,8 +135,8 @@ def plain(model: SplitViT, images: Tensor, looks: Tensor, *, epsilon: float, ste
 def main() -> None:
     arguments = _arguments()
     device = torch.device(arguments.device)
-    model = deit_tiny(Path(arguments.assets))
-    photographs = asset_images(Path(arguments.assets), model, arguments.photographs, start=CHOSEN_ON)
+    model = deit_tiny(arguments.assets)
+    photographs = asset_images(arguments.assets, model, arguments.photographs, start=CHOSEN_ON)
     kernel = exact_kernel(model)
     model = model.to(device)
     pairs = pairs_of(model, photographs, arguments.pairs)
@@ -173,7 +163,7 @@ def main() -> None:
         return found.saved, torch.zeros(len(looks))
 
     bench.run("exact: nearest look in the kernel", exact, pairs.looks, exact=True)
-    _write(Path(arguments.out), bench.rows)
+    write(arguments.out, "Fooled pictures of deit_tiny", bench.rows)
 
 
 def _noise(like: Tensor) -> Tensor:
@@ -181,28 +171,12 @@ def _noise(like: Tensor) -> Tensor:
     return from_uint8(round_to_uint8(drawn))
 
 
-def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
-    facts = ", ".join(f"{key} {value}" for key, value in environment().items())
-    head = "# Fooled pictures of deit_tiny\n\nMade by `bench_fooling.py`, which says what the columns are.\n"
-    out.with_suffix(".md").write_text("\n".join([head, f"_{facts}_", "", *lines, ""]), encoding="utf-8")
-    out.with_suffix(".json").write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1) + "\n")
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
+    parser = assets_parser(__doc__, out="results/fooling")
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--photographs", type=int, default=400, help="of which pairs are made")
     parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", default="results/fooling", help="name of the files without ending")
-    arguments = parser.parse_args()
-    if not arguments.assets or not Path(arguments.assets).is_dir():
-        raise SystemExit(f"no real weights and images at {arguments.assets!r}; give --assets FOLDER")
-    return arguments
+    return with_assets(parser)
 
 
 if __name__ == "__main__":

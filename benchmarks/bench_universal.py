@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import asset_images, deit_tiny, environment
+from common import asset_images, assets_parser, deit_tiny, share, with_assets, write
 from torch import Tensor
 
 from nullspace.fooling.universal import STEPS, changed, universal_change
 from nullspace.kernel.shift import shift_test
 from nullspace.metrics.draws import Draws
 from nullspace.metrics.encoder_data import prepare
-from nullspace.metrics.outcomes import wilson_interval
 from nullspace.model.encoder import Encoder
 from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
@@ -51,14 +48,13 @@ class Bench:
         pictures = torch.cat([from_uint8(changed(part, change.cpu())) for part in self.images.split(self.batch)])
         logits = self._logits(pictures)
         off = logits.softmax(dim=1) - self.clean.softmax(dim=1)
-        count, n = int((logits.argmax(dim=1) == self.clean.argmax(dim=1)).sum()), len(logits)
-        low, high = wilson_interval(count, n)
+        n, same = len(logits), logits.argmax(dim=1) == self.clean.argmax(dim=1)
         squared = off.square().sum(dim=1)
         error = 1.96 * float(squared.std()) / n**0.5
         real = (pictures - self.images).square().mean().sqrt()
         row = {
             "change": name,
-            "same class": f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]",
+            "same class": share(same),
             "mean ‖Δp‖²": f"{float(squared.mean()):.2g} ± {error:.1g}",
             "largest Δp": f"{float(off.abs().max()):.2g}",
             "mean ‖Δlogits‖": f"{float((logits - self.clean).norm(dim=1).mean()):.3g}",
@@ -76,11 +72,11 @@ class Bench:
 
 def main() -> None:
     arguments = _arguments()
-    model = deit_tiny(Path(arguments.assets))
-    learned_from = asset_images(Path(arguments.assets), model, LEARNED_FROM)
-    images = asset_images(Path(arguments.assets), model, arguments.images, start=LEARNED_FROM + CHOSEN_ON)
+    model = deit_tiny(arguments.assets)
+    learned_from = asset_images(arguments.assets, model, LEARNED_FROM)
+    images = asset_images(arguments.assets, model, arguments.images, start=LEARNED_FROM + CHOSEN_ON)
     model = model.to(arguments.device)
-    known = Path(arguments.out).with_suffix(".json")
+    known = arguments.out.with_suffix(".json")
     rows = json.loads(known.read_text())["rows"] if arguments.merge and known.is_file() else []
     bench = Bench(model, images, arguments.batch, rows)
     for rms in arguments.rms:
@@ -93,7 +89,7 @@ def main() -> None:
         bench.row("  noise of the kernel", start)
         bench.row("  learned, permuted", draws.shuffled(learned.cpu()[None])[0])
         bench.row("  random signs", draws.signs(*learned.shape)[0] * rms / 255)
-        _write(Path(arguments.out), bench.rows, arguments.steps)
+        _write(arguments, bench.rows)
 
     for size in arguments.relative_norm:
         began = time.perf_counter()
@@ -101,7 +97,11 @@ def main() -> None:
         bench.row(f"token noise of relative norm {size}, lifted", change, time.perf_counter() - began)
         draws = Draws(0, f"bench_universal:lifted:{size}", ["change"])
         bench.row("  its change, permuted", draws.shuffled(change.cpu()[None])[0])
-        _write(Path(arguments.out), bench.rows, arguments.steps)
+        _write(arguments, bench.rows)
+
+
+def _write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    write(arguments.out, "One change of pixels for all photographs", rows, facts={"steps": arguments.steps})
 
 
 def lifted(model: SplitViT, images: Tensor, relative_norm: float, steps: int) -> Tensor:
@@ -114,34 +114,15 @@ def lifted(model: SplitViT, images: Tensor, relative_norm: float, steps: int) ->
     return model.unpatchify(found.lift.delta[None])[0].float()
 
 
-def _write(out: Path, rows: list[dict[str, Any]], steps: int) -> None:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
-    facts = ", ".join(f"{key} {value}" for key, value in environment().items())
-    head = f"# One change of pixels for all photographs, {steps} steps\n\nMade by `bench_universal.py`.\n"
-    out.with_suffix(".md").write_text("\n".join([head, f"_{facts}_", "", *lines, ""]), encoding="utf-8")
-    said = {"environment": environment(), "steps": steps, "rows": rows}
-    out.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
+    parser = assets_parser(__doc__, out="results/universal")
     parser.add_argument("--images", type=int, default=300, help="that are measured on")
-    parser.add_argument(
-        "--relative-norm", type=float, nargs="*", default=[0.1, 0.3], help="of token noise that is lifted"
-    )
-    parser.add_argument("--merge", action="store_true", help="add to the rows that are there")
+    parser.add_argument("--relative-norm", type=float, nargs="*", default=[0.1, 0.3], help="of token noise")
     parser.add_argument("--rms", type=float, nargs="*", default=[16, 32, 64], help="sizes of the change, of 255")
+    parser.add_argument("--merge", action="store_true", help="add to the rows that are there")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batch", type=int, default=25)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", default="results/universal", help="name of the files without ending")
-    arguments = parser.parse_args()
-    if not arguments.assets or not Path(arguments.assets).is_dir():
-        raise SystemExit(f"no real weights and images at {arguments.assets!r}; give --assets FOLDER")
-    return arguments
+    return with_assets(parser)
 
 
 if __name__ == "__main__":

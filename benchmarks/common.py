@@ -1,10 +1,12 @@
-"""Shared by the benchmarks: where they ran, how their rows are printed, and the real images."""
+"""Shared by the benchmarks: where they ran, how their rows are printed and written, and the real images."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nullspace.metrics.outcomes import wilson_interval
 from nullspace.model.vit import SplitViT
 from nullspace.noise.artifact import library_versions
 
@@ -35,13 +38,42 @@ def environment() -> dict[str, Any]:
 
 def report(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as a Markdown table under `name` and the environment."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    print(f"\n### {name}\n")
-    print("_" + ", ".join(f"{key} {value}" for key, value in environment().items()) + "_\n")
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
-    for row in rows:
-        print("| " + " | ".join(_shown(row.get(column, "")) for column in columns) + " |", flush=True)
+    print(f"\n### {name}\n\n{_where()}\n\n{_table(rows)}", flush=True)
+
+
+def write(out: Path, title: str, rows: Sequence[Mapping[str, Any]], *, facts: Mapping[str, Any] | None = None) -> None:
+    """Write rows, what they have in common and the environment to `out`.md, which people read, and `out`.json."""
+    script, facts = Path(sys.argv[0]).name, facts or {}
+    parts = [f"# {title}", f"Made by `{script}`, which says what rows and columns are.", _where()]
+    parts += ["\n".join(f"- {key}: {_shown(value)}" for key, value in facts.items())] if facts else []
+    out.with_suffix(".md").write_text("\n\n".join([*parts, _table(rows)]) + "\n", encoding="utf-8")
+    said = {"environment": environment(), **facts, "rows": [dict(row) for row in rows]}
+    out.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+def share(hits: Tensor) -> str:
+    """The share of `hits` (n,) in per cent, with Wilson's 95 % interval."""
+    count, n = int(hits.sum()), len(hits)
+    low, high = wilson_interval(count, n)
+    return f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def assets_parser(description: str | None, *, out: str) -> argparse.ArgumentParser:
+    """Options of a benchmark on real images: --assets, --device, and --out, by default `out`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path(out), help="name of the files without ending")
+    return parser
+
+
+def with_assets(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments of the command line; ends the program where there are no assets."""
+    arguments = parser.parse_args()
+    if not arguments.assets or not Path(arguments.assets).is_dir():
+        raise SystemExit(f"no real weights and images at {arguments.assets!r}; give --assets FOLDER")
+    arguments.assets = Path(arguments.assets)
+    return arguments
 
 
 def assets_folder(description: str | None) -> Path | None:
@@ -75,6 +107,17 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _where() -> str:
+    return "_" + ", ".join(f"{key} {value}" for key, value in environment().items()) + "_"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_shown(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
 
 
 def _shown(value: Any) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nullspace.attribution.attention import of_all_tokens, read_at_output, recorded_attention
-from nullspace.attribution.classes import score_of
+from nullspace.attribution.classes import differentiable, score_of
 from nullspace.model.shapes import Float
 from nullspace.model.vit import SplitViT
 
@@ -40,7 +40,7 @@ def gradient_weighted_attention(
     between all tokens, or classes that do not fit.
     """
     with torch.enable_grad(), recorded_attention(model) as found:
-        leaf = images if images.requires_grad else images.detach().requires_grad_()
+        leaf = differentiable(images)
         score = score_of(model(leaf, check_range=False), classes)
         matrices = of_all_tokens(model, found)
         slopes = torch.autograd.grad(score, matrices, create_graph=create_graph)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nullspace.attribution.attention import unfused_attention
-from nullspace.attribution.classes import score_of
+from nullspace.attribution.classes import differentiable, score_of
 from nullspace.errors import NullspaceError
 from nullspace.model.shapes import Float
 from nullspace.model.vit import SplitViT
@@ -34,7 +34,7 @@ def grad_cam(
     handle = _place(model).register_forward_hook(keep)
     try:
         with torch.enable_grad(), unfused_attention(model, off=create_graph):
-            leaf = images if images.requires_grad else images.detach().requires_grad_()
+            leaf = differentiable(images)
             score = score_of(model(leaf, check_range=False), classes)
             states = _of_all_tokens(model, seen)
             (slope,) = torch.autograd.grad(score, states, create_graph=create_graph)

@@ -1,4 +1,4 @@
-"""The score that is explained: the logit of a class that is given, never silently that of a new prediction."""
+"""What is explained: the logit of a class that is given, never silently that of a new prediction, by the images."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def score_of(logits: Tensor, classes: Tensor) -> Tensor:
             f"expected classes from 0 to {logits.shape[1] - 1}, got {int(classes.min())} to {int(classes.max())}"
         )
     return logits.gather(1, classes.to(logits.device)[:, None]).sum()
+
+
+def differentiable(images: Tensor) -> Tensor:
+    """The images as they are where they already take gradients, so that a map can be differentiated; else a leaf."""
+    return images if images.requires_grad else images.detach().requires_grad_()

@@ -12,8 +12,13 @@ from nullspace.model.shapes import Float
 
 def pearson(maps: Float[Tensor, "B N"], others: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
     """Correlation (B,) in float64; NaN where a map is constant."""
-    one, other = (each.double() - each.double().mean(dim=1, keepdim=True) for each in _checked(maps, others))
-    return (one * other).sum(dim=1) / (one.norm(dim=1) * other.norm(dim=1))
+    return correlation(*(each.double() for each in _checked(maps, others)))
+
+
+def correlation(maps: Float[Tensor, "B N"], others: Float[Tensor, "B N"], *, least: float = 0.0) -> Float[Tensor, " B"]:
+    """The same in the type of the maps; with a `least` product of norms it is 0, with a gradient, for constant ones."""
+    one, other = (each - each.mean(dim=1, keepdim=True) for each in (maps, others))
+    return (one * other).sum(dim=1) / (one.norm(dim=1) * other.norm(dim=1)).clamp_min(least)
 
 
 def spearman(maps: Float[Tensor, "B N"], others: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nullspace.attribution.attention import unfused_attention
-from nullspace.attribution.classes import score_of
+from nullspace.attribution.classes import differentiable, score_of
 from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
 from nullspace.model.shapes import Float
@@ -29,7 +29,7 @@ def gradient(
     With `create_graph` it can be differentiated by the images. Raises NullspaceError for classes that do not fit.
     """
     with torch.enable_grad(), unfused_attention(model, off=create_graph):
-        leaf = images if images.requires_grad else images.detach().requires_grad_()
+        leaf = differentiable(images)
         (found,) = torch.autograd.grad(
             score_of(model(leaf, check_range=False), classes), leaf, create_graph=create_graph
         )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from nullspace.attribution.compare import spearman
+from nullspace.attribution.compare import correlation, spearman
 from nullspace.attribution.maps import TokenMap
 from nullspace.errors import NullspaceError
 from nullspace.fooling.ball import LEVELS, Ball
@@ -91,7 +92,7 @@ class _Search:
     def __init__(self, model: SplitViT, ball: Ball, classes: Tensor, found: TokenMap, goal: Tensor, away: bool) -> None:
         self.model, self.ball, self.classes, self.found, self.goal = model, ball, classes, found, goal
         self.sign = 1.0 if away else -1.0
-        self.ranks = _ranks(goal)
+        self.ranks = soft_ranks(goal)
         with torch.no_grad():
             self.clean = model(ball.centre / LEVELS)
         self.here = self.best = ball.centre.clone()
@@ -109,9 +110,8 @@ class _Search:
             levels = self.here.detach().requires_grad_()
             pictures = levels / LEVELS
             logits = self.model(pictures, check_range=False)
-            likeness = _correlation(
-                soft_ranks(self.found(self.model, pictures, self.classes, create_graph=True)), self.ranks
-            )
+            here = self.found(self.model, pictures, self.classes, create_graph=True)
+            likeness = correlation(soft_ranks(here), self.ranks, least=_TINY)
             held = _divergence(self.clean, logits)
             (gradient,) = torch.autograd.grad((self.sign * likeness + self.weight * held).sum(), levels)
         change = self.change(logits.detach())
@@ -135,16 +135,7 @@ def soft_ranks(maps: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
     return ((maps[:, :, None] - maps[:, None, :]) / scale).sigmoid().sum(dim=2)
 
 
-def _ranks(maps: Tensor) -> Tensor:
-    return maps.argsort(dim=1).argsort(dim=1).to(maps)
-
-
-def _correlation(one: Tensor, other: Tensor) -> Tensor:
-    one, other = (each - each.mean(dim=1, keepdim=True) for each in (one, other))
-    return (one * other).sum(dim=1) / (one.norm(dim=1) * other.norm(dim=1)).clamp_min(_TINY)
-
-
 def _divergence(clean: Tensor, logits: Tensor) -> Tensor:
     """KL(clean ‖ now) (B,) of the probabilities, in nats: it has a slope also where their squared change has none."""
     before, now = clean.log_softmax(dim=1), logits.log_softmax(dim=1)
-    return (before.exp() * (before - now)).sum(dim=1)
+    return functional.kl_div(now, before, log_target=True, reduction="none").sum(dim=1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler, RandomSampler
 
 from nullspace.errors import NullspaceError
 from nullspace.fooling.closeness import inverse_of_classifier
@@ -107,8 +108,9 @@ def changed(images: Float[Tensor, "n 3 H W"], change: Float[Tensor, "3 H W"]) ->
 
 def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Indices of one batch after the other, for ever: every image once per pass, what is left of a pass left out."""
+    order = RandomSampler(range(count), generator=generator)
     while True:
-        yield from torch.randperm(count, generator=generator).split(min(size, count))[: max(1, count // size)]
+        yield from map(torch.tensor, BatchSampler(order, min(size, count), drop_last=True))
 
 
 def _logits_of(model: SplitViT, images: Tensor, batch: int) -> Tensor:

@@ -43,10 +43,7 @@ class ModelShards(ShardWorker):
     def read(self, shard: str) -> Shard:
         return self._labelled(read_shard(shard_path(self.shards, shard)))
 
-    def table(self, shard: str) -> pa.Table:
-        return self.table_of(shard, self.read(shard))
-
-    def table_of(self, shard: str, read: Shard) -> pa.Table:
+    def table(self, shard: str, read: Shard) -> pa.Table:
         with torch.no_grad() if self.gradients else torch.inference_mode():
             return self.rows(shard, read)
 

@@ -41,24 +41,20 @@ class Workers:
 
 
 class ShardWorker(ABC):
-    """Base of the actors: `table(shard)` makes the rows of one shard; this class writes them, once."""
+    """Base of the actors: `table(shard, read)` makes the rows of one shard; this class writes them, once."""
 
     prefix = "rows"
 
     def __init__(self, out: str) -> None:
         self.out = Path(out)
 
-    @abstractmethod
-    def table(self, shard: str) -> pa.Table:
-        """Rows of one shard, each with its `id`."""
-
     def read(self, shard: str) -> Any:
         """What a thread can read of a shard while the one before is worked on; nothing by default."""
         return None
 
-    def table_of(self, shard: str, read: Any) -> pa.Table:
-        """Rows of one shard from what `read(shard)` gave."""
-        return self.table(shard)
+    @abstractmethod
+    def table(self, shard: str, read: Any) -> pa.Table:
+        """Rows of one shard, each with its `id`, from what `read(shard)` gave."""
 
     def write(self, target: Path, table: pa.Table) -> None:
         """Put the table where it belongs, whole or not at all."""
@@ -66,10 +62,6 @@ class ShardWorker(ABC):
 
     def target(self, shard: str) -> Path:
         return self.out / f"{self.prefix}-{shard}.parquet"
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = dict(self.work([str(shard) for shard in batch["shard"]]))
-        return {"shard": batch["shard"], "rows": np.asarray([rows[str(shard)] for shard in batch["shard"]], np.int64)}
 
     def work(self, shards: Sequence[str]) -> Iterator[tuple[str, int]]:
         """Each shard with its number of rows, once its file is there: those first that have one."""
@@ -83,7 +75,7 @@ class ShardWorker(ABC):
 
     def _make_shard(self, shard: str, read: Any) -> pa.Table:
         _begin(self.out, shard)
-        return self.table_of(shard, read)
+        return self.table(shard, read)
 
     def _write_shard(self, shard: str, table: pa.Table) -> tuple[str, int]:
         target = self.target(shard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from nullspace.metrics.keyed import place
@@ -21,6 +21,6 @@ def first_of(ids: Iterable[str], count: int, name: str, seed: int) -> list[str]:
     return heapq.nsmallest(count, ids, key=lambda id_: place(f"{name}:{id_}", seed))
 
 
-def shards_of(folder: Path, drawn: frozenset[str]) -> dict[str, int]:
+def shards_of(folder: Path, drawn: Collection[str]) -> dict[str, int]:
     """How many of the drawn images each shard holds; shards without any are left out."""
     return dict(Counter(name for name, ids in ids_of(folder) for id_ in ids if id_ in drawn))

@@ -63,7 +63,7 @@ def ingested(folder: Path, sizes: tuple[int, ...] = (14, 10)) -> Path:
 def work_through(worker: ShardWorker, shards: Path) -> Path:
     """Let a worker do all shards, as Ray would, one at a time."""
     for name in shard_sizes(shards):
-        worker({"shard": np.array([name])})
+        list(worker.work([name]))
     return worker.out
 
 

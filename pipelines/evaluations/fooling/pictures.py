@@ -24,7 +24,7 @@ def keep_examples(
         folder.mkdir(exist_ok=True)
         stem = folder / f"{batch.first + number:02d}"
         shown = {"image": (pair.images, pair.of_images), way.name: (fooled, answer)}
-        if (way.look == "image" and not way.keeps_image) or way.exact:
+        if way.look == "image" and way.universal is None:
             shown["look"] = (pair.look, pair.of_look)
         for name, (pictures, outputs) in shown.items():
             save_picture(Path(f"{stem}_{name}.png"), pictures[number])

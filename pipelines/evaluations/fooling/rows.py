@@ -40,6 +40,8 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         self.eight_bits = None if self.kernel is None else EightBits.of(self.model, self.kernel)
         self.ways = ways_of(self.settings, kernel=self.kernel is not None, universal=learns(asked))
         self.shown = shown(self.ways)
+        size, named = self.model.preprocessing.input_size, [way.name for way in self.ways if way.universal is not None]
+        self.changes = {name: read_change(self.out, name, size).to(self.device) for name in named}
         ingest, reference = (asked.inputs[name].folder for name in ("ingest", "reference"))
         self.pairs = Pairs(ingest, reference, asked.drawn, asked.seed)
         self.measures = Measures(self.model, self.pairs.usual_distance)
@@ -78,8 +80,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
             found = nearest_look(self.model, pair.images, pair.look, self.kernel, eight_bits=self.eight_bits)
             return from_uint8(found.saved), torch.zeros(len(found.saved))
         if way.universal is not None:
-            change = read_change(self.out, way.name, pair.images)
-            return from_uint8(changed(pair.images, change)), torch.zeros(len(pair.images))
+            return from_uint8(changed(pair.images, self.changes[way.name])), torch.zeros(len(pair.images))
         limit = None if way.epsilon is None else way.epsilon / 255
         with torch.enable_grad():
             near = metamers(self.model, pair.images, pair.look, at=way.at, epsilon=limit, steps=self.settings.steps)

@@ -16,7 +16,7 @@ from nullspace.model.images import from_uint8
 from pipelines.data.shards import ids_of, read_shard, shard_path
 from pipelines.engine.shard_workers import ShardWorker
 from pipelines.evaluations.base import Asked, Preparation
-from pipelines.evaluations.drawn import first_of
+from pipelines.evaluations.drawn import first_of, shards_of
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.fooling.ways import universal_way
 
@@ -34,7 +34,7 @@ class UniversalChanges(ShardWorker):
         self.asked, self.model = asked, asked.model.load(device)
         self.sizes = {universal_way(rms).name: rms for rms in asked.settings.universal}
 
-    def table(self, shard: str) -> pa.Table:
+    def table(self, shard: str, read: None) -> pa.Table:
         settings, exact = self.asked.settings, self.asked.inputs["kernel"].result
         change = universal_change(
             self.model,
@@ -49,34 +49,31 @@ class UniversalChanges(ShardWorker):
 
     @cached_property
     def _images(self) -> Tensor:
-        """Images (n,3,H,W) in [0,1] that are learned from, in keyed order."""
-        ingest, wanted = self.asked.inputs["ingest"].folder, learned_from(self.asked)
-        found: dict[str, Tensor] = {}
-        for name, ids in ids_of(ingest):
-            if not set(wanted).isdisjoint(ids):
-                shard = read_shard(shard_path(ingest, name))
-                found |= {id_: shard.images[at] for at, id_ in enumerate(shard.ids) if id_ in set(wanted)}
-        return from_uint8(torch.stack([found[id_] for id_ in wanted]))
+        """Images (n,3,H,W) in [0,1] that are learned from, in keyed order: none that is asked about."""
+        ingest, drawn = self.asked.inputs["ingest"].folder, self.asked.drawn or frozenset()
+        left = (id_ for _, ids in ids_of(ingest) for id_ in ids if id_ not in drawn)
+        wanted = first_of(left, self.asked.settings.universal_images, "universal", self.asked.seed)
+        found = dict.fromkeys(wanted, torch.empty(0))
+        for name in shards_of(ingest, found.keys()):
+            shard = read_shard(shard_path(ingest, name))
+            found |= {id_: shard.images[at] for at, id_ in enumerate(shard.ids) if id_ in found}
+        return from_uint8(torch.stack(list(found.values())))
 
 
-def learned_from(asked: Asked[FoolingSettings]) -> list[str]:
-    """Ids of the images that changes are learned from, in keyed order: none that is asked about."""
-    drawn = asked.drawn
-    if drawn is None:
-        return []
-    left = (id_ for _, ids in ids_of(asked.inputs["ingest"].folder) for id_ in ids if id_ not in drawn)
-    return first_of(left, asked.settings.universal_images, "universal", asked.seed)
+def left_over(asked: Asked[FoolingSettings]) -> int:
+    """How many images of the run are not asked about, and can be learned from."""
+    return 0 if asked.drawn is None else asked.inputs["ingest"].result["ids"]["count"] - len(asked.drawn)
 
 
 def learns(asked: Asked[FoolingSettings]) -> bool:
     """Whether changes are asked for, and there are enough images to learn them from."""
-    return bool(asked.settings.universal) and len(learned_from(asked)) >= FEWEST
+    return bool(asked.settings.universal) and left_over(asked) >= FEWEST
 
 
 def few_images(asked: Asked[FoolingSettings]) -> str:
     """Why no change for all images was learned."""
     return (
-        f"fooling: no change for all images was learned: {len(learned_from(asked))} images are left beside the "
+        f"fooling: no change for all images was learned: {left_over(asked)} images are left beside the "
         f"{asked.settings.pairs} pairs, and {FEWEST} are needed; give more images or ask of fewer pairs (fooling.pairs)"
     )
 
@@ -89,8 +86,7 @@ def preparation(asked: Asked[FoolingSettings]) -> Preparation | None:
     return Preparation(UniversalChanges, {universal_way(rms).name: images for rms in asked.settings.universal})
 
 
-def read_change(folder: Path, name: str, images: Tensor) -> Tensor:
-    """A learned change (3,H,W) on the device of `images` (n,3,H,W)."""
+def read_change(folder: Path, name: str, shape: tuple[int, int]) -> Tensor:
+    """A learned change (3,H,W) of pixels, of images of that height and width."""
     table = pq.read_table(folder / f"{UniversalChanges.prefix}-{name}.parquet", columns=["change"])
-    values = np.array(table.column("change")[0].values, dtype=np.float32)
-    return torch.from_numpy(values).reshape(images.shape[1:]).to(images.device)
+    return torch.from_numpy(np.array(table.column("change")[0].values, dtype=np.float32)).reshape(3, *shape)

@@ -48,7 +48,7 @@ class IngestShards(ShardWorker):
         self.size = preprocessing.input_size
         self.transform = preprocessing.transform()
 
-    def table(self, shard: str) -> pa.Table:
+    def table(self, shard: str, read: None) -> pa.Table:
         ids: list[str] = []
         labels: list[int] = []
         images: list[np.ndarray] = []

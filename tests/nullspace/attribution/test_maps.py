@@ -24,25 +24,14 @@ from nullspace.attribution.maps import MAPS, map_named
 from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
 from nullspace.model.vit import SplitViT
+from tests.nullspace.attribution.tiny import tiny
 
-TINY: dict[str, Any] = {
-    "depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10,
-}  # fmt: skip
 CLASSES = torch.tensor([1, 7, 3])
-
-
-def tiny(name: str = "vit_tiny_patch16_224", **more: Any) -> SplitViT:
-    return SplitViT.load(name, weights="random", model_args=TINY | more).double()
 
 
 @pytest.fixture(scope="module")
 def model() -> SplitViT:
-    found = tiny()
-    with torch.no_grad():  # random attention is almost uniform; sharper, it tells mistakes apart
-        for name, weight in found.model.named_parameters():
-            if "qkv.weight" in name or "head.weight" in name:
-                weight.mul_(8)
-    return found
+    return tiny().double()
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +183,7 @@ def test_every_map_has_a_value_for_every_patch_token(images: Tensor) -> None:
         ("vit_tiny_patch16_224", {"global_pool": "avg", "class_token": False}),
         ("deit_tiny_distilled_patch16_224", {}),
     ):
-        model = tiny(name, **more)
+        model = tiny(name, **more).double()
         for each in MAPS:
             assert map_named(each)(model, images, CLASSES).shape == (3, 16), (name, more, each)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -17,22 +15,15 @@ from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
+from tests.nullspace.attribution.tiny import tiny
 
-TINY: dict[str, Any] = {
-    "depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10,
-}  # fmt: skip
 EPSILON = 16 / 255
 DRAWS = Draws(0, "moved", ["a", "b", "c"])
 
 
 @pytest.fixture(scope="module")
 def model() -> SplitViT:
-    found = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY)
-    with torch.no_grad():  # random attention is almost uniform, and its maps are almost flat
-        for name, weight in found.model.named_parameters():
-            if "qkv.weight" in name or "head.weight" in name:
-                weight.mul_(8)
-    return found
+    return tiny()
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ _STEP = _GB // 8
 class Hungry(ShardWorker):
     """Takes far more memory than there is room for: over `vast` whenever it gets it, over `large` the first time."""
 
-    def table(self, shard: str) -> pa.Table:
+    def table(self, shard: str, read: None) -> pa.Table:
         first = self.out / f"first-{shard}"
         if shard == "vast" or (shard == "large" and not first.exists()):
             first.touch()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 class Dying(ShardWorker):
     """Dies over `poison` whenever it gets it, and over `unlucky` the first time."""
 
-    def table(self, shard: str) -> pa.Table:
+    def table(self, shard: str, read: None) -> pa.Table:
         first = self.out / f"first-{shard}"
         if shard == "poison" or (shard == "unlucky" and not first.exists()):
             first.touch()

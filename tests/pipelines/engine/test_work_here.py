@@ -18,7 +18,7 @@ from pipelines.errors import StageError
 class Working(ShardWorker):
     """Says how many threads it had; refuses `bad`, and breaks over `broken`."""
 
-    def table(self, shard: str) -> pa.Table:
+    def table(self, shard: str, read: None) -> pa.Table:
         if shard == "bad":
             raise NullspaceError("expected a good shard, got a bad one")
         if shard == "broken":

@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipelines.data.shards import shard_path
+from nullspace.model.images import round_to_uint8
+from pipelines.data.shards import read_shard, shard_path, shard_sizes
 from pipelines.engine.stage import Done
 from pipelines.evaluations.base import Asked
 from pipelines.evaluations.drawn import draw
 from pipelines.evaluations.fooling.pairs import Pairs, predictions_of
 from pipelines.evaluations.fooling.rows import EVALUATION
 from pipelines.evaluations.fooling.settings import FoolingSettings
-from pipelines.evaluations.fooling.universal import learned_from, read_change
+from pipelines.evaluations.fooling.universal import UniversalChanges, read_change
 from pipelines.evaluations.fooling.ways import conditions_of, ways_of
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import OUTCOMES
@@ -122,9 +123,18 @@ def test_another_model_judges_and_one_of_the_same_embedding_does_not(made: dict[
 def test_one_change_for_all_is_learned_from_images_that_are_not_asked_about(
     fooled: Done, made: dict[str, Done], tmp_path: Path
 ) -> None:
-    asked = Asked(SETTINGS, tiny.spec(), tiny.SEED, made, drawn=draw(made["ingest"].folder, 10, "fooling", tiny.SEED))
-    assert len(learned_from(asked)) == 12 and asked.drawn is not None and asked.drawn.isdisjoint(learned_from(asked))
-    change = read_change(fooled.folder, "universal_rms24", torch.zeros(1, 3, 64, 64))
+    drawn = draw(made["ingest"].folder, 10, "fooling", tiny.SEED)
+    asked = Asked(SETTINGS, tiny.spec(), tiny.SEED, made, drawn=drawn)
+    learned_from = {image.numpy().tobytes() for image in round_to_uint8(UniversalChanges("", asked, "cpu")._images)}
+    shards = [read_shard(shard_path(made["ingest"].folder, name)) for name in shard_sizes(made["ingest"].folder)]
+    others = {
+        image.numpy().tobytes()
+        for shard in shards
+        for id_, image in zip(shard.ids, shard.images, strict=True)
+        if id_ not in drawn
+    }
+    assert len(others) == 14 and len(learned_from) == 12 and learned_from < others
+    change = read_change(fooled.folder, "universal_rms24", (64, 64))
     size = tiny.spec().load("cpu").patchify(change[None]).square().mean(dim=2).sqrt()
     assert torch.allclose(255 * size, torch.full_like(size, 24.0), rtol=1e-4)
     found = fooled.result["conditions"]

@@ -65,7 +65,7 @@ def ingested(folder: Path, source: Source, shard_images: int) -> Path:
     folder.mkdir()
     write_manifest(folder / MANIFEST, tables_of(source.records()), shard_images)
     worker = IngestShards(str(folder), source, SIZE, max_pixels=10**6)
-    worker({"shard": np.array(list(planned_shards(folder / MANIFEST)))})
+    list(worker.work(list(planned_shards(folder / MANIFEST))))
     return folder
 
 
@@ -131,7 +131,7 @@ def test_an_image_that_vanished_after_listing_becomes_an_error_row(tmp_path: Pat
     write_manifest(folder / MANIFEST, tables_of(source.records()), 100)
     (tmp_path / "images" / "cat" / "rgb.jpg").unlink()
     (name,) = planned_shards(folder / MANIFEST)
-    IngestShards(str(folder), source, SIZE, max_pixels=10**6)({"shard": np.array([name])})
+    list(IngestShards(str(folder), source, SIZE, max_pixels=10**6).work([name]))
     errors = pq.read_table(folder / f"errors-{name}.parquet").to_pylist()
     assert {row["id"] for row in errors} == BROKEN | {"cat/rgb.jpg"}
 

@@ -41,8 +41,7 @@ def test_written_shards_are_skipped(made: Path, tmp_path: Path) -> None:
     worker = ReferenceShards(str(out), tiny.spec(), str(made / "ingest"), "cpu", 8)
     (out / "rows-000001.parquet").unlink()
     before = (out / "rows-000000.parquet").stat()
-    answer = worker({"shard": np.array(["000000", "000001"])})
-    assert answer["rows"].tolist() == [14, 10] and answer["shard"].tolist() == ["000000", "000001"]
+    assert list(worker.work(["000000", "000001"])) == [("000000", 14), ("000001", 10)]
     assert (out / "rows-000000.parquet").stat() == before
     assert sorted(path.name for path in out.iterdir()) == ["rows-000000.parquet", "rows-000001.parquet"]
 
