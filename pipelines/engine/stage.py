@@ -69,6 +69,8 @@ class Stage:
     """What it does with the images, in MLflow's words for data sets; empty where it reads none."""
     headlines: Mapping[str, str] = field(default_factory=dict)
     """Figures that models are compared by: names of metrics, and where in the result they stand, as `a.b`."""
+    tracked: Callable[[str], bool] = field(default=lambda place: True)
+    """Which figures of the result become metrics, by where they stand; the others are in its file."""
 
     @property
     def key(self) -> str:

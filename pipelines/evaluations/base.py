@@ -190,6 +190,8 @@ class Evaluation(Generic[S]):
     """Figures of the stages it reads that belong beside its own in results and report."""
     headlines: tuple[str, ...] = ()
     """The figures that models are compared by in MLflow: places in `conditions`, as `a.b`."""
+    tracked: Callable[[str], bool] = field(default=lambda place: True)
+    """Which figures become metrics in MLflow, by their place in the result: pages of thousands are of no use."""
 
 
 def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, made: Mapping[str, Stage]) -> Stage:
@@ -213,6 +215,7 @@ def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, mad
         make,
         data="evaluation",
         headlines={f"{evaluation.name}.{place}": f"conditions.{place}" for place in evaluation.headlines},
+        tracked=evaluation.tracked,
     )
 
 

@@ -43,6 +43,7 @@ class Branch:
         *,
         data: str = "",
         headlines: Mapping[str, str] | None = None,
+        tracked: Callable[[str], bool] = lambda place: True,
     ) -> Stage:
         """A stage of this model: the ingest is among its inputs, the weights among what decides its result."""
         spec = self.facts.spec
@@ -51,5 +52,6 @@ class Branch:
             decides["model_args"] = dict(spec.args)
         inputs = {"ingest": self.ingested, **inputs}
         return Stage(
-            name, version, decides, inputs, make, branch=spec.label, data=data, headlines=dict(headlines or {})
-        )
+            name, version, decides, inputs, make, branch=spec.label, data=data, headlines=dict(headlines or {}),
+            tracked=tracked,
+        )  # fmt: skip

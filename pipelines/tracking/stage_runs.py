@@ -33,10 +33,11 @@ def begin(tracker: Tracker, parent_id: str, stage: Stage) -> str:
     )
 
 
-def record(tracker: Tracker, run_id: str, done: Done) -> None:
+def record(tracker: Tracker, run_id: str, stage: Stage, done: Done) -> None:
     """Write the result and the small files of a stage, and finish its run. Rows stay in the folder the tag names."""
     measured = {name: value for name, value in done.result.items() if name not in _CHOSEN}
-    tracker.metrics(run_id, {**dict(flat_metrics(measured)), "seconds": done.seconds})
+    figures = {name: value for name, value in flat_metrics(measured) if stage.tracked(name)}
+    tracker.metrics(run_id, {**figures, "seconds": done.seconds})
     tracker.tags(run_id, {"nullspace.folder": str(done.folder), "nullspace.reused": str(done.reused).lower()})
     if done.result.get("reasons"):
         tracker.tags(run_id, {"nullspace.reasons": done.result["reasons"]})

@@ -53,7 +53,7 @@ class Run:
             if not stage_runs.recorded(self.tracker, above, stage):
                 run_id = stage_runs.begin(self.tracker, above, stage)
                 self._reads(stage, run_id, found)
-                stage_runs.record(self.tracker, run_id, found)
+                stage_runs.record(self.tracker, run_id, stage, found)
         else:
             found = self._make(stage, share, above)
         for warning in found.warnings:
@@ -75,7 +75,7 @@ class Run:
             stage_runs.fail(self.tracker, run_id, error)
             raise
         self._reads(stage, run_id, made)
-        stage_runs.record(self.tracker, run_id, made)
+        stage_runs.record(self.tracker, run_id, stage, made)
         self.progress.say(f"done     {stage.key}  {made.seconds:.1f} s")
         return made
 

@@ -28,6 +28,11 @@ from pipelines.evaluations.fooling.tally import FoolingTally
 from pipelines.evaluations.fooling.universal import few_images, learns, preparation, read_change
 from pipelines.evaluations.fooling.ways import CONTROLS, Way, conditions_of, shown, ways_of
 
+_TRACKED = (
+    ".agreement", ".agreement_ci.low", ".agreement_ci.high", ".as_look", ".median_relative_logits", ".confidence_off",
+    ".psnr_to_look", ".psnr_to_image", ".mse_probabilities",
+)  # fmt: skip
+
 
 class FoolingShards(EvaluationShards[FoolingSettings]):
     """Makes fooled pictures of the drawn images of a shard, and asks the model and the judges."""
@@ -40,8 +45,8 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         self.eight_bits = None if self.kernel is None else EightBits.of(self.model, self.kernel)
         self.ways = ways_of(self.settings, kernel=self.kernel is not None, universal=learns(asked))
         self.shown = shown(self.ways)
-        size, named = self.model.preprocessing.input_size, [way.name for way in self.ways if way.universal is not None]
-        self.changes = {name: read_change(self.out, name, size).to(self.device) for name in named}
+        named = [way.name for way in self.ways if way.universal is not None]
+        self.changes = {name: read_change(self.out, name).to(self.device) for name in named}
         ingest, reference = (asked.inputs[name].folder for name in ("ingest", "reference"))
         self.pairs = Pairs(ingest, reference, asked.drawn, asked.seed)
         self.measures = Measures(self.model, self.pairs.usual_distance)
@@ -116,6 +121,11 @@ def verdict(asked: Asked[FoolingSettings]) -> Verdict:
     return Verdict(warnings=tuple(texts))
 
 
+def tracked(place: str) -> bool:
+    """Whether a figure becomes a metric: a few of each condition, of which there are six for every way."""
+    return place.endswith(_TRACKED) or ".judge_" in place
+
+
 def _tallies(asked: Asked[FoolingSettings]) -> dict[str, FoolingTally]:
     kernel = bool(asked.inputs["kernel"].result["nullity"])
     names = conditions_of(asked.settings, kernel=kernel, universal=learns(asked))
@@ -124,7 +134,7 @@ def _tallies(asked: Asked[FoolingSettings]) -> dict[str, FoolingTally]:
 
 EVALUATION = Evaluation(
     name="fooling",
-    version=3,
+    version=4,
     settings=FoolingSettings,
     worker=FoolingShards,
     tallies=_tallies,
@@ -133,5 +143,6 @@ EVALUATION = Evaluation(
     others=lambda settings: settings.judges,
     verdict=verdict,
     prepares=preparation,
+    tracked=tracked,
     headlines=("logits_eps4.agreement", "logits_eps4.median_relative_logits", "exact.agreement", "look_grey.agreement"),
 )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nullspace.fooling.universal import universal_change
@@ -19,6 +18,7 @@ from pipelines.evaluations.base import Asked, Preparation
 from pipelines.evaluations.drawn import first_of, shards_of
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.fooling.ways import universal_way
+from pipelines.files import written_aside
 
 FEWEST = 8  # images to learn from
 _IMAGES_PER_STEP = 16
@@ -45,7 +45,11 @@ class UniversalChanges(ShardWorker):
             batch=_IMAGES_PER_STEP,
             seed=self.asked.seed,
         )
-        return pa.table({"id": [shard], "change": [change.cpu().numpy().ravel()]})
+        spec = self.asked.model
+        known = {"model": spec.name, "weights_sha256": spec.weights_sha256, "rms": f"{self.sizes[shard]:g}/255"}
+        with written_aside(change_file(self.out, shard)) as aside:
+            save_file({"change": change.cpu().contiguous()}, aside, metadata=known)
+        return pa.table({"id": [shard]})  # it says that the shard is done: the file comes first
 
     @cached_property
     def _images(self) -> Tensor:
@@ -86,7 +90,11 @@ def preparation(asked: Asked[FoolingSettings]) -> Preparation | None:
     return Preparation(UniversalChanges, {universal_way(rms).name: images for rms in asked.settings.universal})
 
 
-def read_change(folder: Path, name: str, shape: tuple[int, int]) -> Tensor:
-    """A learned change (3,H,W) of pixels, of images of that height and width."""
-    table = pq.read_table(folder / f"{UniversalChanges.prefix}-{name}.parquet", columns=["change"])
-    return torch.from_numpy(np.array(table.column("change")[0].values, dtype=np.float32)).reshape(3, *shape)
+def change_file(folder: Path, name: str) -> Path:
+    """Where the change of a way is: `change` (3,H,W) in pixels of [0,1]."""
+    return folder / f"{name}.safetensors"
+
+
+def read_change(folder: Path, name: str) -> Tensor:
+    """A learned change (3,H,W) of pixels."""
+    return load_file(change_file(folder, name))["change"]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 
 from nullspace.model.images import round_to_uint8
 from pipelines.data.shards import read_shard, shard_path, shard_sizes
@@ -22,6 +23,7 @@ from pipelines.evaluations.fooling.rows import EVALUATION
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.fooling.universal import UniversalChanges, read_change
 from pipelines.evaluations.fooling.ways import conditions_of, ways_of
+from pipelines.tracking.stage_runs import flat_metrics
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import OUTCOMES
 
@@ -134,7 +136,9 @@ def test_one_change_for_all_is_learned_from_images_that_are_not_asked_about(
         if id_ not in drawn
     }
     assert len(others) == 14 and len(learned_from) == 12 and learned_from < others
-    change = read_change(fooled.folder, "universal_rms24", (64, 64))
+    change = read_change(fooled.folder, "universal_rms24")
+    with safe_open(fooled.folder / "universal_rms24.safetensors", "pt") as file:
+        assert file.metadata()["rms"] == "24/255" and file.metadata()["model"] == tiny.spec().name
     size = tiny.spec().load("cpu").patchify(change[None]).square().mean(dim=2).sqrt()
     assert torch.allclose(255 * size, torch.full_like(size, 24.0), rtol=1e-4)
     found = fooled.result["conditions"]
@@ -144,6 +148,15 @@ def test_one_change_for_all_is_learned_from_images_that_are_not_asked_about(
     done = tiny.evaluated(EVALUATION, tmp_path / "out", all_asked.model_copy(update={"steps": 1}), made)
     assert "universal_rms24" not in done.result["conditions"]
     assert ["0 images are left" in text and "fewer pairs" in text for text in done.warnings] == [True]
+
+
+def test_a_few_figures_of_each_condition_become_metrics(fooled: Done) -> None:
+    figures = dict(flat_metrics(fooled.result))
+    metrics = {place for place in figures if EVALUATION.tracked(place)}
+    for condition in fooled.result["conditions"]:
+        assert f"conditions.{condition}.agreement" in metrics
+        assert len([place for place in metrics if place.startswith(f"conditions.{condition}.")]) <= 10
+    assert len(metrics) < len(figures) / 4
 
 
 def other_judge(folder: Path) -> Any:
