@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,15 @@ def _require_architecture(name: str) -> None:
 
 
 def _unknown(name: str, architecture: str | None = None) -> str:
-    near = difflib.get_close_matches(architecture or name, timm.list_models(), n=3, cutoff=0.5)
+    near = _nearest(architecture or name, timm.list_models())
     offer = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them"
     return f"expected a timm model name, got {name!r}; {offer}"
+
+
+def _nearest(given: str, known: Iterable[str]) -> list[str]:
+    """The three nearest names, whole or as far as the given one goes: people leave out `_patch16_224`."""
+
+    def likeness(name: str) -> float:
+        return max(difflib.SequenceMatcher(None, given, part).ratio() for part in (name, name[: len(given)]))
+
+    return heapq.nlargest(3, (name for name in known if likeness(name) >= 0.5), key=likeness)

@@ -85,6 +85,7 @@ def test_known_names_with_and_without_tag(name: str) -> None:
     ("name", "offer"),
     [
         ("vit_tiny_patch16_24", "did you mean vit_tiny_patch16_224"),
+        ("deit_tinny", "did you mean deit_tiny_"),
         ("deit_tinny_patch16_224", "deit_tiny_patch16_224"),
         (
             "vit_tiny_patch16_224.augreg_in2k",
