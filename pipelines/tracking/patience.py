@@ -25,6 +25,7 @@ SERVER_SECONDS = 600.0  # a server is restarted or updated within minutes; past 
 FILE_SECONDS = 60.0  # SQLite is only ever locked, by another run's write
 CLOSING_SECONDS = 10.0  # after Ctrl-C: a lock is over by then, and a server that is away closes no run
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # a connection the server just closed is there again at once
+_COLLISIONS = ("UniqueViolation", "UNIQUE constraint failed", "Duplicate entry")  # PostgreSQL, SQLite, MySQL
 _BUSY = {429, 502, 503, 504}  # also a locked or restarting database, as MLflow reports it
 
 P = ParamSpec("P")
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Patience:
-    """Runs operations one at a time and repeats one, whole, while MLflow is away.
+    """Runs operations one at a time and repeats one, whole, while MLflow is away or when it met another run's.
 
     Args:
         name: what to call the store when it is away, without credentials.
@@ -60,9 +61,10 @@ class Patience:
             try:
                 return self._attempt(operation)
             except WRITE_ERRORS as error:
-                if not is_away(error) or (self._is_hurried and wait > FIRST_WAIT):
-                    raise
-                self._check(error, time.monotonic() - started, told=wait > FIRST_WAIT)
+                if not (collided(error) and wait < LONGEST_WAIT):
+                    if not is_away(error) or (self._is_hurried and wait > FIRST_WAIT):
+                        raise
+                    self._check(error, time.monotonic() - started, told=wait > FIRST_WAIT)
             self._sleep(wait)
             wait = min(wait * 3, LONGEST_WAIT)
 
@@ -143,3 +145,12 @@ def is_away(error: BaseException) -> bool:
             return cause.response is None or cause.response.status_code in _BUSY | {500}
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def collided(error: BaseException) -> bool:
+    """Whether another run made the same row at the same moment, as two do that read one data set.
+
+    MLflow looks for a row, makes it when there is none, and hands on what the database says when that was too late. An
+    operation that is repeated finds the row.
+    """
+    return isinstance(error, MlflowException) and any(text in str(error) for text in _COLLISIONS)

@@ -148,3 +148,17 @@ def test_what_an_outage_is(error: Exception, away: bool) -> None:
 
 def test_the_reason_holds_no_credentials() -> None:
     assert reason(OSError("cannot reach http://me:secret@host/x")) == "cannot reach http://***@host/x"
+
+
+@pytest.mark.parametrize(
+    "text", ["(psycopg.errors.UniqueViolation) duplicate key", "(sqlite3.IntegrityError) UNIQUE constraint failed: d"]
+)
+def test_a_row_that_another_run_made_first_is_looked_for_again(
+    sleeps: Sleeps, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    error = RestException({"error_code": "BAD_REQUEST", "message": text})
+    assert Patience("http://h", 600)(failing(2, error)) == "done"
+    assert sum(sleeps) < 1 and not caplog.records
+    with pytest.raises(RestException, match="BAD_REQUEST"):
+        Patience("http://h", 600)(failing(100, error))
+    assert sum(sleeps) < 10
