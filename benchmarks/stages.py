@@ -14,7 +14,7 @@ from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.shards import lowest_places
 from pipelines.data.sources import open_source
 from pipelines.data.split import make_split
-from pipelines.engine.compute import Compute
+from pipelines.engine.machines.compute import Compute
 from pipelines.engine.models import ModelFacts, learn_facts
 from pipelines.engine.progress import Progress
 from pipelines.engine.stage import Done, Stage, do_stage

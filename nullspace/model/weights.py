@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from nullspace.errors import NullspaceError, UnknownModelError, WeightsError
-from nullspace.model.checkpoint import first_line, read_weights
-from nullspace.model.file_kind import FileKind, kind_of
-from nullspace.model.from_shapes import Shapes, arguments_from_shapes, shapes_of, without_wrappers
 from nullspace.model.names import absolute_name, check_model_args, local_folder, require_known, weights_in
-from nullspace.model.npz import arguments_from_npz, load_npz
+from nullspace.model.weight_files.checkpoint import first_line, read_weights
+from nullspace.model.weight_files.file_kind import FileKind, kind_of
+from nullspace.model.weight_files.from_shapes import Shapes, arguments_from_shapes, shapes_of, without_wrappers
+from nullspace.model.weight_files.npz import arguments_from_npz, load_npz
 from nullspace.paths import local_path
 
 _OFFLINE_REMEDY = "give a weights file (.safetensors, .pth) or 'random' instead"

@@ -16,8 +16,8 @@ from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.model.images import check_unit_range
 from nullspace.model.shapes import Bool, Float
-from nullspace.pixels.pdhg import solve
 from nullspace.pixels.projection import project_to_box
+from nullspace.pixels.solvers.pdhg import solve
 
 RESIDUAL = 1e-7  # norm of what may be left outside the kernel, pixel units: a hundredth of one grey level's rounding
 

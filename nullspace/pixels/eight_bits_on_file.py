@@ -24,7 +24,7 @@ from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize
 from nullspace.pixels.eight_bits import MAX_MOVE, EightBits
 from nullspace.pixels.file_flips import FileFlips
-from nullspace.pixels.smallest import smallest_change
+from nullspace.pixels.solvers.smallest import smallest_change
 from nullspace.pixels.whole_resize import WholeResize
 
 _ROUNDS = 6  # of rounding towards a picture: each mends most of the pixels that the one before left a level off

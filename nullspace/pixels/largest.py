@@ -17,8 +17,8 @@ from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.model.shapes import Bool, Float
 from nullspace.pixels.box import RESIDUAL, checked, largest_scale, outside
-from nullspace.pixels.dual_ascent import Answers, Box, project
-from nullspace.pixels.pdhg import upper_bound
+from nullspace.pixels.solvers.dual_ascent import Answers, Box, project
+from nullspace.pixels.solvers.pdhg import upper_bound
 
 _PUSH = 6.0  # root mean square that a change is stretched to before it is projected, of the pixel range
 _ROUGH_ITERATIONS, _ROUGH_RESIDUAL = 30, 1e-3

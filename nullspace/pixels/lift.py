@@ -18,9 +18,9 @@ from nullspace.metrics.norms import remove_shift
 from nullspace.model.images import check_unit_range
 from nullspace.model.shapes import Bool, Float, Int
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.box_problem import BoxProblem
-from nullspace.pixels.interior_point import interior_point
-from nullspace.pixels.newton import proximal_newton
+from nullspace.pixels.solvers.box_problem import BoxProblem
+from nullspace.pixels.solvers.interior_point import interior_point
+from nullspace.pixels.solvers.newton import proximal_newton
 
 CHUNK_ELEMENTS = 1 << 22  # of a (patches,3p^2) tensor; a solver keeps about twenty of them
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.model.images import check_unit_range
 from nullspace.model.shapes import Float
-from nullspace.pixels.dual_ascent import Box, project
+from nullspace.pixels.solvers.dual_ascent import Box, project
 
 if TYPE_CHECKING:
     from nullspace.kernel.patch_kernel import PatchKernel

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
-from pipelines.engine.quiet import quiet
+from pipelines.engine.machines.quiet import quiet
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # typer has no public name for it
 

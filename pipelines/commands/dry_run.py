@@ -9,8 +9,8 @@ from typing import Any, cast
 from nullspace.paths import local_path
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.sources import open_source
+from pipelines.engine.machines.quiet import quiet
 from pipelines.engine.models import learn_facts
-from pipelines.engine.quiet import quiet
 from pipelines.engine.stage import RECORD, find_done
 from pipelines.files import read_json
 from pipelines.local_options import WORKDIR

@@ -15,9 +15,9 @@ from typing import Any
 from nullspace.errors import NullspaceError
 from pipelines.engine.interrupts import interrupted_by
 from pipelines.errors import WorkdirError
-from pipelines.tracking.addresses import MODE, run_page
-from pipelines.tracking.store import is_server
-from pipelines.tracking.views import VIEW
+from pipelines.tracking.connection.addresses import MODE, run_page
+from pipelines.tracking.connection.store import is_server
+from pipelines.tracking.connection.views import VIEW
 from pipelines.workflow import workfolder
 
 _GRACE_SECONDS = 10

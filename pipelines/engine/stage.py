@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import Workers
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import StageError
 from pipelines.files import read_json, sweep, write_json
 

@@ -20,12 +20,12 @@ from torch import Tensor
 from nullspace.metrics.outcomes import largest_probability_change, outcomes
 from nullspace.model.vit import Outputs
 from pipelines.data.shards import Shard, shard_sizes
-from pipelines.engine.batch_size import is_given
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
-from pipelines.engine.model_workers import ModelShards, read_outputs
 from pipelines.engine.models import ModelSpec
-from pipelines.engine.shard_workers import ShardWorker, run_shards
 from pipelines.engine.stage import Context, Done, Stage
+from pipelines.engine.workers.batch_size import is_given
+from pipelines.engine.workers.model_workers import ModelShards, read_outputs
+from pipelines.engine.workers.shard_workers import ShardWorker, run_shards
 from pipelines.evaluations.drawn import draw, shards_of
 from pipelines.evaluations.settings import EvaluationSettings
 from pipelines.evaluations.tallies import Tally, take_in

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.data.sources import Source
-from pipelines.engine.compute import Compute
+from pipelines.engine.machines.compute import Compute
 from pipelines.engine.models import ModelFacts, ModelSpec
 from pipelines.engine.stage import Context, Stage
 from pipelines.tracking.tracker import Tracker

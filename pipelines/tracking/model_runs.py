@@ -13,8 +13,8 @@ from typing import Any
 from pipelines.engine.interrupts import was_interrupted
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Done, Stage
+from pipelines.tracking.connection.store import WRITE_ERRORS
 from pipelines.tracking.stage_runs import fail, flat_metrics
-from pipelines.tracking.store import WRITE_ERRORS
 from pipelines.tracking.tracker import KIND, MODEL, Tracker
 
 

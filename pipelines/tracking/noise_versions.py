@@ -26,9 +26,9 @@ from safetensors import safe_open
 
 from pipelines.redact import flatten, redact
 from pipelines.tracking import noise_model
+from pipelines.tracking.connection.patience import patiently
+from pipelines.tracking.connection.store import TrackingError
 from pipelines.tracking.environment import installed_version
-from pipelines.tracking.patience import patiently
-from pipelines.tracking.store import TrackingError
 from pipelines.tracking.tracker import Tracker
 
 CHAMPION = "champion"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.engine.interrupts import was_interrupted
 from pipelines.engine.stage import RECORD, Done, Stage
-from pipelines.tracking.store import WRITE_ERRORS
+from pipelines.tracking.connection.store import WRITE_ERRORS
 from pipelines.tracking.tracker import BRANCH, FINGERPRINT, PARENT, STAGE, Tracker
 
 # Set, not measured: thresholds of hashes, the best trial's parameters. Reasons of unreadable images are sentences,

@@ -18,10 +18,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from pipelines.redact import as_text, flatten, redact
+from pipelines.tracking.connection.patience import FILE_SECONDS, SERVER_SECONDS, Patience, patiently
+from pipelines.tracking.connection.store import TrackingError, absolute_uri, open_store, search_all
 from pipelines.tracking.environment import user
 from pipelines.tracking.ledger import NONFINITE, Ledger, in_chunks, is_finite, number
-from pipelines.tracking.patience import FILE_SECONDS, SERVER_SECONDS, Patience, patiently
-from pipelines.tracking.store import TrackingError, absolute_uri, open_store, search_all
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Point = tuple[int | None, Mapping[str, Any], int]  # step, metrics, milliseconds since 1970

@@ -17,7 +17,7 @@ from ray.tune import Callback, Tuner
 from ray.tune.experiment import Trial
 from ray.tune.result import AUTO_RESULT_KEYS
 
-from pipelines.tracking.store import WRITE_ERRORS, TrackingError, reason
+from pipelines.tracking.connection.store import WRITE_ERRORS, TrackingError, reason
 from pipelines.tracking.tracker import Status, Tracker, now_ms
 
 QUIET_SECONDS = 30  # after a failure: a server that swallows requests costs a minute for each, and Tune's loop waits

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.configs.pipeline import PipelineConfig
-from pipelines.engine.compute import Compute
 from pipelines.engine.failure import one_line
-from pipelines.engine.lanes import WHOLE, Share
+from pipelines.engine.machines.compute import Compute
+from pipelines.engine.machines.lanes import WHOLE, Share
 from pipelines.engine.progress import Progress
 from pipelines.engine.stage import Done, Stage, do_stage, find_done
 from pipelines.files import write_text

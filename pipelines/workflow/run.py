@@ -15,25 +15,25 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from nullspace.paths import local_path
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.sources import open_source
-from pipelines.engine.compute import Compute
 from pipelines.engine.failure import branches_failed, one_line, summarise_error
 from pipelines.engine.interrupts import interrupted_by, was_interrupted
-from pipelines.engine.lanes import Job, Share, beside, side_by_side
+from pipelines.engine.machines.compute import Compute
+from pipelines.engine.machines.lanes import Job, Share, beside, side_by_side
+from pipelines.engine.machines.quiet import quiet
 from pipelines.engine.models import ModelFacts, learn_facts
 from pipelines.engine.progress import Progress
-from pipelines.engine.quiet import quiet
 from pipelines.engine.stage import Done, Stage
 from pipelines.local_options import WORKDIR
 from pipelines.redact import redact
 from pipelines.report.terminal import as_markdown
 from pipelines.stages.branch import Means
 from pipelines.stages.reference.class_numbers import with_classes
-from pipelines.tracking.addresses import run_address
+from pipelines.tracking.connection.addresses import run_address
+from pipelines.tracking.connection.watchdog import Watchdog
 from pipelines.tracking.datasets import WHOLE_RUN
 from pipelines.tracking.environment import environment, run_tags
 from pipelines.tracking.model_runs import model_run
 from pipelines.tracking.tracker import Tracker
-from pipelines.tracking.watchdog import Watchdog
 from pipelines.workflow import report_stage, workfolder
 from pipelines.workflow.finishing import Run
 from pipelines.workflow.order import models_of

@@ -13,7 +13,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from pipelines.engine.ray_start import LIMITS, free_ports
+from pipelines.engine.machines.ray_start import LIMITS, free_ports
 from tests.pipelines.driver import environment
 from tests.waiting import LIMIT, wait_until
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine.ray_start import free_ports
+from pipelines.engine.machines.ray_start import free_ports
 from tests.cluster.head import REPOSITORY
 from tests.waiting import LONGER, end_of, run, wait_until
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from pipelines.engine.ray_start import free_ports
+from pipelines.engine.machines.ray_start import free_ports
 from tests.mlflow_server.programs import need
 from tests.waiting import wait_until
 

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.engine.ray_start import free_ports
+from pipelines.engine.machines.ray_start import free_ports
 from tests.mlflow_server.programs import REPOSITORY, clean_environment
 from tests.waiting import LIMIT, end_of, wait_until
 

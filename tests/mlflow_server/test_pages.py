@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.tracking.addresses import MODE
-from pipelines.tracking.views import VIEW
+from pipelines.tracking.connection.addresses import MODE
+from pipelines.tracking.connection.views import VIEW
 from tests.mlflow_server.browser import Browser, browser
 from tests.mlflow_server.conftest import USER, Tracked, TwoRuns, all_runs
 from tests.pipelines.driver import children_of, stage_runs

@@ -22,8 +22,8 @@ from pipelines.engine.ids import IdDigest
 from pipelines.engine.models import ModelFacts, ModelSpec, learn_facts
 from pipelines.engine.progress import Progress
 from pipelines.engine.settings import ModelSettings
-from pipelines.engine.shard_workers import ShardWorker, Workers
 from pipelines.engine.stage import Context, Done
+from pipelines.engine.workers.shard_workers import ShardWorker, Workers
 from pipelines.evaluations.base import Asked, Evaluation, evaluate
 from pipelines.evaluations.settings import EvaluationSettings
 from pipelines.files import write_table

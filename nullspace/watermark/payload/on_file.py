@@ -20,7 +20,7 @@ from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.patches import patchify, unpatchify
 from nullspace.model.resize import Resize, resize_of
 from nullspace.model.shapes import Bool, UInt8
-from nullspace.pixels.smallest import smallest_change
+from nullspace.pixels.solvers.smallest import smallest_change
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 
 _ROUNDS = 3  # solves, each without the pixels that left their range in the one before

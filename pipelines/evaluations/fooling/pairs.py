@@ -14,7 +14,7 @@ from torch import Tensor
 from nullspace.metrics.keyed import place
 from nullspace.model.vit import Outputs
 from pipelines.data.shards import ids_of, read_shard, shard_path
-from pipelines.engine.model_workers import read_outputs
+from pipelines.engine.workers.model_workers import read_outputs
 from pipelines.evaluations.fooling.measures import least_distance
 
 _KEPT = 4  # shards in memory at once, from which looks are taken

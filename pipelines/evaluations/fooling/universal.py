@@ -13,7 +13,7 @@ from torch import Tensor
 from nullspace.fooling.universal import universal_change
 from nullspace.model.images import from_uint8
 from pipelines.data.shards import ids_of, read_shard, shard_path
-from pipelines.engine.shard_workers import ShardWorker
+from pipelines.engine.workers.shard_workers import ShardWorker
 from pipelines.evaluations.base import Asked, Preparation
 from pipelines.evaluations.drawn import first_of, shards_of
 from pipelines.evaluations.fooling.settings import FoolingSettings

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.data.sources import Source
 from pipelines.data.sources.record import Found, Piece, id_hash
-from pipelines.engine.shard_workers import Workers, message_or_raise
+from pipelines.engine.workers.shard_workers import Workers, message_or_raise
 from pipelines.errors import SourceError
 from pipelines.files import written_aside
 from pipelines.stages.ingest.manifest import RECORDS, tables_of

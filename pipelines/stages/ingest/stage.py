@@ -18,8 +18,8 @@ from pipelines.data.shards import PREFIX, shard_table, write_shard
 from pipelines.data.sources import Record, Source
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.models import ModelFacts
-from pipelines.engine.shard_workers import ShardWorker, Workers, run_shards
 from pipelines.engine.stage import Check, Context, Stage
+from pipelines.engine.workers.shard_workers import ShardWorker, Workers, run_shards
 from pipelines.errors import SourceError
 from pipelines.files import write_table
 from pipelines.settings import deciding

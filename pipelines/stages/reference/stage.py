@@ -12,11 +12,11 @@ import torch
 
 from nullspace.metrics.outcomes import wilson_interval
 from pipelines.data.shards import Shard, shard_sizes
-from pipelines.engine.batch_size import is_given
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
-from pipelines.engine.model_workers import ModelShards
-from pipelines.engine.shard_workers import Workers, run_shards
 from pipelines.engine.stage import Context, Stage
+from pipelines.engine.workers.batch_size import is_given
+from pipelines.engine.workers.model_workers import ModelShards
+from pipelines.engine.workers.shard_workers import Workers, run_shards
 from pipelines.stages.branch import Branch
 from pipelines.stages.reference import class_numbers, label_check
 from pipelines.stages.reference.label_check import LabelCounts

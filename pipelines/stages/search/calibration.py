@@ -11,7 +11,7 @@ import torch
 from nullspace.model.encoder import Encoder
 from nullspace.noise.calibrated_scale import calibrate_scale
 from pipelines.engine.models import ModelSpec
-from pipelines.engine.shard_workers import Workers
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.stages.search.images import read_images
 from pipelines.stages.search.trial import TrialData
 

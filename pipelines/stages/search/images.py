@@ -20,7 +20,7 @@ from nullspace.model.encoder import Encoder
 from nullspace.model.vit import Outputs
 from pipelines.data.shards import read_shard, shard_path
 from pipelines.data.split import Part, Split
-from pipelines.engine.model_workers import read_outputs
+from pipelines.engine.workers.model_workers import read_outputs
 from pipelines.files import written_aside
 
 _PARTS: tuple[Part, ...] = ("learn", "validation", "calibration")

@@ -18,8 +18,8 @@ from pipelines.data.shards import lowest_places, shard_sizes
 from pipelines.data.split import Split, make_split
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.progress import Counter
-from pipelines.engine.shard_workers import Workers
 from pipelines.engine.stage import Context
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_table
 from pipelines.stages.search.calibration import calibrated_on_a_worker

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.box_problem import BoxProblem
-from nullspace.pixels.interior_point import interior_point
 from nullspace.pixels.lift import Lift, PatchMap, lift_noise, lift_shared, map_of, patch_map
+from nullspace.pixels.solvers.box_problem import BoxProblem
+from nullspace.pixels.solvers.interior_point import interior_point
 
 STD = (0.229, 0.224, 0.225)
 

@@ -13,8 +13,8 @@ import pytest
 from pipelines.commands.status import status
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import Workers
 from pipelines.engine.stage import FAILED, PROGRESS, Stage, do_stage
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import WorkdirError
 from pipelines.files import write_json, write_text
 from pipelines.stages.ingest.manifest import MANIFEST

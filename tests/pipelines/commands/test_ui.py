@@ -18,9 +18,9 @@ import pytest
 from nullspace.errors import NullspaceError
 from pipelines.commands import ui
 from pipelines.commands.ui import serve
-from pipelines.engine.ray_start import free_ports
+from pipelines.engine.machines.ray_start import free_ports
 from pipelines.errors import WorkdirError
-from pipelines.tracking.addresses import run_page
+from pipelines.tracking.connection.addresses import run_page
 from pipelines.workflow import workfolder
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import NULLSPACE, environment

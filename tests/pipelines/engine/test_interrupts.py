@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pipelines.engine.interrupts import interrupted_by, shielded, unshielded, was_interrupted
-from pipelines.engine.lanes import interrupt
+from pipelines.engine.machines.lanes import interrupt
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 

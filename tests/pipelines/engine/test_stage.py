@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import Workers
 from pipelines.engine.stage import RECORD, Context, Done, Stage, do_stage, find_done
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import StageError
 from pipelines.files import read_json, write_json, write_text
 

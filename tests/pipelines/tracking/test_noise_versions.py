@@ -22,9 +22,9 @@ from pipelines.digits import MODEL_NAME, register
 from pipelines.digits.model import weights_path
 from pipelines.engine.models import learn_facts
 from pipelines.engine.settings import ModelSettings
+from pipelines.tracking.connection.store import TrackingError
 from pipelines.tracking.noise_model import COLUMNS, NoiseModel
 from pipelines.tracking.noise_versions import LOGGED_MODEL, pip_requirements, record_vit, register_noise
-from pipelines.tracking.store import TrackingError
 from pipelines.tracking.tracker import Tracker
 from pipelines.workflow.publishing import _packed_weights
 

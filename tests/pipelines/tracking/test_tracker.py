@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset
 
 from pipelines.redact import flatten, redact
-from pipelines.tracking.store import HTTP_DEFAULTS, TrackingError
+from pipelines.tracking.connection.store import HTTP_DEFAULTS, TrackingError
 from pipelines.tracking.tracker import Tracker
 
 

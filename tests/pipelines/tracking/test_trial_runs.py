@@ -20,8 +20,8 @@ from mlflow.exceptions import MlflowException
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from pipelines.engine.ray_start import patient_start
-from pipelines.tracking.store import TrackingError, search_all
+from pipelines.engine.machines.ray_start import patient_start
+from pipelines.tracking.connection.store import TrackingError, search_all
 from pipelines.tracking.tracker import Tracker
 from pipelines.tracking.trial_runs import STOPPED_EARLY, TrialCallback, reconnect
 from tests.waiting import LONGER, wait_until

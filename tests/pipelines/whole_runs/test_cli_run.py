@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.digits import register
-from pipelines.engine.ray_start import patient_start
+from pipelines.engine.machines.ray_start import patient_start
 from pipelines.workflow import workfolder
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import SMALL, STAGES, nullspace

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 
-from pipelines.engine.ray_start import patient_start
+from pipelines.engine.machines.ray_start import patient_start
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import SMALL, Driver, children_of, figures, half_written, runs_of, stage_runs
 from tests.waiting import LIMIT

@@ -13,8 +13,8 @@ from pipelines.configs.reading import load_config
 from pipelines.engine.progress import Progress
 from pipelines.engine.stage import Context, Stage
 from pipelines.errors import SourceError, StageError
+from pipelines.tracking.connection.watchdog import Watchdog
 from pipelines.tracking.tracker import Tracker
-from pipelines.tracking.watchdog import Watchdog
 from pipelines.workflow import run as workflow
 from pipelines.workflow import workfolder
 from pipelines.workflow.finishing import Run

@@ -21,8 +21,8 @@ from pipelines.data.sources import Record, Source, SourceSettings, open_source
 from pipelines.data.sources.folder import FolderSource
 from pipelines.data.sources.record import Found, Piece
 from pipelines.data.sources.storage import Storage
-from pipelines.engine.ray_start import patient_start
-from pipelines.engine.shard_workers import Workers
+from pipelines.engine.machines.ray_start import patient_start
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import SourceError
 from pipelines.stages.ingest.listing import _grouped, listed
 from pipelines.stages.ingest.manifest import planned_shards, records_of, tables_of, write_manifest

@@ -19,7 +19,7 @@ from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from pipelines.data.shards import read_shard, shard_path, shard_sizes
 from pipelines.data.split import Part
-from pipelines.engine.model_workers import read_outputs
+from pipelines.engine.workers.model_workers import read_outputs
 from pipelines.stages.search.calibration import calibrated
 from pipelines.stages.search.images import choose, join, read_images, write_images
 from pipelines.stages.search.trial import NoiseTrial, TrialData, read_noise, trial_settings

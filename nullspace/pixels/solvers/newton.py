@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nullspace.kernel.solvers import conjugate_gradients
-from nullspace.pixels.box_problem import BoxProblem
+from nullspace.pixels.solvers.box_problem import BoxProblem
 
 FIRST_EPS, LAST_EPS = 1e-3, 1e-9  # of sigma_max^2; smaller ones cost digits in float64
 NEWTON_STEPS, CG_STEPS = 15, 30  # per proximal step; reachable targets take about 5 and 4

@@ -8,9 +8,9 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException, RestException
 
-from pipelines.tracking import patience
-from pipelines.tracking.patience import Patience, is_away
-from pipelines.tracking.store import TrackingError, reason
+from pipelines.tracking.connection import patience
+from pipelines.tracking.connection.patience import Patience, is_away
+from pipelines.tracking.connection.store import TrackingError, reason
 
 Sleeps = list[float]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine.overlap import overlapped
+from pipelines.engine.workers.overlap import overlapped
 from tests.waiting import wait_until
 
 NAMES = ["a", "b", "c", "d"]

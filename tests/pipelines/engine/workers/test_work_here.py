@@ -11,7 +11,7 @@ import torch
 
 from nullspace.errors import NullspaceError
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import ShardWorker, Workers, run_shards
+from pipelines.engine.workers.shard_workers import ShardWorker, Workers, run_shards
 from pipelines.errors import StageError
 
 

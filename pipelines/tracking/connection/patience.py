@@ -19,7 +19,7 @@ from requests import RequestException
 
 from pipelines.engine.failure import is_disk_full
 from pipelines.engine.interrupts import shielded, was_interrupted
-from pipelines.tracking.store import WRITE_ERRORS, TrackingError, reason
+from pipelines.tracking.connection.store import WRITE_ERRORS, TrackingError, reason
 
 SERVER_SECONDS = 600.0  # a server is restarted or updated within minutes; past that a run that goes on later costs less
 FILE_SECONDS = 60.0  # SQLite is only ever locked, by another run's write

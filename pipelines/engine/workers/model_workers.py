@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nullspace.model.vit import Outputs
 from pipelines.data.shards import Shard, read_shard, shard_path
-from pipelines.engine.batch_size import BatchSize, fitting
 from pipelines.engine.models import ModelSpec
-from pipelines.engine.shard_workers import ShardWorker
+from pipelines.engine.workers.batch_size import BatchSize, fitting
+from pipelines.engine.workers.shard_workers import ShardWorker
 
 
 class ModelShards(ShardWorker):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nullspace.pixels.box_problem import BoxProblem
+from nullspace.pixels.solvers.box_problem import BoxProblem
 
 STEPS = 60
 RIDGE = 1e-13  # of sigma_max^2, on a step's change only: bounds Theta^-1. 1e-10 costs digits at sigma ratios of 1e6

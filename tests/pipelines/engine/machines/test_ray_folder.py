@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine.compute import Compute
-from pipelines.engine.ray_folder import LIMIT, ROOM, choose_folder
+from pipelines.engine.machines.compute import Compute
+from pipelines.engine.machines.ray_folder import LIMIT, ROOM, choose_folder
 from pipelines.engine.settings import ResourceSettings
 from pipelines.errors import ClusterError
 

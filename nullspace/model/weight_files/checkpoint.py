@@ -16,8 +16,8 @@ from timm.models import clean_state_dict
 from torch import Tensor
 
 from nullspace.errors import WeightsError
-from nullspace.model.file_kind import FileKind
-from nullspace.model.stand_ins import stand_ins
+from nullspace.model.weight_files.file_kind import FileKind
+from nullspace.model.weight_files.stand_ins import stand_ins
 
 _AVERAGED = ("state_dict_ema", "model_ema")  # in timm's order, which takes them before the plain ones
 _PLAIN = ("state_dict", "model", "model_state_dict", "module", "net")  # timm's two, then what PyTorch's guides use

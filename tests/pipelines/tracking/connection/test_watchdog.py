@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.tracking.connection.watchdog import Watchdog, close_runs
 from pipelines.tracking.tracker import Tracker
-from pipelines.tracking.watchdog import Watchdog, close_runs
 from tests.waiting import end_of, wait_until
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 
 # A driver with everything that might keep its end of the pipe open after its death: Ray's processes with a worker at
 # work, a child forked without exec, a child program.
 DRIVER = """
 import multiprocessing, subprocess, sys, time
 import ray
-from pipelines.engine.ray_start import patient_start
+from pipelines.engine.machines.ray_start import patient_start
 from pipelines.tracking.tracker import Tracker
-from pipelines.tracking.watchdog import Watchdog
+from pipelines.tracking.connection.watchdog import Watchdog
 from tests.waiting import LONGER
 
 def nap():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from pipelines.engine.batch_size import BatchSize, fitting, images_in, is_given
+from pipelines.engine.workers.batch_size import BatchSize, fitting, images_in, is_given
 from pipelines.evaluations.settings import EvaluationSettings
 from tests.pipelines import tiny
 

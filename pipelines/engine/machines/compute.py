@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from nullspace.model.device import choose_device
-from pipelines.engine.lanes import WHOLE, Share
-from pipelines.engine.ray_folder import choose_folder
-from pipelines.engine.ray_start import patient_start
+from pipelines.engine.machines.lanes import WHOLE, Share
+from pipelines.engine.machines.ray_folder import choose_folder
+from pipelines.engine.machines.ray_start import patient_start
 from pipelines.engine.settings import ResourceSettings
-from pipelines.engine.shard_workers import Workers
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import ClusterError
 
 _ANNOUNCED = b"Set ray log level"

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE  # of experiments, too
 
 from nullspace.errors import NullspaceError
 from pipelines.redact import redact
-from pipelines.tracking.views import VIEW_TAG, models_view
+from pipelines.tracking.connection.views import VIEW_TAG, models_view
 
 DESCRIPTION = (
     "Nullspace of Vision Transformers: a run is a pipeline, with its models and stages below it and trials below the "

@@ -10,8 +10,8 @@ import pytest
 from ray._private import ray_constants, services
 from ray._private.node import Node
 
-from pipelines.engine import ray_start
-from pipelines.engine.ray_start import LIMITS, free_ports, patient_start
+from pipelines.engine.machines import ray_start
+from pipelines.engine.machines.ray_start import LIMITS, free_ports, patient_start
 
 
 def node(*, answers_at: int = 0, dies_at: int = 10**9) -> Any:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from nullspace.errors import WeightsError
-from nullspace.model.checkpoint import first_line
-from nullspace.model.from_shapes import arguments_from_shapes, classifiers, shapes_of
+from nullspace.model.weight_files.checkpoint import first_line
+from nullspace.model.weight_files.from_shapes import arguments_from_shapes, classifiers, shapes_of
 
 
 def arguments_from_npz(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.engine.compute import Compute
+from pipelines.engine.machines.compute import Compute
 from pipelines.engine.progress import Progress
 from pipelines.engine.settings import ResourceSettings
-from pipelines.engine.shard_workers import ShardWorker, run_shards
+from pipelines.engine.workers.shard_workers import ShardWorker, run_shards
 from pipelines.errors import StageError
 
 pytestmark = pytest.mark.ray

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import torch
 
 from pipelines.engine.failure import user_error
-from pipelines.engine.overlap import overlapped
 from pipelines.engine.progress import Progress
+from pipelines.engine.workers.overlap import overlapped
 from pipelines.errors import StageError
 from pipelines.files import write_table
 

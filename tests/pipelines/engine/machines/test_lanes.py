@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engine import lanes as module
-from pipelines.engine.lanes import WHOLE, Share, Shares, beside, interrupt, side_by_side
+from pipelines.engine.machines import lanes as module
+from pipelines.engine.machines.lanes import WHOLE, Share, Shares, beside, interrupt, side_by_side
 from tests.waiting import LIMIT
 
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.engine.progress import Progress
-from pipelines.engine.shard_workers import ShardWorker, run_shards
+from pipelines.engine.workers.shard_workers import ShardWorker, run_shards
 from pipelines.errors import StageError
 
 if TYPE_CHECKING:
-    from pipelines.engine.compute import Compute
+    from pipelines.engine.machines.compute import Compute
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -53,7 +53,7 @@ def compute(monkeypatch: pytest.MonkeyPatch) -> Compute:
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit:.4f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
     # Imported here: every worker that is started anew imports this file, and torch would take it seconds.
-    from pipelines.engine.compute import Compute
+    from pipelines.engine.machines.compute import Compute
     from pipelines.engine.settings import ResourceSettings
 
     return Compute(ResourceSettings(workers=1, cpus_per_worker=1), address="local", device="cpu")

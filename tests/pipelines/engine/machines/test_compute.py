@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from nullspace.errors import DeviceError
-from pipelines.engine import compute as module
-from pipelines.engine.compute import Compute
-from pipelines.engine.lanes import Share
+from pipelines.engine.machines import compute as module
+from pipelines.engine.machines.compute import Compute
+from pipelines.engine.machines.lanes import Share
 from pipelines.engine.settings import ResourceSettings
-from pipelines.engine.shard_workers import Workers
+from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import ClusterError
 
 

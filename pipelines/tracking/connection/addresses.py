@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.redact import redact
-from pipelines.tracking.store import is_server
+from pipelines.tracking.connection.store import is_server
 
 # MLflow opens every page in its mode for chat models unless the address, or a choice kept by the browser, says other.
 MODE = "workflowType=machine_learning"
