@@ -186,7 +186,7 @@ class Evaluation(Generic[S]):
     """Asked first, on the driver: whether the question makes sense for this model."""
     prepares: Callable[[Asked[S]], Preparation | None] = field(default=lambda asked: None)
     """What all its workers read and is made once for them, by `worker(out=…, asked=…, device=…)`."""
-    facts: Callable[[Asked[S]], dict[str, Any]] = field(default=lambda asked: {})
+    from_inputs: Callable[[Asked[S]], dict[str, Any]] = field(default=lambda asked: {})
     """Figures of the stages it reads that belong beside its own in results and report."""
     headlines: tuple[str, ...] = ()
     """The figures that models are compared by in MLflow: places in `conditions`, as `a.b`."""
@@ -243,7 +243,7 @@ def evaluate(context: Context, evaluation: Evaluation[S], asked: Asked[S], devic
     tallies = evaluation.tallies(asked)
     take_in(files, tallies)
     result = {
-        **evaluation.facts(asked),
+        **evaluation.from_inputs(asked),
         "conditions": {name: tally.to_dict() for name, tally in tallies.items()},
         "settings": deciding(asked.settings),
         "warnings": list(verdict.warnings),

@@ -9,12 +9,12 @@ from pathlib import Path
 from pipelines import digits, wording
 from pipelines.redact import redact
 from pipelines.report.outcomes import Share
-from pipelines.report.parts import Cell, ModelPart, ReportFigure, Section, Tile
-from pipelines.report.view import Result, Row, StageReport, StageView
+from pipelines.report.parts import Cell, ModelArticle, ReportFigure, Section, Tile
+from pipelines.report.view import NamedOutcome, Result, StageReport, StageView
 
 
 @dataclass(frozen=True)
-class Part:
+class ReportedStage:
     """A stage of a model, and what it says of itself."""
 
     report: StageReport
@@ -38,11 +38,11 @@ class Part:
             return Tile(self.report.title, wording.MISSING, "", f"{self.skipped[:1].upper()}{self.skipped[1:]}.")
         return self.report.tile(self.view)
 
-    def rows(self) -> list[Row]:
-        return [] if self.skipped else self.report.rows(self.view)
+    def outcomes(self) -> list[NamedOutcome]:
+        return [] if self.skipped else self.report.outcomes(self.view)
 
     def lines(self) -> list[str]:
-        return [self.skipped] if self.skipped else self.report.facts(self.view)
+        return [self.skipped] if self.skipped else self.report.lines(self.view)
 
     @cached_property
     def figures(self) -> list[ReportFigure]:
@@ -61,24 +61,24 @@ class Model:
 
     label: str
     results: Result
-    parts: list[Part]
+    stages: list[ReportedStage]
     run: Result
 
-    def part(self, position: int) -> ModelPart:
-        """Its part of the page."""
-        tiles = [tile for tile in (part.tile() for part in self.parts) if tile is not None]
-        sections = [*(part.section() for part in self.parts), self._section()]
-        return ModelPart(self.label, f"model-{position}", self._subtitle(), tiles, sections)
+    def article(self, position: int) -> ModelArticle:
+        """Everything the page says of it."""
+        tiles = [tile for tile in (stage.tile() for stage in self.stages) if tile is not None]
+        sections = [*(stage.section() for stage in self.stages), self._section()]
+        return ModelArticle(self.label, f"model-{position}", self._subtitle(), tiles, sections)
 
     def cells(self, columns: list[str]) -> list[Cell]:
         """Its row of the comparison."""
-        known = {title: part for part in self.parts for title in part.report.columns}
+        known = {title: stage for stage in self.stages for title in stage.report.columns}
         return [known[title].cell(title) if title in known else Cell(wording.MISSING) for title in columns]
 
     def _subtitle(self) -> str:
-        name = self.results.part("model").text("name")
+        name = self.results.below("model").text("name")
         words = [name] if name not in ("", self.label) else []
-        clean = self.results.part("reference").part("clean_accuracy")
+        clean = self.results.below("reference").below("clean_accuracy")
         if (accuracy := clean.value("accuracy")) is not None:
             low, high = clean.content.get("ci") or (None, None)
             share = Share(accuracy, low, high)
@@ -87,21 +87,21 @@ class Model:
 
     def _section(self) -> Section:
         """Which model it was, exactly, and how to load its noise."""
-        facts = self.results.part("model")
-        rows: list[tuple[str, object]] = [
-            ("timm name", facts.text("name") or self.label),
-            ("Weights", facts.content.get("weights_source")),
-            *(("About them", note) for note in facts.content.get("notes") or []),
-            ("SHA-256 of the weights", facts.content.get("weights_sha256")),
-            *((f"Argument {name}", value) for name, value in facts.part("args").items()),
-            *((name.replace("_", " "), value) for name, value in facts.part("preprocessing").items()),
+        model = self.results.below("model")
+        known: list[tuple[str, object]] = [
+            ("timm name", model.text("name") or self.label),
+            ("Weights", model.content.get("weights_source")),
+            *(("About them", note) for note in model.content.get("notes") or []),
+            ("SHA-256 of the weights", model.content.get("weights_sha256")),
+            *((f"Argument {name}", value) for name, value in model.below("args").items()),
+            *((name.replace("_", " "), value) for name, value in model.below("preprocessing").items()),
         ]
-        shown = [(title, redact(str(value))) for title, value in rows if value is not None]
-        return Section("Model, and how to load its noise", facts=shown, code=self.snippet())
+        facts = [(title, redact(str(value))) for title, value in known if value is not None]
+        return Section("Model, and how to load its noise", facts=facts, code=self.snippet())
 
     def snippet(self) -> str:
         """Python that applies the noise: through the registry, and without MLflow."""
-        noise, facts = self.results.part("search"), self.results.part("model")
+        noise, model = self.results.below("search"), self.results.below("model")
         lines: list[str] = []
         if noise.text("registered_model"):
             uri, store = f"models:/{noise.text('registered_model')}@champion", redact(self.run.text("tracking_uri"))
@@ -112,29 +112,29 @@ class Model:
                 "",
             ]
         if noise.text("artifact"):
-            path, name = redact(str(Path(noise.text("artifact")))), facts.text("name") or self.label
+            path, name = redact(str(Path(noise.text("artifact")))), model.text("name") or self.label
             lines += ["from nullspace import NullNoise, SplitViT"]
             if name == digits.MODEL_NAME:
                 lines += ["from pipelines import digits", "", "digits.register()  # makes the name known to timm"]
             else:
                 lines.append("")
-            lines += [f"vit = SplitViT.load({name!r}, {load_arguments(facts)})", f"noise = NullNoise.load({path!r})"]
+            lines += [f"vit = SplitViT.load({name!r}, {load_arguments(model)})", f"noise = NullNoise.load({path!r})"]
             lines += ["with noise.apply(vit):", "    logits = vit(images)  # float (B,3,H,W) in [0,1]"]
         return "\n".join(lines).strip()
 
 
-def load_arguments(facts: Result) -> str:
+def load_arguments(model: Result) -> str:
     """Arguments of `SplitViT.load` that bring back the model of the results."""
-    given: dict[str, object] = {"weights": redact(facts.text("weights") or "pretrained")}
+    given: dict[str, object] = {"weights": redact(model.text("weights") or "pretrained")}
     if given["weights"] == "random":
-        given["seed"] = facts.content.get("seed", 0)
-    if facts.part("args"):
-        given["model_args"] = facts.content["args"]
-    if not facts.content.get("ema", True):
+        given["seed"] = model.content.get("seed", 0)
+    if model.below("args"):
+        given["model_args"] = model.content["args"]
+    if not model.content.get("ema", True):
         given["ema"] = False
     return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def columns_of(models: list[Model]) -> list[str]:
     """Titles of the comparison's columns, in the order of the page."""
-    return list(dict.fromkeys(title for model in models for part in model.parts for title in part.report.columns))
+    return list(dict.fromkeys(title for model in models for stage in model.stages for title in stage.report.columns))

@@ -42,7 +42,7 @@ def write_report(
         title=(results.get("run") or {}).get("experiment") or "nullspace",
         subtitle=subtitle(results),
         warnings=results.get("warnings") or [],
-        parts=[model.part(position) for position, model in enumerate(models, 1)],
+        articles=[model.article(position) for position, model in enumerate(models, 1)],
         comparison=comparison(models) if len(models) > 1 else None,
         closing=list(closing_sections(results, ingests, config)),
     )

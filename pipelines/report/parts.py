@@ -51,7 +51,8 @@ class ReportFigure:
 class Section:
     """One heading with everything below it. `missing` says why there is nothing to show.
 
-    A stage leaves `figures` to its `StageReport`, from which they are put in, as are the `picture_titles` known there.
+    `facts` are short texts with a title. A stage leaves `figures` to its `StageReport`, from which they are put in, as
+    are the `picture_titles` known there.
     """
 
     title: str
@@ -75,8 +76,8 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class ModelPart:
-    """Everything about one model; `anchor` is its place on the page."""
+class ModelArticle:
+    """Everything the page says of one model; `anchor` is its place there."""
 
     label: str
     anchor: str

@@ -15,13 +15,13 @@ def save_figures(models: list[Model], folder: Path) -> list[Path]:
     written = []
     for position, model in enumerate(models, 1):
         prefix = file_stem(model.label, position)
-        for part in model.parts:
-            for figure in part.figures:
+        for stage in model.stages:
+            for figure in stage.figures:
                 written.append(_write(folder / f"{prefix}-{figure.name}.png", figure.draw(LIGHT)))
-            pictures = part.view.examples()
+            pictures = stage.view.examples()
             if pictures.rows:
                 grid = image_grid(pictures.rows, pictures.columns)
-                written.append(_write(folder / f"{prefix}-{part.report.name}-examples.png", grid))
+                written.append(_write(folder / f"{prefix}-{stage.report.name}-examples.png", grid))
     return written
 
 

@@ -11,16 +11,16 @@ from rich.text import Text
 
 from pipelines import wording
 from pipelines.report.model import Model
-from pipelines.report.view import Row
+from pipelines.report.view import NamedOutcome
 
 COLUMNS = ("Noise", "Unchanged", "95 % interval", "n", "max logit\nchange")
 
 
 def render(models: Sequence[Model], warnings: Sequence[str], console: Console) -> None:
-    """Print, per model, its facts and a table; last what warns of them."""
+    """Print, per model, the lines of its stages and a table of outcomes; last the warnings."""
     for position, model in enumerate(models):
         lines = [Text("")] if position else []
-        lines += [Text(model.label, style="bold"), *(Text(_ascii(line)) for line in facts(model))]
+        lines += [Text(model.label, style="bold"), *(Text(_ascii(line)) for line in stage_lines(model))]
         for line in lines:
             console.print(line, soft_wrap=not console.is_terminal)  # what goes to a program stays on its line
         table = outcomes_table(model, plain=not console.is_terminal)
@@ -31,15 +31,19 @@ def render(models: Sequence[Model], warnings: Sequence[str], console: Console) -
 
 
 def as_markdown(models: Sequence[Model], warnings: Sequence[str] = ()) -> str:
-    """The same facts and tables as Markdown, controls in italics; first what warns of them."""
-    parts = (part for model in models for part in _markdown_parts(model))
-    return "\n\n".join([*(f"**Warning:** {warning}" for warning in warnings), *parts])
+    """The same lines and tables as Markdown, controls in italics; first the warnings."""
+    paragraphs = (paragraph for model in models for paragraph in _paragraphs(model))
+    return "\n\n".join([*(f"**Warning:** {warning}" for warning in warnings), *paragraphs])
 
 
-def _markdown_parts(model: Model) -> Iterator[str]:
+def _paragraphs(model: Model) -> Iterator[str]:
     yield f"**{model.label}**"
-    yield "\n".join(f"- {' '.join(line.split())}" for line in facts(model))
-    rows = [[_cell(text, row.control) for text in cells(row)] for part in model.parts for row in part.rows()]
+    yield "\n".join(f"- {' '.join(line.split())}" for line in stage_lines(model))
+    rows = [
+        [_cell(text, outcome.control) for text in texts_of(outcome)]
+        for stage in model.stages
+        for outcome in stage.outcomes()
+    ]
     if rows:
         head = [[name.replace("\n", " ") for name in COLUMNS], [":--", *["--:"] * (len(COLUMNS) - 1)]]
         yield "\n".join(f"| {' | '.join(texts)} |" for texts in (*head, *rows))
@@ -50,9 +54,9 @@ def _cell(text: str, control: bool) -> str:
     return f"*{escaped}*" if control and text else escaped
 
 
-def facts(model: Model) -> Iterator[str]:
+def stage_lines(model: Model) -> Iterator[str]:
     """A line or more about each stage: what it found, or why nothing."""
-    named = [(part.report.name.replace("_", " "), line) for part in model.parts for line in part.lines()]
+    named = [(stage.report.name.replace("_", " "), line) for stage in model.stages for line in stage.lines()]
     widest = max((len(name) for name, _ in named), default=0)
     for name, line in named:
         yield f"  {name:{widest}}  {line}"
@@ -63,18 +67,19 @@ def outcomes_table(model: Model, *, plain: bool) -> Table:
     table = Table(box=None if plain else box.ROUNDED)
     for i, name in enumerate(COLUMNS):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for part in model.parts:
-        for row in part.rows():
-            table.add_row(*(Text(_ascii(text)) for text in cells(row)), style="dim" if row.control else None)
+    for stage in model.stages:
+        for outcome in stage.outcomes():
+            texts = (Text(_ascii(text)) for text in texts_of(outcome))
+            table.add_row(*texts, style="dim" if outcome.control else None)
         table.add_section()
     return table
 
 
-def cells(row: Row) -> tuple[str, str, str, str, str]:
-    """Title, agreement, interval, n and largest logit change of one condition."""
-    share, outcome = row.outcome.agreement, row.outcome
+def texts_of(named: NamedOutcome) -> tuple[str, str, str, str, str]:
+    """Title, agreement, interval, n and largest logit change of one condition: a row of the table."""
+    share, outcome = named.outcome.agreement, named.outcome
     agreement, ends = (wording.MISSING, "") if share is None else (share.text, share.interval)
-    return (row.title, agreement, ends, wording.format_number(outcome.n), outcome.text("max_abs_logit_change")[0])
+    return (named.title, agreement, ends, wording.format_number(outcome.n), outcome.text("max_abs_logit_change")[0])
 
 
 def _ascii(text: str) -> str:

@@ -12,8 +12,8 @@ import pandas as pd
 from pipelines import wording
 from pipelines.files import read_json
 from pipelines.report.inputs import Examples, examples, small_table
-from pipelines.report.outcomes import JsonObject, Mean, Outcome, mean_in
-from pipelines.report.parts import Cell, ReportFigure, Section, Tile
+from pipelines.report.outcomes import CONTROLS, JsonObject, Mean, Outcome, mean_in
+from pipelines.report.parts import Cell, ReportFigure, Section, Tile, share_cell
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Result:
         named = self.content.get("conditions") or {}
         return {name: Outcome.of(figures) for name, figures in named.items() if figures.get("n")}
 
-    def part(self, name: str) -> Result:
+    def below(self, name: str) -> Result:
         """What stands below a key."""
         return Result(self.content.get(name) or {})
 
@@ -86,8 +86,8 @@ class StageView:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A condition in the terminal's table."""
+class NamedOutcome:
+    """What became of the model's answers under one condition, as the terminal's table names it."""
 
     title: str
     outcome: Outcome
@@ -102,9 +102,10 @@ class StageReport:
     title: str
     section: Callable[[StageView], Section]
     tile: Callable[[StageView], Tile] | None = None
-    rows: Callable[[StageView], list[Row]] = field(default=lambda view: [])
-    facts: Callable[[StageView], list[str]] = field(default=lambda view: [])
-    """Lines of the terminal."""
+    outcomes: Callable[[StageView], list[NamedOutcome]] = field(default=lambda view: [])
+    """For the terminal's table."""
+    lines: Callable[[StageView], list[str]] = field(default=lambda view: [])
+    """Of the terminal, above that table."""
     columns: Mapping[str, Callable[[StageView], Cell]] = field(default_factory=dict)
     """Of the table that compares models: title, and the cell of a model."""
     figures: Callable[[StageView], Iterator[ReportFigure]] = field(default=lambda view: iter(()))
@@ -112,6 +113,18 @@ class StageReport:
     """Of its example pictures `NN_name.png`, by name, where the name does not say enough."""
 
 
-def rows_of(conditions: Mapping[str, Outcome], labels: Mapping[str, str], controls: tuple[str, ...]) -> list[Row]:
-    """A row for each condition, in the order of `labels`."""
-    return [Row(labels[name], conditions[name], name in controls) for name in labels if name in conditions]
+def outcomes_of(
+    labels: Mapping[str, str], controls: tuple[str, ...] = CONTROLS
+) -> Callable[[StageView], list[NamedOutcome]]:
+    """The `outcomes` of a `StageReport`: those of the conditions in `labels`, in that order."""
+
+    def outcomes(view: StageView) -> list[NamedOutcome]:
+        found = view.result.conditions
+        return [NamedOutcome(labels[name], found[name], name in controls) for name in labels if name in found]
+
+    return outcomes
+
+
+def agreement_of(condition: str) -> Callable[[StageView], Cell]:
+    """A column of a `StageReport`: the share of predictions unchanged under a condition, with interval and n."""
+    return lambda view: share_cell(view.result.conditions.get(condition))

@@ -32,7 +32,7 @@ class Run:
     source_digest: str
     done: dict[str, Done] = field(default_factory=dict)
     """Finished stages by the names of their folders."""
-    rows: dict[str, str] = field(default_factory=dict)
+    model_runs: dict[str, str] = field(default_factory=dict)
     """The run in MLflow that holds a model's figures, by the model's label."""
 
     def finish(self, stage: Stage, share: Callable[[], Share] = lambda: WHOLE, above: str | None = None) -> Done:

@@ -10,7 +10,7 @@ from pipelines.evaluations.kernel_noise.report import REPORT as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.report import REPORT as LEARNED_NOISE
 from pipelines.evaluations.payload.report import REPORT as PAYLOAD
 from pipelines.evaluations.visible_watermark.report import REPORT as VISIBLE_WATERMARK
-from pipelines.report.model import Model, Part
+from pipelines.report.model import Model, ReportedStage
 from pipelines.report.outcomes import JsonObject
 from pipelines.report.view import Result, StageView
 from pipelines.stages.kernel.report import REPORT as KERNEL
@@ -27,10 +27,10 @@ def models_of(results: JsonObject, folders: Mapping[str, Mapping[str, Path]] | N
     found = []
     for label, said in (results.get("models") or {}).items():
         where = (folders or {}).get(label, {})
-        parts = [
-            Part(report, StageView(label, Result(said[report.name]), where.get(report.name)))
+        stages = [
+            ReportedStage(report, StageView(label, Result(said[report.name]), where.get(report.name)))
             for report in REPORTS
             if report.name in said
         ]
-        found.append(Model(label, Result(said), parts, Result(results.get("run") or {})))
+        found.append(Model(label, Result(said), stages, Result(results.get("run") or {})))
     return found

@@ -129,13 +129,13 @@ def _finish_branches(
 
         def finish(share: Callable[[], Share]) -> None:
             try:
-                with model_run(run.tracker, run.run_id, facts, alone=alone) as row:
-                    run.rows[label] = row
+                with model_run(run.tracker, run.run_id, facts, alone=alone) as model_run_id:
+                    run.model_runs[label] = model_run_id
                     ingest = next(iter(branch.values())).inputs["ingest"]  # every stage of a model reads it
-                    run.show_data(row, run.of(ingest), WHOLE_RUN)
-                    done = _finish_stages(run, branch, share, row)
+                    run.show_data(model_run_id, run.of(ingest), WHOLE_RUN)
+                    done = _finish_stages(run, branch, share, model_run_id)
                     with one_at_a_time:
-                        registered[label] = publish(run.tracker, row, run.config, facts, branch, done)
+                        registered[label] = publish(run.tracker, model_run_id, run.config, facts, branch, done)
             except Exception as error:
                 if not alone and not was_interrupted():
                     run.progress.say(f"failed   {label}: {summarise_error(error, run.workdir / f'failed-{label}.txt')}")
@@ -150,7 +150,9 @@ def _finish_branches(
     return {label: registered[label] for label in jobs if label in registered}, errors
 
 
-def _finish_stages(run: Run, branch: Mapping[str, Stage], share: Callable[[], Share], row: str) -> dict[str, Done]:
+def _finish_stages(
+    run: Run, branch: Mapping[str, Stage], share: Callable[[], Share], model_run_id: str
+) -> dict[str, Done]:
     """All stages of one model, one after the other.
 
     Where this process itself works on the images, it does so while the trials of the search, which are processes of
@@ -160,7 +162,7 @@ def _finish_stages(run: Run, branch: Mapping[str, Stage], share: Callable[[], Sh
 
     def finish(names: Iterable[str]) -> None:
         for name in names:
-            done[name] = run.finish(branch[name], share, row)
+            done[name] = run.finish(branch[name], share, model_run_id)
 
     search = branch.get("search")
     if search is not None and run.compute.here and run.unfinished([search]):
@@ -175,8 +177,8 @@ def _show(run: Run, results: Mapping[str, Any]) -> None:
     """Results and report on the run's own page: people open it first, and its stages later or never."""
     models = models_of(results)
     for model in models:
-        if model.label in run.rows:
-            run.tracker.tags(run.rows[model.label], {MLFLOW_RUN_NOTE: as_markdown([model])})
+        if model.label in run.model_runs:
+            run.tracker.tags(run.model_runs[model.label], {MLFLOW_RUN_NOTE: as_markdown([model])})
     run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(models, results["warnings"])})
     for name in (report_stage.REPORT, report_stage.RESULTS):
         run.tracker.artifact(run.run_id, run.workdir / name)

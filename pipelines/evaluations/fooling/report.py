@@ -11,7 +11,7 @@ from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.fooling.ways import CONTROLS, Way, best, ways_of
 from pipelines.report.outcomes import Outcome, Share
 from pipelines.report.parts import Cell, ReportFigure, Section, Table, Tile, cell_of, share_cell
-from pipelines.report.view import Result, Row, StageReport, StageView
+from pipelines.report.view import NamedOutcome, Result, StageReport, StageView
 
 if TYPE_CHECKING:  # matplotlib, when something is drawn
     from pipelines.report.drawing import Theme
@@ -52,7 +52,7 @@ def _facts() -> Iterator[tuple[str, str]]:
 
 
 def _ways(found: Result) -> list[Way]:
-    settings = FoolingSettings.model_validate(dict(found.part("settings").content))
+    settings = FoolingSettings.model_validate(dict(found.below("settings").content))
     made = found.conditions
     return [way for way in ways_of(settings, kernel=True, universal=True) if way.name in made]
 
@@ -96,7 +96,7 @@ def _classes(outcome: Outcome) -> list[Cell]:
 
 
 def _distorted(found: Result, ways: list[Way]) -> Table:
-    names = list(found.part("settings").content.get("distortions") or [])
+    names = list(found.below("settings").content.get("distortions") or [])
     rows = [
         [Cell(way.title), *(share_cell(found.conditions.get(way.condition(name))) for name in names)] for way in ways
     ]
@@ -106,7 +106,7 @@ def _distorted(found: Result, ways: list[Way]) -> Table:
 
 def _judges(found: Result, ways: list[Way]) -> Iterator[Table]:
     """What each other model sees in the pictures."""
-    for label in found.part("settings").content.get("judges") or []:
+    for label in found.below("settings").content.get("judges") or []:
         outcomes = {way: found.conditions[way.name] for way in ways}
         rows = [[Cell(way.title), *_judged(each, label)] for way, each in outcomes.items()]
         if any(cell.text != wording.MISSING for row in rows for cell in row[1:]):
@@ -136,16 +136,15 @@ def _tile(view: StageView) -> Tile:
     return Tile(TITLE, wording.MISSING if share is None else share.text, "fooled", sentence(view.result))
 
 
-def _rows(view: StageView) -> list[Row]:
-    """For the terminal: every way, and the permuted control of each."""
-    found, rows = view.result, []
+def _outcomes(view: StageView) -> Iterator[NamedOutcome]:
+    """Every way, and the permuted control of each."""
+    found = view.result
     for way in _ways(found):
         title = way.title if way.universal is not None else f"fooled: {way.title}"
-        rows.append(Row(title, found.conditions[way.name]))
+        yield NamedOutcome(title, found.conditions[way.name])
         control = found.conditions.get(way.condition("permuted"))
         if control is not None:
-            rows.append(Row("  its change, permuted", control, control=True))
-    return rows
+            yield NamedOutcome("  its change, permuted", control, control=True)
 
 
 def _best_cell(view: StageView) -> Cell:
@@ -191,8 +190,8 @@ REPORT = StageReport(
     title=TITLE,
     section=section,
     tile=_tile,
-    rows=_rows,
-    facts=lambda view: [sentence(view.result)],
+    outcomes=lambda view: list(_outcomes(view)),
+    lines=lambda view: [sentence(view.result)],
     columns={"Fooled": _best_cell},
     figures=figures,
     picture_titles={"image": "the image", "look": "the look"},

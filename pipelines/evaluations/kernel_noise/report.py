@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines import wording
-from pipelines.report.outcomes import CONTROLS
-from pipelines.report.parts import (
-    Cell,
-    ReportFigure,
-    Section,
-    Tile,
-    agreement_figure,
-    share_cell,
-    share_tile,
-    stability_table,
-)
-from pipelines.report.view import Result, Row, StageReport, StageView, rows_of
+from pipelines.report.parts import ReportFigure, Section, Tile, agreement_figure, share_tile, stability_table
+from pipelines.report.view import Result, StageReport, StageView, agreement_of, outcomes_of
 
 TITLE = "Noise in the kernel"
 LABELS = {
@@ -55,22 +45,14 @@ def saved_line(view: StageView) -> list[str]:
     return [] if saved is None else [wording.saved_in_8_bits(saved.numbers)]
 
 
-def _rows(view: StageView) -> list[Row]:
-    return rows_of(view.result.conditions, LABELS, CONTROLS)
-
-
-def _exact(view: StageView) -> Cell:
-    return share_cell(view.result.conditions.get("exact"))
-
-
 REPORT = StageReport(
     name="kernel_noise",
     title=TITLE,
     section=section,
     tile=tile,
-    rows=_rows,
-    facts=saved_line,
-    columns={"Kernel noise": _exact},
+    outcomes=outcomes_of(LABELS),
+    lines=saved_line,
+    columns={"Kernel noise": agreement_of("exact")},
     figures=figures,
     picture_titles={
         "exact": "kernel noise (clipped to be shown)",

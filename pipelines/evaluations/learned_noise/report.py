@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from pipelines.report.outcomes import CONTROLS, separated
-from pipelines.report.parts import (
-    Cell,
-    ReportFigure,
-    Section,
-    Tile,
-    agreement_figure,
-    share_cell,
-    share_tile,
-    stability_table,
-)
-from pipelines.report.view import Result, Row, StageReport, StageView, rows_of
+from pipelines.report.parts import ReportFigure, Section, Tile, agreement_figure, share_tile, stability_table
+from pipelines.report.view import Result, StageReport, StageView, agreement_of, outcomes_of
 
 TITLE = "Learned noise on the tokens"
 LABELS = {
@@ -61,20 +52,16 @@ def figures(view: StageView) -> Iterator[ReportFigure]:
     yield agreement_figure("noise-agreement", "Noise on the tokens", view.result.conditions, LABELS)
 
 
-def _rows(view: StageView) -> list[Row]:
-    return rows_of(view.result.conditions, LABELS, CONTROLS)
-
-
-def _cell(condition: str) -> Callable[[StageView], Cell]:
-    return lambda view: share_cell(view.result.conditions.get(condition))
-
-
 REPORT = StageReport(
     name="learned_noise",
     title=TITLE,
     section=section,
     tile=tile,
-    rows=_rows,
-    columns={"Learned noise": _cell("learned"), "Permuted": _cell("permuted"), "Gaussian": _cell("gaussian")},
+    outcomes=outcomes_of(LABELS),
+    columns={
+        "Learned noise": agreement_of("learned"),
+        "Permuted": agreement_of("permuted"),
+        "Gaussian": agreement_of("gaussian"),
+    },
     figures=figures,
 )

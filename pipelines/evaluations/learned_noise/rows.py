@@ -53,6 +53,6 @@ EVALUATION = Evaluation(
     worker=LearnedNoiseShards,
     tallies=lambda asked: {name: OutcomeTally(only=_tested) for name in CONDITIONS},
     needs=("search",),
-    facts=lambda asked: {name: asked.inputs["search"].result[name] for name in ("relative_norm", "epsilon")},
+    from_inputs=lambda asked: {name: asked.inputs["search"].result[name] for name in ("relative_norm", "epsilon")},
     headlines=("learned.agreement", "learned.mse_probabilities", "permuted.agreement"),
 )

@@ -26,7 +26,7 @@ def facts(found: Result) -> list[tuple[str, str]]:
     """What was written, how it looks, how often chance is taken for a mark."""
     conditions = found.conditions
     untouched, unmarked = conditions.get("none"), conditions["unmarked"]
-    size, n = 8 * int(found.part("settings").value("message_bytes") or 0), wording.format_number(unmarked.n)
+    size, n = 8 * int(found.below("settings").value("message_bytes") or 0), wording.format_number(unmarked.n)
     facts = [("Message", f"{size} bits of its own in every image, n = {n}")]
     if untouched is not None:
         facts.append(psnr_fact(untouched))
@@ -81,7 +81,7 @@ def messages(found: Result) -> str | None:
     read = ", ".join(f"{title} {share.text}" for title, (share, _) in shares_read(found).items())
     untouched = found.conditions.get("none")
     quality = wording.MISSING if untouched is None else untouched.decibel("psnr")
-    size = f"{found.part('settings').number('message_bytes')} bytes, {quality}"
+    size = f"{found.below('settings').number('message_bytes')} bytes, {quality}"
     return f"{size}; read after {read}, least {least.interval}, n = {wording.format_number(n)}"
 
 
@@ -106,7 +106,7 @@ REPORT = StageReport(
     title=TITLE,
     section=section,
     tile=_tile,
-    facts=_lines,
+    lines=_lines,
     columns={"Messages read": _least},
     picture_titles={"hidden": "with a hidden message", "hidden_difference": "its difference, amplified"},
 )

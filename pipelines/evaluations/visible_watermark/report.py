@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines import wording
 from pipelines.report.outcomes import FOR_COMPARISON, Outcome
-from pipelines.report.parts import Cell, Section, Tile, moved_fact, psnr_fact, share_cell, share_tile, stability_table
-from pipelines.report.view import Result, Row, StageReport, StageView, rows_of
+from pipelines.report.parts import Section, Tile, moved_fact, psnr_fact, share_tile, stability_table
+from pipelines.report.view import Result, StageReport, StageView, agreement_of, outcomes_of
 
 TITLE = "Visible watermark"
 LABELS = {
@@ -62,22 +62,14 @@ def lines(view: StageView) -> list[str]:
     return [look, wording.saved_in_8_bits(marked.numbers)]
 
 
-def _rows(view: StageView) -> list[Row]:
-    return rows_of(view.result.conditions, LABELS, FOR_COMPARISON)
-
-
-def _marked(view: StageView) -> Cell:
-    return share_cell(view.result.conditions.get("marked"))
-
-
 REPORT = StageReport(
     name="visible_watermark",
     title=TITLE,
     section=section,
     tile=_tile,
-    rows=_rows,
-    facts=lines,
-    columns={"Visible watermark": _marked},
+    outcomes=outcomes_of(LABELS, FOR_COMPARISON),
+    lines=lines,
+    columns={"Visible watermark": agreement_of("marked")},
     picture_titles={
         "plain": "plain mark",
         "marked": "marked, model blind to it",

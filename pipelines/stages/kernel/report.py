@@ -24,7 +24,7 @@ def facts(kernel: Result) -> Iterator[tuple[str, str]]:
     yield "Tolerance", f"{kernel.number('tolerance')} (rtol {kernel.number('rtol')}, decided in float64)"
     if kernel.value("gap") is not None:
         yield "Gap at the rank", f"{kernel.number('gap')} times"
-    shift = kernel.part("shift")
+    shift = kernel.below("shift")
     if shift and not shift.skipped:
         verdict = "invisible" if shift.flag("invariant") else "not invisible"
         yield (
@@ -98,7 +98,7 @@ REPORT = StageReport(
     title=TITLE,
     section=section,
     tile=tile,
-    facts=lambda view: [size(view.result)],
+    lines=lambda view: [size(view.result)],
     columns={"Nullity": nullity_cell},
     figures=figures,
 )

@@ -35,15 +35,15 @@ def facts(noise: Result) -> Iterator[tuple[str, str]]:
     yield "Relative norm", f"{noise.number('relative_norm')} times the mean token norm, exact shift part removed"
     yield "Norm", f"{noise.number('norm')} in all; mean token norm {noise.number('token_norm')}"
     yield "Spread over tokens", f"{noise.number('spread')} (1 = evenly)"
-    if noise.part("guarantee"):
-        yield "Guarantee", guarantee(noise.part("guarantee"))
+    if noise.below("guarantee"):
+        yield "Guarantee", guarantee(noise.below("guarantee"))
     if noise.text("objective"):
         yield "Objective", noise.text("objective")
-    ranges = [f"{_title(name)} {low:g} to {high:g}" for name, (low, high) in _pairs(noise.part("space"))]
+    ranges = [f"{_title(name)} {low:g} to {high:g}" for name, (low, high) in _pairs(noise.below("space"))]
     if ranges:
         yield "Searched", "; ".join(ranges)
-    if noise.part("importance"):
-        yield "What decided the radius", _importance(noise.part("importance"))
+    if noise.below("importance"):
+        yield "What decided the radius", _importance(noise.below("importance"))
     if noise.text("registered_model"):
         yield "Registered as", f"{noise.text('registered_model')}, version {noise.text('version')}"
     if noise.text("artifact"):
@@ -76,12 +76,12 @@ def guarantee(found: Result) -> str:
 def sentence(noise: Result) -> str:
     """How large the noise is, and what is promised of it."""
     text = f"Noise {noise.number('relative_norm')} times the token norm"
-    return f"{text}. Guaranteed: {guarantee(noise.part('guarantee'))}." if noise.part("guarantee") else f"{text}."
+    return f"{text}. Guaranteed: {guarantee(noise.below('guarantee'))}." if noise.below("guarantee") else f"{text}."
 
 
 def line(view: StageView) -> list[str]:
     """'2.4 times the token norm', and within which epsilon that is guaranteed to be."""
-    noise, found = view.result, view.result.part("guarantee")
+    noise, found = view.result, view.result.below("guarantee")
     size = f"{noise.number('relative_norm')} times the token norm"
     if not found:
         return [size]
@@ -150,5 +150,5 @@ def _norm(view: StageView) -> Cell:
 
 
 REPORT = StageReport(
-    name="search", title=TITLE, section=section, facts=line, columns={"Relative norm": _norm}, figures=figures
+    name="search", title=TITLE, section=section, lines=line, columns={"Relative norm": _norm}, figures=figures
 )

@@ -66,7 +66,7 @@ QUESTION = Evaluation(
     tallies=tallies,
     needs=("kernel",),
     verdict=lambda asked: Verdict(warnings=(f"of strength {asked.settings.strength}",)),
-    facts=lambda asked: {"rtol": asked.inputs["kernel"].result["rtol"]},
+    from_inputs=lambda asked: {"rtol": asked.inputs["kernel"].result["rtol"]},
     headlines=("darker.agreement",),
 )
 
@@ -154,7 +154,7 @@ def test_a_question_that_makes_no_sense_costs_nothing(made: dict[str, Done], tmp
         def __init__(self, *_: Any) -> None:
             pytest.fail("no worker is started")
 
-    question = replace(QUESTION, worker=NoWorker, verdict=lambda asked: Verdict("all is dark"), facts=_never)
+    question = replace(QUESTION, worker=NoWorker, verdict=lambda asked: Verdict("all is dark"), from_inputs=_never)
     assert ask(tmp_path, made, question).result == {"skipped": "all is dark"}
     assert not list(tmp_path.iterdir())
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipelines.report.model import Model, Part, columns_of
+from pipelines.report.model import Model, ReportedStage, columns_of
 from pipelines.report.outcomes import Outcome, Share
 from pipelines.report.parts import Cell, ReportFigure, Section, Tile
-from pipelines.report.view import Result, Row, StageReport
+from pipelines.report.view import NamedOutcome, Result, StageReport
 from tests.pipelines.report.results import view
 
 
-def model(parts: list[Part] | None = None, **said: Any) -> Model:
-    return Model("label", Result(said), parts or [], Result({}))
+def model(stages: list[ReportedStage] | None = None, **said: Any) -> Model:
+    return Model("label", Result(said), stages or [], Result({}))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_the_snippet_loads_the_weights_that_were_used(facts: dict[str, Any], arg
 
 def test_the_page_says_what_was_found_of_the_weights() -> None:
     facts = {"name": "vit", "weights_source": "file:/w.pth (EMA)", "notes": ["10 classes from the file's shapes"]}
-    shown = model(model={**facts, "args": {"global_pool": "avg"}}).part(1).sections[-1].facts
+    shown = model(model={**facts, "args": {"global_pool": "avg"}}).article(1).sections[-1].facts
     assert ("Weights", "file:/w.pth (EMA)") in shown and ("Argument global_pool", "avg") in shown
     assert ("About them", "10 classes from the file's shapes") in shown
 
@@ -53,7 +53,7 @@ def test_a_model_without_a_noise_has_no_snippet() -> None:
     ],
 )
 def test_the_subtitle_says_how_good_the_model_is(reference: dict[str, Any], subtitle: str) -> None:
-    found = model(model={"name": "vit"}, reference=reference).part(1).subtitle
+    found = model(model={"name": "vit"}, reference=reference).article(1).subtitle
     assert found == (f"vit · clean accuracy {subtitle}" if subtitle else "vit")
 
 
@@ -63,8 +63,8 @@ REPORT = StageReport(
     title="My stage",
     section=lambda view: Section("My stage", facts=[("found", view.result.text("found"))]),
     tile=lambda view: Tile("Mine", "1", "of 2", "All is well."),
-    rows=lambda view: [Row("my noise", OUTCOME)],
-    facts=lambda view: ["all is well"],
+    outcomes=lambda view: [NamedOutcome("my noise", OUTCOME)],
+    lines=lambda view: ["all is well"],
     columns={"Mine": lambda view: Cell("1")},
     figures=lambda view: iter([ReportFigure("mine", "Mine", "in words", lambda theme: _drawn.append(1) or b"png")]),
     picture_titles={"marked": "with a mark"},
@@ -73,34 +73,38 @@ _drawn: list[int] = []
 
 
 def test_a_stage_is_shown_as_it_says_of_itself() -> None:
-    part = Part(REPORT, view(found="much"))
-    section = part.section()
+    stage = ReportedStage(REPORT, view(found="much"))
+    section = stage.section()
     assert section.facts == [("found", "much")] and section.picture_titles == {"marked": "with a mark"}
     assert [figure.name for figure in section.figures] == ["mine"]
-    assert part.tile() == Tile("Mine", "1", "of 2", "All is well.")
-    assert (part.rows(), part.lines(), part.cell("Mine")) == ([Row("my noise", OUTCOME)], ["all is well"], Cell("1"))
+    assert stage.tile() == Tile("Mine", "1", "of 2", "All is well.")
+    assert (stage.outcomes(), stage.lines(), stage.cell("Mine")) == (
+        [NamedOutcome("my noise", OUTCOME)],
+        ["all is well"],
+        Cell("1"),
+    )
 
 
 def test_a_figure_is_drawn_once_for_page_and_folder() -> None:
     _drawn.clear()
-    part = Part(REPORT, view())
+    stage = ReportedStage(REPORT, view())
     theme: Any = "light"
-    for figures in (part.section().figures, part.figures):
+    for figures in (stage.section().figures, stage.figures):
         assert figures[0].draw(theme) == b"png"
     assert _drawn == [1]
 
 
 def test_of_a_skipped_stage_the_reason_is_shown_and_nothing_else() -> None:
-    part = Part(REPORT, view(skipped="the kernel is trivial"))
-    assert part.section() == Section("My stage", missing="the kernel is trivial")
-    assert part.tile() == Tile("My stage", "—", "", "The kernel is trivial.")
-    assert (part.rows(), part.lines(), part.figures) == ([], ["the kernel is trivial"], [])
-    assert part.cell("Mine") == Cell("—")
+    stage = ReportedStage(REPORT, view(skipped="the kernel is trivial"))
+    assert stage.section() == Section("My stage", missing="the kernel is trivial")
+    assert stage.tile() == Tile("My stage", "—", "", "The kernel is trivial.")
+    assert (stage.outcomes(), stage.lines(), stage.figures) == ([], ["the kernel is trivial"], [])
+    assert stage.cell("Mine") == Cell("—")
 
 
 def test_models_are_compared_by_all_that_any_of_them_has() -> None:
     other = StageReport("other", "Other", section=REPORT.section, columns={"Other": lambda view: Cell("2")})
-    both = model([Part(REPORT, view()), Part(other, view())])
-    one = model([Part(other, view())])
+    both = model([ReportedStage(REPORT, view()), ReportedStage(other, view())])
+    one = model([ReportedStage(other, view())])
     assert columns_of([both, one]) == ["Mine", "Other"]
     assert one.cells(["Mine", "Other"]) == [Cell("—"), Cell("2")]

@@ -60,6 +60,6 @@ def test_what_a_result_does_not_hold_is_none_or_empty() -> None:
     assert list(said.conditions) == ["a"], "conditions without a row are left out"
     assert (said.value("gap"), said.value("never"), said.number("gap")) == (None, None, "—")
     assert (said.text("never"), said.flag("never"), said.flag("flag"), said.value("flag")) == ("", False, True, None)
-    assert not said.part("never") and said.skipped is None and said.mean("gap") is None
+    assert not said.below("never") and said.skipped is None and said.mean("gap") is None
     assert Result({"skipped": "no kernel"}).skipped == "no kernel" and Result({}).conditions == {}
     assert mean_in({"psnr": 40, "psnr_ci": None}, "psnr") == Mean(40)

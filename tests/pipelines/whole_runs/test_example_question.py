@@ -60,7 +60,9 @@ def test_a_fifth_question_is_asked_and_answered_everywhere(copy: Path, tmp_path:
     assert "| brighter |" in parent.data.tags["mlflow.note.content"]
     stage = stage_runs(runs_of(workdir), parent.info.run_id)["brightness"]
     assert stage.data.metrics["conditions.darker.agreement"] == found["conditions"]["darker"]["agreement"]
-    assert models_of(results)[0].parts == [], "these packages know no such question; they read its results all the same"
+    assert models_of(results)[0].stages == [], (
+        "these packages do not know the question; they read its results all the same"
+    )
 
 
 def test_a_wrong_name_of_a_stage_is_said_before_anything_is_opened(tmp_path: Path) -> None:

@@ -69,9 +69,9 @@ def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -
     runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FAILED" and "RUNNING" not in {run.info.status for run in runs}
-    rows = rows_of(runs, parent)
-    assert {label: row.info.status for label, row in rows.items()} == {"digits": "FINISHED", "other": "FAILED"}
-    assert "weights.safetensors" in rows["other"].data.tags["nullspace.error"]
+    models = model_runs_of(runs, parent)
+    assert {label: run.info.status for label, run in models.items()} == {"digits": "FINISHED", "other": "FAILED"}
+    assert "weights.safetensors" in models["other"].data.tags["nullspace.error"]
 
 
 def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> None:
@@ -90,38 +90,38 @@ def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> 
     runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
     assert parent.info.status == "FINISHED" and "RUNNING" not in {run.info.status for run in runs}
-    check_rows(runs, parent, results)
+    check_model_runs(runs, parent, results)
 
 
-def rows_of(runs: list[Run], parent: Run) -> dict[str, Run]:
+def model_runs_of(runs: list[Run], parent: Run) -> dict[str, Run]:
     """The run of each model, by its label, each there once."""
     found = [run for run in children_of(runs, parent.info.run_id) if run.data.tags.get("nullspace.kind") == "model"]
-    rows = {run.data.tags["nullspace.branch"]: run for run in found}
-    assert len(rows) == len(found)
-    return rows
+    models = {run.data.tags["nullspace.branch"]: run for run in found}
+    assert len(models) == len(found)
+    return models
 
 
-def check_rows(runs: list[Run], parent: Run, results: dict[str, Any]) -> None:
-    """A row for each model with figures of its own under common names; none in the run of all; no run twice."""
-    rows = rows_of(runs, parent)
-    assert set(rows) == {"digits", "other"} and parent.data.metrics == {}
-    shared = [run for run in children_of(runs, parent.info.run_id) if run not in rows.values()]
+def check_model_runs(runs: list[Run], parent: Run, results: dict[str, Any]) -> None:
+    """A run for each model with figures of its own under common names; none in the run of all; no run twice."""
+    models = model_runs_of(runs, parent)
+    assert set(models) == {"digits", "other"} and parent.data.metrics == {}
+    shared = [run for run in children_of(runs, parent.info.run_id) if run not in models.values()]
     # A report of the model that did not fail was made before, too.
     assert {run.data.tags["nullspace.stage"] for run in shared} == {"ingest", "report"}
-    for label, row in rows.items():
+    for label, run in models.items():
         said = results["models"][label]
         learned, marked = (
             said["learned_noise"]["conditions"]["learned"],
             said["visible_watermark"]["conditions"]["marked"],
         )
-        assert row.info.run_name == label and row.info.status == "FINISHED"
-        assert row.data.metrics["learned_noise.learned.agreement"] == learned["agreement"]
-        assert row.data.metrics["visible_watermark.marked.psnr"] == marked["psnr"]
+        assert run.info.run_name == label and run.info.status == "FINISHED"
+        assert run.data.metrics["learned_noise.learned.agreement"] == learned["agreement"]
+        assert run.data.metrics["visible_watermark.marked.psnr"] == marked["psnr"]
         assert f"/stages/search--{label}-" in said["search"]["artifact"], "equal models, each with stages of its own"
-        assert row.data.params["weights"] == said["model"]["weights_source"]
-        assert len(data_sets_of(row)) == 1 and row.outputs is not None and len(row.outputs.model_outputs) == 1
-        assert f"**{label}**" in row.data.tags["mlflow.note.content"]
-        stages = stage_runs(runs, row.info.run_id)
+        assert run.data.params["weights"] == said["model"]["weights_source"]
+        assert len(data_sets_of(run)) == 1 and run.outputs is not None and len(run.outputs.model_outputs) == 1
+        assert f"**{label}**" in run.data.tags["mlflow.note.content"]
+        stages = stage_runs(runs, run.info.run_id)
         assert set(stages) == set(STAGES) - {"ingest", "report"}
         assert {run.data.tags["nullspace.branch"] for run in stages.values()} == {label}
-    assert rows["digits"].data.metrics.keys() == rows["other"].data.metrics.keys()
+    assert models["digits"].data.metrics.keys() == models["other"].data.metrics.keys()

@@ -17,7 +17,7 @@ def test_every_condition_is_a_row_and_controls_are_muted() -> None:
     ]
     assert table.muted == [False, False, True, True]
     assert table.rows[0][1:3] == [Cell("100 %", "[99.8, 100]"), Cell("1,797")]
-    assert [(row.title, row.control) for row in REPORT.rows(VIEW)] == [
+    assert [(row.title, row.control) for row in REPORT.outcomes(VIEW)] == [
         (cells[0].text, muted) for cells, muted in zip(table.rows, table.muted, strict=True)
     ]
 

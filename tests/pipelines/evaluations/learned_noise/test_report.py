@@ -44,7 +44,7 @@ def test_noise_is_inside_only_when_its_whole_interval_is(change: float, ends: li
 
 
 def test_rows_columns_and_bars_are_of_all_conditions() -> None:
-    assert [(row.title, row.control) for row in REPORT.rows(VIEW)] == [
+    assert [(row.title, row.control) for row in REPORT.outcomes(VIEW)] == [
         ("learned noise", False),
         ("same noise, permuted", True),
         ("Gaussian noise, same norm", True),

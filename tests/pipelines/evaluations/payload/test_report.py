@@ -57,7 +57,7 @@ def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
     found = read_after({"none": (1.0, [0.99, 1.0]), "jpeg_50": (0.98, [0.96, 0.99]), "jpeg_50+blur_1": (0.1, [0, 0.2])})
     said = "8 bytes, 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %, least [96.0, 99.0], n = 600"
     assert messages(Result(found)) == said
-    assert REPORT.facts(view(**found)) == [said]
+    assert REPORT.lines(view(**found)) == [said]
     assert REPORT.tile is not None
     tile = REPORT.tile(view(**found))
     assert (tile.value, tile.unit, tile.sentence) == ("98.0 %", "read after saving, at least", f"{said}.")
@@ -67,6 +67,6 @@ def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
 def test_where_no_picture_was_only_saved_nothing_is_said_of_messages_read() -> None:
     found = read_after({"jpeg_50+blur_1": (0.1, [0, 0.2])})
     assert messages(Result(found)) is None and messages(Result({})) is None
-    assert REPORT.facts(view(**found)) == []
+    assert REPORT.lines(view(**found)) == []
     assert REPORT.tile is not None and REPORT.tile(view(**found)).value == "—"
     assert REPORT.columns["Messages read"](view(**found)) == Cell("—")

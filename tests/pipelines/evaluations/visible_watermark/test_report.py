@@ -34,7 +34,7 @@ def test_quality_contrast_and_certificate_are_facts() -> None:
 
 def test_its_rows_have_both_controls() -> None:
     conditions = {"marked": mark(), "plain": outcome(0.4, 0.1, 6), "permuted": outcome(0.9, 0.1, 3)}
-    assert [(row.title, row.control) for row in REPORT.rows(view(conditions=conditions))] == [
+    assert [(row.title, row.control) for row in REPORT.outcomes(view(conditions=conditions))] == [
         ("visible watermark", False),
         ("same mark laid on plainly", True),
         ("its change, permuted", True),
