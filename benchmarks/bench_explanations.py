@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator
 
 import torch
-from common import asset_images, assets_parser, deit_tiny, share, with_assets, write
+from columns import Columns
+from common import asset_images, assets_parser, deit_tiny, with_assets, write
 from torch import Tensor
 
 from nullspace.attribution.compare import spearman, top_intersection
@@ -33,29 +34,7 @@ PIXELS = 1000  # of 50 176
 POINTS = 8  # of the quadrature of integrated gradients
 
 
-class Changes:
-    """Columns (n,) of figures by name, gathered batch by batch, of one way to change pictures."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.columns: dict[str, list[Tensor]] = {}
-
-    def add(self, name: str, values: Tensor) -> None:
-        self.columns.setdefault(name, []).append(values.detach().double().cpu())
-
-    def mean(self, name: str) -> str:
-        values = torch.cat(self.columns[name])
-        values = values[torch.isfinite(values)]
-        return f"{float(values.mean()):.4f} ± {1.96 * float(values.std()) / len(values) ** 0.5:.2g}"
-
-    def share(self, name: str) -> str:
-        return share(torch.cat(self.columns[name]))
-
-    def largest(self, name: str) -> str:
-        return f"{float(torch.cat(self.columns[name]).max()):.2g}"
-
-
-def compared(model: SplitViT, images: Tensor, pictures: Tensor, classes: Tensor, into: Changes) -> None:
+def compared(model: SplitViT, images: Tensor, pictures: Tensor, classes: Tensor, into: Columns) -> None:
     """Every map of the images beside that of the pictures, both of the clean class."""
     with torch.no_grad():
         before, after = model(images), model(pictures)
@@ -84,7 +63,7 @@ def main() -> None:
     kernel = exact_kernel(model)
     model = model.to(arguments.device)
     rounding = EightBits.of(model, kernel)
-    steered, permuted = Changes("steered in the kernel"), Changes("its change, permuted")
+    steered, permuted = Columns("steered in the kernel"), Columns("its change, permuted")
     seconds = 0.0
     for number, part in enumerate(photographs.split(arguments.batch)):
         images = part.to(arguments.device)
@@ -111,9 +90,9 @@ def main() -> None:
     write(arguments.out, "What kernel noise changes in explanations", list(_rows([steered, permuted])), facts=facts)
 
 
-def _rows(ways: list[Changes]) -> Iterator[dict[str, str]]:
-    for name in ways[1].columns:
-        figure = {"same class": Changes.share, "largest Δlogit": Changes.largest}.get(name, Changes.mean)
+def _rows(ways: list[Columns]) -> Iterator[dict[str, str]]:
+    for name in ways[1].values:
+        figure = {"same class": Columns.share, "largest Δlogit": Columns.largest}.get(name, Columns.mean)
         yield {"figure": name} | {way.title: figure(way, name) for way in ways}
 
 

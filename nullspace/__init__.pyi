@@ -3,13 +3,17 @@
 from nullspace.attribution.attention_maps import attention_rollout as attention_rollout
 from nullspace.attribution.attention_maps import gradient_weighted_attention as gradient_weighted_attention
 from nullspace.attribution.cam import grad_cam as grad_cam
+from nullspace.attribution.deletion import deletion as deletion
 from nullspace.attribution.gradients import gradient as gradient
 from nullspace.attribution.gradients import input_times_gradient as input_times_gradient
 from nullspace.attribution.gradients import integrated_gradients as integrated_gradients
 from nullspace.attribution.gradients import smooth_gradient as smooth_gradient
+from nullspace.attribution.places import PixelPlace as PixelPlace
+from nullspace.attribution.places import TokenPlace as TokenPlace
 from nullspace.attribution.search import MovedMaps as MovedMaps
 from nullspace.attribution.search import move_map as move_map
 from nullspace.attribution.steering import SteeredMaps as SteeredMaps
+from nullspace.attribution.steering import elsewhere as elsewhere
 from nullspace.attribution.steering import steer as steer
 from nullspace.errors import NullspaceError as NullspaceError
 from nullspace.fooling.exact import ExactLooks as ExactLooks

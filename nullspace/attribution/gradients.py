@@ -6,9 +6,12 @@ input, is the model's mean colour: the 0 of what the model is given, not the 0 o
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from nullspace.attribution.attention import unfused_attention
 from nullspace.attribution.classes import differentiable, score_of
@@ -64,7 +67,7 @@ def integrated_gradients(
     mean = torch.zeros_like(images)
     for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
         here = begin + float(place) * (images - begin)
-        mean = mean + float(weight) * gradient(model, here, classes, create_graph=create_graph)
+        mean = mean + float(weight) * _one_of_many(model, here, classes, create_graph)
     return (images - begin) * mean
 
 
@@ -80,7 +83,7 @@ def smooth_gradient(
 ) -> Float[Tensor, "B 3 H W"]:
     """The mean gradient under normal noise of standard deviation `spread` (SmoothGrad, Smilkov et al. 2017).
 
-    `draws` are keyed by the images' ids, so that an image has the same noise in every batch.
+    `draws` are keyed by the images' ids, so that an image has the same noise in every batch, or of one id for all.
     """
     if samples < 1 or not spread > 0:
         raise NullspaceError(f"expected samples >= 1 and spread > 0, got {samples} and {spread}")
@@ -88,8 +91,15 @@ def smooth_gradient(
     mean = torch.zeros_like(images)
     for number in range(samples):
         here = images + spread * noise[:, number]
-        mean = mean + gradient(model, here, classes, create_graph=create_graph) / samples
+        mean = mean + _one_of_many(model, here, classes, create_graph) / samples
     return mean
+
+
+def _one_of_many(model: SplitViT, images: Tensor, classes: Tensor, create_graph: bool) -> Tensor:
+    """One gradient of a mean: its graph is made again when it is differentiated, so that only one is in memory."""
+    if not create_graph:
+        return gradient(model, images, classes)
+    return cast(Tensor, checkpoint(gradient, model, images, classes, create_graph=True, use_reentrant=False))
 
 
 def baseline(model: SplitViT, like: Tensor) -> Tensor:

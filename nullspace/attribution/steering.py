@@ -24,6 +24,7 @@ from nullspace.pixels.projection import project_to_box
 
 STEPS = 60
 ITERATIONS = 100  # of each projection into kernel and box; the last one has twice as many
+OTHERS, ABOVE = 1.5, 1.5  # how many pixels take the place of the largest, and how far above the least of these
 _TINY = 1e-30
 
 
@@ -78,6 +79,25 @@ def steer(
 def map_of(model: SplitViT, images: Tensor, slope: Tensor) -> Tensor:
     """Slope times the images' distance from the baseline, summed over channels: (B,H,W)."""
     return ((images - baseline(model, images)) * slope).sum(dim=1)
+
+
+def elsewhere(
+    model: SplitViT, images: Float[Tensor, "B 3 H W"], slope: Float[Tensor, "B 3 H W"], k: int
+) -> Float[Tensor, "B H W"]:
+    """A map to steer to that rests on other pixels: its own at the k largest in absolute value is 0.
+
+    In their place come those of the others that have most room, the slope times the pixel range around the baseline.
+    """
+    own = map_of(model, images, slope)
+    if not 1 <= k <= own[0].numel() / 4:
+        raise NullspaceError(f"expected k from 1 to a quarter of the {own[0].numel()} pixels of the map, got {k}")
+    flat, start = own.flatten(1), baseline(model, images)
+    largest = flat.abs().topk(k, dim=1)
+    room = (slope.abs() * torch.maximum(1 - start, start)).sum(dim=1).flatten(1).scatter(1, largest.indices, 0.0)
+    others = room.topk(round(OTHERS * k), dim=1).indices
+    height = ABOVE * largest.values[:, -1:]
+    raised = torch.where(flat >= 0, height, -height).gather(1, others)
+    return flat.scatter(1, largest.indices, 0.0).scatter(1, others, raised).view_as(own)
 
 
 def _nearest(patches: Tensor, slopes: Tensor, missing: Tensor, kernel: PatchKernel, steps: int) -> Tensor:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipelines.commands import kernel, run, watermark, zoo
 from pipelines.commands.arguments import AsJson, ConfigArgument, Overrides, WorkdirArgument, print_json
+from pipelines.commands.explain import command as explain
 from pipelines.commands.fool import command as fool
 from pipelines.commands.show import command as show
 
@@ -26,6 +27,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(watermark.app, name="watermark")
 app.command()(show.show)
 app.command()(fool.fool)
+app.command()(explain.explain)
 app.command()(run.run)
 app.command(cls=kernel.KernelCommand)(kernel.kernel)
 app.command()(zoo.zoo)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
+from pipelines.evaluations.attribution.settings import AttributionSettings
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
@@ -37,6 +38,7 @@ class PipelineConfig(Settings):
     learned_noise: LearnedNoiseSettings | None = LearnedNoiseSettings()
     visible_watermark: VisibleWatermarkSettings | None = VisibleWatermarkSettings()
     payload: PayloadSettings | None = PayloadSettings()
+    attribution: AttributionSettings | None = AttributionSettings()
     fooling: FoolingSettings | None = FoolingSettings()
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()
     tracking: Annotated[TrackingSettings, HOW] = TrackingSettings()
@@ -53,6 +55,11 @@ class PipelineConfig(Settings):
     def _noise_is_searched(self) -> PipelineConfig:
         if self.search is None and self.learned_noise is not None:
             raise ValueError("learned_noise needs the noise that search finds, and search is null; make it null, too")
+        if self.search is None and self.attribution is not None and self.attribution.learned:
+            raise ValueError(
+                "attribution.learned needs the noise that search finds, and search is null; set it to false, or "
+                "attribution to null"
+            )
         return self
 
     @model_validator(mode="after")

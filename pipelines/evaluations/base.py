@@ -176,7 +176,7 @@ class Evaluation(Generic[S]):
     worker: type[EvaluationShards[S]]
     tallies: Callable[[Asked[S]], Mapping[str, Tally]]
     """What adds up the rows of each condition."""
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] | Callable[[S], tuple[str, ...]] = ()
     """Stages it reads beside the ingest and the reference."""
     draws: Callable[[S], int | None] = field(default=lambda settings: None)
     """Of how many images it is asked, drawn by seed and id; None: of all."""
@@ -196,7 +196,8 @@ class Evaluation(Generic[S]):
 
 def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, made: Mapping[str, Stage]) -> Stage:
     """The stage of a question about one model; `made` holds the model's other stages by name."""
-    needs = ("reference", *evaluation.needs)
+    read = evaluation.needs(settings) if callable(evaluation.needs) else evaluation.needs
+    needs = ("reference", *read)
     labels = [label for label in evaluation.others(settings) if label != branch.facts.spec.label]
     others = {label: branch.models[label] for label in labels if label in branch.models}  # it may have failed to load
     decides = {"seed": branch.seed, **deciding(settings, contents=True)}

@@ -1,4 +1,7 @@
-"""Ray started on a busy machine: Ray's own limits, 15 to 60 seconds, are met there while nothing is wrong."""
+"""Ray started on a busy machine: there Ray's own limits, 15 to 60 seconds, are met while nothing is wrong.
+
+And its workers, by its default, give way to every other program: beside four busy ones they would all but stand still.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ LIMITS = {
     "RAY_agent_register_timeout_ms": 1000 * SECONDS,
     "RAY_health_check_timeout_ms": 60_000,  # for one answer of a node; a dead one's connection breaks at once
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": SECONDS,
+    "RAY_worker_niceness": 0,  # 15 by default: a fiftieth of what another program gets
 }
 # A node waits 15 seconds for its agents to say which ports they took, and dies; ports it is told need no waiting.
 _AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")

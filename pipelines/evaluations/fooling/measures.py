@@ -89,14 +89,3 @@ def columns_of_judges(judges: Mapping[str, Judge], fooled: Tensor, pair: Pair) -
 def judged(label: str, name: str) -> str:
     """The column of a judge's answer."""
     return f"judge_{label}_{name}"
-
-
-def least_distance(features: Tensor) -> float:
-    """The least squared distance among 10 n random pairs of n features (n,F): what is nearer is no chance.
-
-    The null distribution of Feather et al. (2023), with the squared distance as its measure. The features come in a
-    random order.
-    """
-    count = len(features)
-    steps = range(1, min(11, count))
-    return min(float((features - features.roll(step, 0)).square().sum(dim=1).min()) for step in steps)

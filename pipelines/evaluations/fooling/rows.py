@@ -10,23 +10,22 @@ from torch import Tensor
 from nullspace.fooling.exact import nearest_look
 from nullspace.fooling.metamer import metamers
 from nullspace.fooling.universal import changed
-from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
-from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
 from nullspace.watermark.distortions import distorted, distortion_named
 from pipelines.engine.class_names import class_names
 from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, Verdict
-from pipelines.evaluations.fooling.changes import controls
+from pipelines.evaluations.changes import controls
 from pipelines.evaluations.fooling.judges import load_judges
 from pipelines.evaluations.fooling.measures import Measures, Pair, columns_of_judges
-from pipelines.evaluations.fooling.pairs import Pairs, predictions_of
 from pipelines.evaluations.fooling.pictures import keep_examples
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.fooling.tally import FoolingTally
 from pipelines.evaluations.fooling.universal import few_images, learns, preparation, read_change
 from pipelines.evaluations.fooling.ways import CONTROLS, Way, conditions_of, shown, ways_of
+from pipelines.evaluations.found_kernel import kernel_of
+from pipelines.evaluations.pairs import Pairs, predictions_of
 
 _TRACKED = (
     ".agreement", ".agreement_ci.low", ".agreement_ci.high", ".as_look", ".median_relative_logits", ".confidence_off",
@@ -71,7 +70,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         judged = columns_of_judges(self.judges, fooled, pair)
         yield way.name, self.measures.of(fooled, answer, pair) | judged | {"passes": passes}
         base = pair.images if way.keeps_image else pair.look
-        for name, control in zip(CONTROLS, controls(base, fooled, batch.ids, self.seed), strict=True):
+        for name, control in zip(CONTROLS, controls(base, fooled, batch.ids, self.seed, EVALUATION.name), strict=True):
             yield way.condition(name), self.measures.of(control, self.outputs(control), pair)
         for distortion in self.distortions:
             draws = Draws(self.seed, distortion.name, batch.ids)
@@ -97,12 +96,6 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
             return from_uint8(torch.full_like(batch.saved, 128)).to(self.device)
         drawn = Draws(self.seed, "look_noise", batch.ids, self.device).uniform(*batch.images.shape[1:])
         return from_uint8(round_to_uint8(drawn))
-
-
-def kernel_of(asked: Asked[FoolingSettings], model: SplitViT) -> PatchKernel | None:
-    """The kernel of the patch embedding; None when it is trivial."""
-    exact = asked.inputs["kernel"].result
-    return patch_kernel(model, rtol=exact["rtol"], modulo_shift=exact["modulo_shift"]) if exact["nullity"] else None
 
 
 def verdict(asked: Asked[FoolingSettings]) -> Verdict:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipelines.evaluations.settings import EvaluationSettings
+from pipelines.evaluations.settings import EvaluationSettings, levels, once
 from pipelines.settings import HOW
 
 Look = Literal["grey", "noise"]
-T = TypeVar("T")
 
 
 class FoolingSettings(EvaluationSettings):
@@ -51,7 +50,7 @@ class FoolingSettings(EvaluationSettings):
         for name in names:
             if not is_depth(name):
                 raise ValueError(f"expected {DEPTHS} with N from 0, got {name!r}")
-        return _once(names)
+        return once(names)
 
     @field_validator("universal")
     @classmethod
@@ -59,15 +58,12 @@ class FoolingSettings(EvaluationSettings):
         for value in values:
             if not 1 <= value <= 127:
                 raise ValueError(f"expected a root mean square of at least 1 and at most 127, of 255, got {value:g}")
-        return _once(values)
+        return once(values)
 
     @field_validator("epsilon")
     @classmethod
     def _in_range(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        for value in values:
-            if not 1 <= value <= 255:
-                raise ValueError(f"expected at least 1 (of 255: pictures have 8 bits) and at most 255, got {value:g}")
-        return _once(values)
+        return levels(values)
 
     @field_validator("distortions")
     @classmethod
@@ -77,13 +73,6 @@ class FoolingSettings(EvaluationSettings):
         from nullspace.watermark.distortions import distortion_named
 
         try:
-            return _once(tuple(distortion_named(name).name for name in names))
+            return once(tuple(distortion_named(name).name for name in names))
         except NullspaceError as error:
             raise ValueError(str(error)) from error
-
-
-def _once(values: tuple[T, ...]) -> tuple[T, ...]:
-    if len(set(values)) < len(values):
-        given = ", ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
-        raise ValueError(f"expected each once, got {given}")
-    return values

@@ -18,9 +18,9 @@ from pipelines.evaluations.base import (
     as_float,
     outcome_columns,
 )
-from pipelines.evaluations.learned_noise.noise import CONDITIONS, TokenNoise
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
 from pipelines.evaluations.tallies import OutcomeTally
+from pipelines.evaluations.token_noise import CONDITIONS, TokenNoise
 
 
 class LearnedNoiseShards(EvaluationShards[LearnedNoiseSettings]):

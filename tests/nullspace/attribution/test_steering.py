@@ -11,7 +11,7 @@ from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
 from nullspace.attribution.gradients import gradient, input_times_gradient
-from nullspace.attribution.steering import map_of, steer
+from nullspace.attribution.steering import elsewhere, map_of, steer
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.model.images import from_uint8, round_to_uint8
@@ -86,3 +86,18 @@ def test_what_cannot_be_is_refused(model: SplitViT, kernel: PatchKernel, images:
         steer(model, images, slope, slope, kernel)
     with pytest.raises(ImageRangeError):
         steer(model, 2 * images, slope, slope[:, 0], kernel)
+
+
+def test_the_largest_pixels_make_room_for_others(model: SplitViT, kernel: PatchKernel, images: Tensor) -> None:
+    slope = gradient(model, images, CLASSES)
+    own, wanted = map_of(model, images, slope), elsewhere(model, images, slope, 6)
+    for before, after in zip(own.flatten(1), wanted.flatten(1), strict=True):
+        order = before.abs().argsort(descending=True)
+        changed = (before != after).nonzero().flatten().tolist()
+        assert len(changed) == 6 + 9 and set(order[:6].tolist()) <= set(changed)
+        assert not bool(after[order[:6]].any())
+        least = float(before.abs()[order[5]])
+        raised = after[[place for place in changed if place not in set(order[:6].tolist())]]
+        assert torch.allclose(raised.abs(), torch.full_like(raised, 1.5 * least))
+    with pytest.raises(NullspaceError, match="a quarter of the 64 pixels"):
+        elsewhere(model, images, slope, 17)

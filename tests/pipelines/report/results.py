@@ -70,6 +70,7 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
         "visible_watermark": {"skipped": SKIPPED} if trivial else {"conditions": {"marked": mark()}},
         "payload": {"skipped": SKIPPED} if trivial else payload(),
         "fooling": fooling(exact=not trivial),
+        "attribution": attribution(exact=not trivial),
     }  # fmt: skip
 
 
@@ -116,6 +117,40 @@ def fooling(*, exact: bool) -> dict[str, Any]:
         for answer, value in answers.items():
             found[name] |= share(f"judge_{SEEING}_{answer}", value)
     settings = {"epsilon": [4, 8], "looks": ["grey"], "distortions": ["jpeg_75"], "judges": [SEEING]}
+    return {"conditions": found, "settings": settings}
+
+
+def attribution(*, exact: bool) -> dict[str, Any]:
+    """Maps of images before and after noise; search for one of them, in pixels and on tokens."""
+    maps, attention = ("input_times_gradient", "gradient_weighted_attention"), "gradient_weighted_attention"
+    measures = ("spearman", "top", "pearson", "ssim", "centre")
+
+    def maps_of(agreement: float, alike: float, *names: str) -> dict[str, Any]:
+        figures = {f"{measure}_{name}": alike for name in (*maps, *names) for measure in measures}
+        ends = {f"{name}_ci": [value - 0.02, value + 0.02] for name, value in figures.items()}
+        return outcome(agreement, 0.02, 1.1) | figures | ends | {"n": 40}
+
+    def cut(*names: str) -> dict[str, Any]:
+        figures = {f"deletion_{way}_{name}": 0.31 for name in names for way in ("along", "across")}
+        return figures | {f"{name}_ci": [0.3, 0.32] for name in figures}
+
+    stay = {"pixels_top": 0.12, "pixels_top_ci": [0.1, 0.14]}
+    found = {
+        "clean": outcome(1.0, 0.0, 0.0) | cut(*maps),
+        "random_weights": maps_of(0.1, 0.08),
+        "random_map": maps_of(1.0, 0.01) | cut("random"),
+        "steered": maps_of(1.0, 1.0) | cut(*maps) | stay,
+        "steered_permuted": maps_of(0.6, 0.4) | {"pixels_top": 0.7, "pixels_top_ci": [0.6, 0.8]},
+        f"away_{attention}_eps4": maps_of(1.0, -0.31),
+        f"away_{attention}_eps4_permuted": maps_of(1.0, 0.93),
+        f"away_{attention}_eps4_signs": maps_of(0.99, 0.94),
+        f"away_{attention}_norm0.1": maps_of(1.0, -0.5),
+        f"towards_{attention}_eps4": maps_of(1.0, 0.1, "goal"),
+        f"towards_{attention}_eps4_permuted": maps_of(1.0, 0.9, "goal"),
+    }
+    if not exact:
+        found = {name: figures for name, figures in found.items() if not name.startswith("steered")}
+    settings = {"maps": list(maps), "searched": [attention], "epsilon": [4], "relative_norm": [0.1], "learned": False}
     return {"conditions": found, "settings": settings}
 
 

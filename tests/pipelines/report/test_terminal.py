@@ -48,7 +48,15 @@ def test_summary_as_markdown_has_a_table_for_each_model_with_numbers(
 def test_every_stage_says_a_line_of_itself_under_its_name(models: list[Model]) -> None:
     said = list(terminal.stage_lines(models[0]))
     names = [line[2:21].strip() for line in said]
-    assert names == ["kernel", "kernel noise", "search", "fooling", *["visible watermark"] * 2, "payload"]
+    assert names == [
+        "kernel",
+        "kernel noise",
+        "search",
+        "fooling",
+        "attribution",
+        *["visible watermark"] * 2,
+        "payload",
+    ]
     assert said[0] == "  kernel             96 of 192 directions of a patch"
     read = "8 bytes, 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %, least [97.0, 99.0], n = 600"
     assert said[-1] == f"  payload            {read}"

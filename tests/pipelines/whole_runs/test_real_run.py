@@ -21,6 +21,8 @@ SETTINGS = {
     "search.validation_images": "8",
     "search.calibration_images": "16",
     "search.epsilon": "0.5",
+    "attribution.images": "4",
+    "attribution.steps": "4",
     "fooling.pairs": "4",
     "fooling.steps": "10",
     "fooling.universal": "[]",

@@ -18,11 +18,11 @@ from pipelines.data.shards import read_shard, shard_path, shard_sizes
 from pipelines.engine.stage import Done
 from pipelines.evaluations.base import Asked
 from pipelines.evaluations.drawn import draw
-from pipelines.evaluations.fooling.pairs import Pairs, predictions_of
 from pipelines.evaluations.fooling.rows import EVALUATION
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.fooling.universal import UniversalChanges, read_change
 from pipelines.evaluations.fooling.ways import conditions_of, ways_of
+from pipelines.evaluations.pairs import Pairs, predictions_of
 from pipelines.tracking.stage_runs import flat_metrics
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import OUTCOMES

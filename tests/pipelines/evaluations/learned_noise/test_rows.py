@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from pipelines.engine.stage import Done
-from pipelines.evaluations.learned_noise.noise import CONDITIONS
 from pipelines.evaluations.learned_noise.rows import EVALUATION
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
+from pipelines.evaluations.token_noise import CONDITIONS
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import CHANGES, OUTCOMES
 

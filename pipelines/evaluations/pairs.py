@@ -1,4 +1,4 @@
-"""Pairs of images that the model puts into different classes: what the model is to see, and what people are to see."""
+"""Pairs of images that the model puts into different classes, drawn by the seed and their ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from nullspace.metrics.keyed import place
 from nullspace.model.vit import Outputs
 from pipelines.data.shards import ids_of, read_shard, shard_path
 from pipelines.engine.workers.model_workers import read_outputs
-from pipelines.evaluations.fooling.measures import least_distance
 
 _KEPT = 4  # shards in memory at once, from which looks are taken
 
@@ -81,6 +80,17 @@ def predictions_of(ingest: Path, reference: Path, drawn: frozenset[str] | None) 
         pairs = zip(rows.column("id").to_pylist(), rows.column("prediction").to_pylist(), strict=True)
         found |= {id_: predicted for id_, predicted in pairs if drawn is None or id_ in drawn}
     return found
+
+
+def least_distance(features: Tensor) -> float:
+    """The least squared distance among 10 n random pairs of n features (n,F): what is nearer is no chance.
+
+    The null distribution of Feather et al. (2023), with the squared distance as its measure. The features come in a
+    random order.
+    """
+    count = len(features)
+    steps = range(1, min(11, count))
+    return min(float((features - features.roll(step, 0)).square().sum(dim=1).min()) for step in steps)
 
 
 def _places(ingest: Path) -> Iterator[tuple[str, int, str]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nullspace.metrics.norms import remove_shift, spread, token_norms
-from pipelines.evaluations.learned_noise.noise import CONDITIONS, TokenNoise
+from pipelines.evaluations.token_noise import CONDITIONS, TokenNoise
 from tests.pipelines import tiny
 
 IDS = ["a", "b", "c"]

@@ -1,0 +1,73 @@
+"""Pictures and maps kept for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from torch import Tensor
+
+from nullspace.attribution.maps import map_named
+from nullspace.attribution.overlay import as_drawn, laid_over
+from nullspace.model.vit import SplitViT
+from pipelines.evaluations.attribution.measures import Maps, Measures
+from pipelines.evaluations.attribution.ways import CLEAN, STEERED, Way
+from pipelines.evaluations.base import ImageBatch
+from pipelines.evaluations.pictures import save_difference, save_picture
+
+PIXELS = "pixels"
+_BRIGHTEST = 0.995  # of the pixels: a few are far above all others
+
+
+def keep_maps(
+    model: SplitViT, out: Path, batch: ImageBatch, way: Way, pictures: Tensor, maps: Maps, names: Collection[str]
+) -> None:
+    """The pictures of a way, and those of their maps that are called `names`, laid over them."""
+    shown = {name: laid_over(pictures, as_drawn(model, maps[name])) for name in names if name in maps}
+    for number in range(batch.keep):
+        save_picture(_file(out, batch, number, picture(way)), pictures[number])
+        for name, laid in shown.items():
+            save_picture(_file(out, batch, number, map_picture(way, name)), laid[number])
+
+
+def keep_pictures(
+    out: Path, batch: ImageBatch, way: Way, base: Tensor, pictures: Tensor, measures: Measures, classes: Tensor
+) -> None:
+    """The pictures of a way with their amplified change, and the map that it is about."""
+    count = batch.keep
+    if not count:
+        return
+    model, some, kinds = measures.model, pictures[:count], classes[:count]
+    if way.name == STEERED.name:
+        for each, seen in ((CLEAN, base[:count]), (way, some)):
+            drawn = _pixels(measures.pixel_map(seen, kinds))
+            for number, laid in enumerate(laid_over(seen, drawn)):
+                save_picture(_file(out, batch, number, map_picture(each, PIXELS)), laid)
+        keep_maps(model, out, batch, way, some, {}, ())
+    else:
+        maps = {way.map: map_named(way.map)(model, some, kinds).detach()}
+        keep_maps(model, out, batch, way, some, maps, (way.map,))
+    for number in range(count):
+        save_difference(_file(out, batch, number, f"{picture(way)}_difference"), base[number], pictures[number])
+
+
+def picture(way: Way) -> str:
+    """The name of a way's picture."""
+    return "image" if way.name == CLEAN.name else way.name
+
+
+def map_picture(way: Way, name: str) -> str:
+    """The name of the picture of a map."""
+    return f"{picture(way)}_map_{name}"
+
+
+def _pixels(maps: Tensor) -> Tensor:
+    """Maps of pixels (n,H,W) from 0 to 1, (n,1,H,W)."""
+    most = maps.flatten(1).quantile(_BRIGHTEST, dim=1)[:, None, None].clamp_min(1e-30)
+    return (maps / most).clamp(0, 1)[:, None]
+
+
+def _file(out: Path, batch: ImageBatch, number: int, name: str) -> Path:
+    folder = out / "examples"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{batch.first + number:02d}_{name}.png"
