@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,16 @@ import timm
 import torch
 from PIL import Image
 
-from cluster import cli
 from nullspace.watermark.payload.hidden_mark import STRENGTHS
 from pipelines.commands.messages import KEY_VARIABLE
 from pipelines.commands.pictures.options import load_with_notes
 from pipelines.digits import MODEL_NAME, register
 from tests.nullspace.watermark.payload.marked import pictures
 from tests.pipelines import icc
+from tests.pipelines.commands.typed import typed, with_clear_corner
 
 MODEL = ["--model", "vit_tiny_patch16_224", "--weights", "random"]
 MESSAGE = "mine 2026"
-
-
-class Answer:
-    """Exit code, standard output and standard error of a command."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return json.loads(self.out)
 
 
 @pytest.fixture
@@ -43,16 +32,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """Run `nullspace watermark WORDS` with a key in the environment, in an empty folder."""
     monkeypatch.setenv(KEY_VARIABLE, "a key for tests only")
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> Answer:
-        monkeypatch.setattr("sys.argv", ["nullspace", "watermark", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        printed = capsys.readouterr()
-        return Answer(code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    return run
+    return partial(typed, monkeypatch, capsys, "watermark")
 
 
 def image(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -66,11 +46,7 @@ def photos(tmp_path: Path) -> Path:
     (folder / "deep").mkdir(parents=True)
     image(300, 231).save(folder / "one.jpg", quality=98)
     image(250, 320, seed=1).convert("L").save(folder / "grey.png")
-    layer = image(280, 280, seed=2).convert("RGBA")
-    alpha = np.full((280, 280), 255, np.uint8)
-    alpha[:40, :60] = 0
-    layer.putalpha(Image.fromarray(alpha))
-    layer.save(folder / "deep" / "clear.png")
+    with_clear_corner(image(280, 280, seed=2), 40, 60).save(folder / "deep" / "clear.png")
     return folder
 
 

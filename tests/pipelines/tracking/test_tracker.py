@@ -17,17 +17,6 @@ from pipelines.tracking.connection.store import HTTP_DEFAULTS, TrackingError
 from pipelines.tracking.tracker import Tracker
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for the module: making the tables costs seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
-    return Tracker(uri, request.node.name)
-
-
 def again(tracker: Tracker) -> Tracker:
     """What the next process has: the same store and experiment, another session."""
     return Tracker(tracker.uri, tracker.experiment)

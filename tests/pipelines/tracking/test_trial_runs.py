@@ -31,16 +31,6 @@ STEPS = 8
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
-    return Tracker(uri, request.node.name)
-
-
-@pytest.fixture(scope="module")
 def ray_here() -> Iterator[str]:
     """The address of a Ray for the module."""
     with patient_start():

@@ -16,7 +16,7 @@ import pytest
 
 from pipelines.tracking.connection.watchdog import Watchdog, close_runs
 from pipelines.tracking.tracker import Tracker
-from tests.waiting import end_of, wait_until
+from tests.waiting import end_of, is_alive, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -51,16 +51,6 @@ nap()
 """
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
-    return Tracker(uri, request.node.name)
-
-
 @pytest.fixture
 def driver(tracker: Tracker, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """A driver at work, and what it printed: pids of sidecar, forked child, program; run ids."""
@@ -83,14 +73,6 @@ def driver(tracker: Tracker, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the driver's children and its Ray, whatever the test did
         process.wait()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def statuses(tracker: Tracker, run_ids: list[str]) -> list[str]:
