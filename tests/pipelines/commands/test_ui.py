@@ -51,7 +51,7 @@ def below(pid: int) -> dict[int, str]:
     return found
 
 
-def test_ui_serves_the_experiment_of_the_run_until_it_is_told_to_end(demo_run: DemoRun) -> None:
+def test_ui_serves_the_experiment_of_the_run_until_a_signal_ends_it(demo_run: DemoRun) -> None:
     (port,) = free_ports(1)
     command = [str(NULLSPACE), "ui", str(demo_run.workdir), "--port", str(port)]
     shown = subprocess.Popen(

@@ -82,7 +82,7 @@ def test_one_file_goes_to_one_file_in_the_format_of_its_name(call: Any, photos: 
         assert (written.format, written.size) == ("JPEG", (231, 300))
 
 
-def test_unmarked_pictures_and_strangers_have_exit_code_three(
+def test_unmarked_pictures_and_other_keys_have_exit_code_three(
     call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = call("detect", photos, *MODEL)
@@ -109,14 +109,14 @@ def test_moved_and_stretched_pictures_are_searched_on_request(call: Any, photos:
     assert max(found.rows[0]["readings_tried"] for found in (moved, stretched)) >= 9 * 13 * len(STRENGTHS)
 
 
-def test_what_is_no_picture_is_told_and_stops_no_other(call: Any, photos: Path) -> None:
+def test_a_file_that_is_no_picture_is_reported_and_the_others_are_marked(call: Any, photos: Path) -> None:
     (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:900])
     answer = call("embed", photos, "marked", "--message", MESSAGE, *MODEL)
     assert answer.code == 4 and "broken.png  error: " in answer.out and "damaged or truncated" in answer.out
     assert sorted(path.name for path in Path("marked").rglob("*.png")) == ["clear.png", "grey.png", "one.png"]
 
 
-def test_animations_are_refused_and_odd_colours_told(call: Any, photos: Path) -> None:
+def test_animations_are_refused_and_unusable_profiles_noted(call: Any, photos: Path) -> None:
     frames = [image(240, 240, seed=seed) for seed in (4, 5)]
     frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
     exif = Image.Exif()
@@ -193,9 +193,7 @@ def test_progress_lines_have_the_name_of_the_command(call: Any, photos: Path, mo
     assert "  detect: 1/1 pictures in " in call("detect", photos / "one.jpg", *MODEL).out
 
 
-def test_the_model_is_as_said_and_what_was_found_is_on_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_notes_on_the_model_are_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     register()
     made = timm.create_model(MODEL_NAME, num_classes=7, global_pool="avg").state_dict()
     other = {name: value + 1 for name, value in made.items()}

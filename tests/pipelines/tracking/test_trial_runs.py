@@ -228,7 +228,7 @@ def report(callback: TrialCallback, trial: Any, *steps: int) -> None:
         callback.on_trial_result(0, [], trial, {"step": step, "loss": 1 / step, "label": "text"})
 
 
-def test_what_mlflow_refused_is_written_later_and_told_once(
+def test_what_mlflow_refused_is_written_later_with_one_warning(
     tracker: Tracker,
     callback: TrialCallback,
     trial: Any,

@@ -236,7 +236,7 @@ class Bomb:
         return Path.touch, (Path(self.path),)
 
 
-def test_what_a_file_was_found_to_be_is_said(tmp_path: Path) -> None:
+def test_the_notes_on_a_weights_file_are_printed(tmp_path: Path) -> None:
     register()
     states = [timm.create_model(DIGITS, num_classes=7, global_pool="avg").state_dict() for _ in range(2)]
     torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "w.pth.tar")

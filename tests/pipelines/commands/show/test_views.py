@@ -96,7 +96,7 @@ def test_noise_is_drawn_around_grey() -> None:
     assert centred(torch.zeros(3, 2, 2))[0].unique().tolist() == [128]
 
 
-def test_a_folder_is_shown_and_what_is_said_is_of_the_files(call: Any, photos: Path, model: SplitViT) -> None:
+def test_a_folder_is_shown_and_figures_are_measured_on_the_files(call: Any, photos: Path, model: SplitViT) -> None:
     code, out, err = call(photos, *DIGITS, "-o", "pages", "--json")
     assert code == 0, err
     rows = json.loads(out)
@@ -121,7 +121,7 @@ def test_a_folder_is_shown_and_what_is_said_is_of_the_files(call: Any, photos: P
         assert (np.asarray(written)[hidden] == np.asarray(source)[hidden]).all()
 
 
-def test_one_picture_is_told_in_a_table_beside_its_page(call: Any, photos: Path) -> None:
+def test_one_picture_has_a_table_beside_its_page(call: Any, photos: Path) -> None:
     code, out, err = call(photos / "exact.png", *DIGITS, "--largest", "--seed", 3)
     assert code == 0, err
     lines = [line for line in out.splitlines() if "pictures in" not in line]

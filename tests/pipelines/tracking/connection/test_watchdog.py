@@ -132,7 +132,7 @@ def test_runs_of_another_session_are_left_alone(tracker: Tracker) -> None:
     assert statuses(tracker, [run, orphan]) == ["RUNNING", "KILLED"]
 
 
-def test_signals_to_everybody_do_not_end_the_witness(tracker: Tracker) -> None:
+def test_signals_to_the_process_group_do_not_end_the_sidecar(tracker: Tracker) -> None:
     run = begin(tracker)
     watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -141,7 +141,7 @@ def test_signals_to_everybody_do_not_end_the_witness(tracker: Tracker) -> None:
     assert end_of(watchdog.process, "the sidecar ends") == 0
 
 
-def test_a_sidecar_somebody_killed_does_not_disturb_the_driver(tracker: Tracker) -> None:
+def test_the_driver_goes_on_after_its_sidecar_was_killed(tracker: Tracker) -> None:
     run = begin(tracker)
     watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
     watchdog.process.kill()
