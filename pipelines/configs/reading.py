@@ -23,7 +23,7 @@ _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader keeps the last of two equal keys without a word; here the second is an error."""
+    """SafeLoader silently keeps the last of two equal keys; here the second is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -120,7 +120,7 @@ def _explain(error: ValidationError, where: str, overridden: list[str]) -> str:
             remedy = "give it a value" if field.is_required() else "leave it out to have its defaults"
             said = f"every run needs it, so it cannot be null; {remedy}"
         else:
-            # A whole section as it was given says nothing beside its key.
+            # The value of a whole section adds nothing to its key.
             got = "" if isinstance(problem["input"], dict) else f" (got {redact(repr(problem['input']))})"
             said = f"{problem['msg'].removeprefix('Value error, ')}{got}"
         if not options:

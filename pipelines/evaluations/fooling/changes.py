@@ -1,4 +1,4 @@
-"""Controls of a fooled picture: changes of equal size that mean nothing."""
+"""Controls of a fooled picture: random changes of equal size."""
 
 from __future__ import annotations
 

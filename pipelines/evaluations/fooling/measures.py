@@ -92,7 +92,7 @@ def judged(label: str, name: str) -> str:
 
 
 def least_distance(features: Tensor) -> float:
-    """The least squared distance among 10 n random pairs of n features (n,F): what is nearer is no chance.
+    """The least squared distance among 10 n random pairs of n features (n,F); smaller ones are unlikely by chance.
 
     The null distribution of Feather et al. (2023), with the squared distance as its measure. The features come in a
     random order.

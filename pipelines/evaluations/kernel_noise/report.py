@@ -1,4 +1,4 @@
-"""What is said of noise from the kernel: the share of predictions unchanged, beside the controls."""
+"""Report on noise from the kernel: the share of predictions unchanged, beside the controls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tile(view: StageView) -> Tile:
 
 
 def sentence(found: Result) -> str:
-    """What noise there does beside its control."""
+    """The effect of the noise beside that of its control."""
     exact, control = found.conditions["exact"], found.conditions.get("permuted")
     against = "" if control is None else f", the same noise permuted {control.unchanged}"
     return f"Noise in the kernel leaves {exact.unchanged} of predictions unchanged{against}."
