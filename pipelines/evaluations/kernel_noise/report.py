@@ -39,7 +39,7 @@ def figures(view: StageView) -> Iterator[ReportFigure]:
     yield agreement_figure("kernel-agreement", TITLE, view.result.conditions, LABELS)
 
 
-def saved_line(view: StageView) -> list[str]:
+def lines(view: StageView) -> list[str]:
     """How far 8-bit pixels moved tokens and probabilities."""
     saved = view.result.conditions.get("in_box")
     return [] if saved is None else [wording.saved_in_8_bits(saved.numbers)]
@@ -51,7 +51,7 @@ REPORT = StageReport(
     section=section,
     tile=tile,
     outcomes=outcomes_of(LABELS),
-    lines=saved_line,
+    lines=lines,
     columns={"Kernel noise": agreement_of("exact")},
     figures=figures,
     picture_titles={

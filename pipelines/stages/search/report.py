@@ -79,7 +79,7 @@ def sentence(noise: Result) -> str:
     return f"{text}. Guaranteed: {guarantee(noise.below('guarantee'))}." if noise.below("guarantee") else f"{text}."
 
 
-def line(view: StageView) -> list[str]:
+def lines(view: StageView) -> list[str]:
     """'2.4 times the token norm', and within which epsilon that is guaranteed to be."""
     noise, found = view.result, view.result.below("guarantee")
     size = f"{noise.number('relative_norm')} times the token norm"
@@ -150,5 +150,5 @@ def _norm(view: StageView) -> Cell:
 
 
 REPORT = StageReport(
-    name="search", title=TITLE, section=section, lines=line, columns={"Relative norm": _norm}, figures=figures
+    name="search", title=TITLE, section=section, lines=lines, columns={"Relative norm": _norm}, figures=figures
 )

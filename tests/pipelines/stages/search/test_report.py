@@ -12,7 +12,7 @@ import pytest
 from pipelines.report.parts import Cell
 from pipelines.report.view import Result
 from pipelines.stages.search.figures import search_curves, trials_scatter
-from pipelines.stages.search.report import REPORT, facts, line, sentence, trials_table
+from pipelines.stages.search.report import REPORT, facts, lines, sentence, trials_table
 from tests.pipelines.report.results import view, write_search
 
 SEARCH: dict[str, Any] = {
@@ -44,13 +44,13 @@ def test_the_guarantee_is_stated_with_bound_confidence_and_n() -> None:
     assert said.startswith("mean ‖Δprobabilities‖² ≤ 0.0481 on new images")
     assert "confidence 95 %" in said and "200 calibration" in said
     size = "2.07 times the token norm; mean |dp|^2 <= 0.0481 on new images, with confidence 95 %"
-    assert line(view(**noise)) == [size]
+    assert lines(view(**noise)) == [size]
     assert "Guaranteed: mean ‖Δprobabilities‖² ≤ 0.0481" in sentence(Result(noise))
 
 
 def test_without_a_guarantee_only_the_size_is_stated() -> None:
     assert sentence(Result({"relative_norm": 2.07})) == "Noise 2.07 times the token norm."
-    assert line(view(relative_norm=2.07)) == ["2.07 times the token norm"]
+    assert lines(view(relative_norm=2.07)) == ["2.07 times the token norm"]
     assert REPORT.columns["Relative norm"](view(relative_norm=2.07)) == Cell("2.07")
     assert "Guarantee" not in dict(facts(Result({"relative_norm": 2.07})))
 
