@@ -16,39 +16,27 @@ weights and the 600 held-out pictures of the demo; without the assets models wit
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from common import asset_images, deit_tiny, environment
-from PIL import Image, ImageOps
+from common import asset_images, deit_tiny
+from eight_bits_files import asset_files, on_files
+from eight_bits_rows import Row, markdown, merged, write
 from torch import Tensor
 
-from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.patch_kernel import PatchKernel
 from nullspace.kernel.shift import exact_kernel
-from nullspace.metrics.outcomes import largest_probability_change, wilson_interval
 from nullspace.model.images import from_uint8, round_to_uint8
-from nullspace.model.resize import Resize
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.eight_bits import EightBits
-from nullspace.pixels.eight_bits_on_file import save_on_file
 from nullspace.pixels.projection import project_to_box
-from nullspace.watermark.certify import token_changes
 from nullspace.watermark.distortions import distorted, distortion_named
 from nullspace.watermark.jpeg import jpeg_kernel
-from nullspace.watermark.luma import luma
-from nullspace.watermark.payload.hidden_mark import HiddenMark
-from nullspace.watermark.payload.on_file import embed_on_file
-from nullspace.watermark.visible.on_file import embed_visible_on_file
 from nullspace.watermark.visible.visible import embed
-from pipelines.commands.pictures.files import Picture
 from pipelines.digits import MODEL_NAME, data
 from pipelines.engine.models import load_model
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES, make_mark
@@ -56,60 +44,6 @@ from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSet
 
 MODELS = ("deit_tiny", "digits", "vit_tiny_patch16_224:1", "vit_small_patch32_224:0")
 RMS, TOGETHER = 0.5, 4
-FILES = ((500, 375), (256, 256), (256, 248), (224, 224), (150, 150))  # width and height
-Way = Callable[[EightBits, Resize, Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
-
-
-class Row:
-    """Outcomes of one way to save one change, over all pictures."""
-
-    def __init__(self) -> None:
-        self.same = self.n = 0
-        self.logit = self.probability = self.worst = self.squares = self.seconds = self.luma = self.colour = 0.0
-
-    def add(
-        self, model: SplitViT, eight: EightBits, clean: tuple[Tensor, Tensor], after: Tensor, seconds: float = 0.0
-    ) -> None:
-        """`clean` are the pictures compared with, and their logits."""
-        before, logits = clean[0], (clean[1], model(after))
-        moved = token_changes(model, eight.plan.mapping, before, after)
-        self.n += len(before)
-        self.same += int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
-        self.logit = max(self.logit, float((logits[1] - logits[0]).abs().max()))
-        self.probability = max(self.probability, float(largest_probability_change(*logits).max()))
-        self.worst = max(self.worst, float(moved.max()))
-        self.squares += float(moved.square().mean(dim=1).sum())
-        self.seconds += seconds
-
-    def see(self, change: Tensor, alpha: Tensor) -> None:
-        """How much there is to see where the mark lies."""
-        bright = luma(change)
-        weight = alpha / alpha.sum()
-        self.luma += float((bright.square() * weight).sum())
-        self.colour += float(((change - bright[:, None]).square().mean(dim=1) * weight).sum())
-
-    def plus(self, other: dict[str, float]) -> None:
-        """Take in the `vars` of another row."""
-        for name, value in other.items():
-            largest = name in ("logit", "probability", "worst")
-            setattr(self, name, max(getattr(self, name), value) if largest else getattr(self, name) + value)
-
-    def to_dict(self) -> dict[str, Any]:
-        low, high = wilson_interval(self.same, self.n)
-        said = {
-            "n": self.n,
-            "unchanged": f"{100 * self.same / self.n:.1f} %",
-            "95 %": f"[{100 * low:.1f}, {100 * high:.1f}]",
-            "largest Δlogit": self.logit,
-            "largest Δp": self.probability,
-            "moved": (self.squares / self.n) ** 0.5,
-            "worst patch": self.worst,
-        }
-        if self.seconds:
-            said["ms/image"] = 1000 * self.seconds / self.n
-        if self.luma:
-            said |= {"contrast": (self.luma / self.n) ** 0.5, "of colour": (self.colour / self.n) ** 0.5}
-        return said
 
 
 @torch.no_grad()
@@ -138,67 +72,6 @@ def measured(model: SplitViT, batches: Iterator[Tensor], jpeg: int) -> Iterator[
                 row.see(from_uint8(png) - images, alpha)
         done += len(images)
         yield saved, compressed
-
-
-@torch.no_grad()
-def on_files(
-    model: SplitViT, pictures: Iterator[Tensor], ways: dict[str, Way] | None = None
-) -> Iterator[tuple[str, dict[str, Row]]]:
-    """Name and rows of a table, so far, after every file (3,H,W) uint8 of the sizes in `FILES`."""
-    kernel, mark = exact_kernel(model), HiddenMark(model, "a key of the benchmark")
-    tables = {"visible": EightBits.of(model, kernel), "hidden": EightBits.of(model, mark.kernel)}
-    rows = defaultdict[str, dict[str, Row]](lambda: defaultdict(Row))
-    for count, file in enumerate(pictures):
-        size = (file.shape[1], file.shape[2])
-        picture, name = Picture(file, None, file, None), f"{size[1]}x{size[0]}"
-
-        def seen(pixels: Tensor, picture: Picture = picture) -> Tensor:
-            return picture.with_pixels(pixels).seen(model.preprocessing)
-
-        before = from_uint8(seen(file))[None]
-        through, (colour, alpha) = (
-            kernel_on_file(model, size, kernel=kernel),
-            make_mark(VisibleWatermarkSettings(), size),
-        )
-        floats: dict[str, Tensor] = {}
-
-        def visible(_: FileKernel, changed: Tensor, floats: dict[str, Tensor] = floats) -> Tensor:
-            floats["visible"] = changed
-            return round_to_uint8(changed)
-
-        def hidden(_: Resize, changed: Tensor, floats: dict[str, Tensor] = floats) -> Tensor:
-            floats.setdefault("hidden", changed)
-            return round_to_uint8(changed)
-
-        embed_visible_on_file(model, file, colour, alpha, iterations=50, kernel=through, save=visible)
-        embed_on_file(mark, file, seen(file), f"{count:08d}".encode(), save=hidden)
-        for kind, changed in floats.items():
-            for way, save in (ways or WAYS).items():
-                began = time.process_time()
-                pixels = save(tables[kind], through.resize, file, changed, seen)
-                seconds = time.process_time() - began
-                after = from_uint8(seen(pixels))[None]
-                rows[kind][f"{name}, {way}"].add(model, tables[kind], (before, model(before)), after, seconds)
-        yield from rows.items()
-
-
-def nearest(_: EightBits, __: Resize, ___: Tensor, changed: Tensor, ____: Callable[[Tensor], Tensor]) -> Tensor:
-    return round_to_uint8(changed)
-
-
-WAYS: dict[str, Way] = {"nearest": nearest, "on the file": save_on_file}
-
-
-def asset_files(assets: Path, count: int) -> Iterator[Tensor]:
-    """`count` photos of the folder, each in the sizes of `FILES`, scaled and cropped to them."""
-    files = sorted((assets / "imagenet_val_600" / "images").glob("*.JPEG"))
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
-    for index in order[:count]:
-        with Image.open(files[index]) as image:
-            photo = image.convert("RGB")
-        for size in FILES:
-            pixels = np.array(ImageOps.fit(photo, size, Image.Resampling.LANCZOS))
-            yield torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def noised(model: SplitViT, kernel: PatchKernel, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -258,10 +131,7 @@ def main() -> None:
     given = parser.parse_args()
     rows: dict[str, dict[str, Row]] = {}
     if given.merge:
-        for file in given.merge:
-            for table, found in json.loads(file.read_text())["rows"].items():
-                for name, sums in found.items():
-                    rows.setdefault(table, {}).setdefault(name, Row()).plus(sums)
+        rows = merged(given.merge)
     else:
         measure(given, rows)
     print(markdown(rows))
@@ -300,28 +170,6 @@ def measure(given: argparse.Namespace, rows: dict[str, dict[str, Row]]) -> None:
             rows[f"{name}: {kind} marks on files"] = dict(found)
             if given.out:
                 write(given.out, rows)
-
-
-def write(out: Path, rows: dict[str, dict[str, Row]]) -> None:
-    sums = {table: {name: vars(row) for name, row in found.items()} for table, found in rows.items()}
-    out.with_suffix(".json").write_text(json.dumps({"environment": environment(), "rows": sums}, indent=1) + "\n")
-    out.with_suffix(".md").write_text(markdown(rows))
-
-
-def markdown(rows: dict[str, dict[str, Row]]) -> str:
-    parts = ["_" + ", ".join(f"{key} {value}" for key, value in environment().items()) + "_"]
-    for table, found in rows.items():
-        if not found:
-            continue
-        said = [{"": name, **row.to_dict()} for name, row in sorted(found.items(), reverse="JPEG" in table)]
-        columns = list(said[0])
-        parts += [f"\n### {table}\n", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        parts += ["| " + " | ".join(shown(row.get(column, "")) for column in columns) + " |" for row in said]
-    return "\n".join(parts) + "\n"
-
-
-def shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from common import deit_tiny, environment, report
+from common import deit_tiny, environment, report, with_assets
 from PIL import Image
 from torch import Tensor
 
@@ -138,10 +138,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400, help="of those after the first 200 by name")
     parser.add_argument("--kernels", nargs="+", default=[""], help="beginnings of names")
     parser.add_argument("--json", type=Path, help="file for the rows and the environment")
-    args = parser.parse_args()
-    if not args.assets or not Path(args.assets).is_dir():
-        print(f"skipped: no real weights and images at {args.assets!r}; give --assets FOLDER or set NULLSPACE_ASSETS")
-        return
+    args = with_assets(parser)
     torch.set_num_threads(1)
     rows = []
     for name, made in kernels(args.assets).items():

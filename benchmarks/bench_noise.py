@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import asset_images, deit_tiny, environment, report
+from common import asset_images, deit_tiny, environment, report, with_assets
 from torch import Tensor
 
 from nullspace.metrics.controls import gaussian
@@ -143,14 +143,11 @@ def main() -> None:
     parser.add_argument("--image-steps", type=int, default=12_000, help="of the published algorithm")
     parser.add_argument("--only", choices=("published", "ours"), help="one half, to run both side by side")
     parser.add_argument("--out", type=Path, help="add the rows of the curves to this JSON file, and tabulate all in it")
-    given = parser.parse_args()
-    if not given.assets or not Path(given.assets).is_dir():
-        print(f"skipped: no real weights and images at {given.assets}; give --assets FOLDER or set NULLSPACE_ASSETS")
-        return
-    model = deit_tiny(Path(given.assets))
+    given = with_assets(parser)
+    model = deit_tiny(given.assets)
     encoder = Encoder(model)
     learn, test = (
-        prepare(encoder, asset_images(Path(given.assets), model, 300, start=start), shift_invariant=True)
+        prepare(encoder, asset_images(given.assets, model, 300, start=start), shift_invariant=True)
         for start in (0, 300)
     )
     test = replace(test, unit=learn.unit)

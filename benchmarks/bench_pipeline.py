@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import DEIT, deit_tiny, report
+from common import DEIT, deit_tiny, report, with_assets
 from PIL import Image
 from stages import Bench
 from torch.utils.data import DataLoader, Dataset
@@ -234,11 +234,8 @@ def main() -> None:
     parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--only", nargs="+", choices=names, default=list(names))
-    given = parser.parse_args()
-    if not given.assets:
-        print("skipped: no real weights and images; give --assets FOLDER or set NULLSPACE_ASSETS")
-        return
-    assets = Path(given.assets)
+    given = with_assets(parser)
+    assets: Path = given.assets
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         if set(given.only) & {"ingest", *TIMES}:

@@ -68,11 +68,11 @@ def assets_parser(description: str | None, *, out: str) -> argparse.ArgumentPars
 
 
 def with_assets(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments of the command line; ends the program where there are no assets."""
+    """The arguments of the command line; without assets the program says so and ends."""
     arguments = parser.parse_args()
-    if not arguments.assets or not Path(arguments.assets).is_dir():
-        raise SystemExit(f"no real weights and images at {arguments.assets!r}; give --assets FOLDER")
-    arguments.assets = Path(arguments.assets)
+    arguments.assets = _existing(arguments.assets)
+    if arguments.assets is None:
+        raise SystemExit(0)
     return arguments
 
 
@@ -80,7 +80,10 @@ def assets_folder(description: str | None) -> Path | None:
     """Folder of real weights and images: --assets or NULLSPACE_ASSETS; None, and a line that says so, without."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--assets", default=os.environ.get("NULLSPACE_ASSETS"), help="folder of weights and images")
-    given = parser.parse_args().assets
+    return _existing(parser.parse_args().assets)
+
+
+def _existing(given: str | Path | None) -> Path | None:
     if given and Path(given).is_dir():
         return Path(given)
     print(f"skipped: no real weights and images at {given!r}; give --assets FOLDER or set NULLSPACE_ASSETS")

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import asset_images, deit_tiny, environment, report
+from common import asset_images, deit_tiny, environment, report, with_assets
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
@@ -59,13 +59,10 @@ def main() -> None:
     parser.add_argument("--distortions", nargs="+", default=DEFAULT.split(), help="names such as jpeg_75 or crop_0.9")
     parser.add_argument("--methods", nargs="+", default=["ours", "dwtDct"], help="beginnings of names")
     parser.add_argument("--json", type=Path, help="file for the rows and the environment")
-    args = parser.parse_args()
-    if not args.assets or not Path(args.assets).is_dir():
-        print(f"skipped: no real weights and images at {args.assets!r}; give --assets FOLDER or set NULLSPACE_ASSETS")
-        return
+    args = with_assets(parser)
     torch.set_num_threads(1)
-    model = deit_tiny(Path(args.assets))
-    images = round_to_uint8(asset_images(Path(args.assets), model, args.images))
+    model = deit_tiny(args.assets)
+    images = round_to_uint8(asset_images(args.assets, model, args.images))
     results = [measured(each, model, images, args.distortions) for each in methods(model, images, tuple(args.methods))]
     tables = {
         f"quality, and what {model.name} sees, {len(images)} images": [row for row, _ in results],

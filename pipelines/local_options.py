@@ -1,4 +1,4 @@
-"""Options and settings that name files of this machine: a URI is refused at the door, before anything is made."""
+"""Options and settings that name files of this machine: a URI is refused before anything is made."""
 
 from __future__ import annotations
 

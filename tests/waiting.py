@@ -6,6 +6,7 @@ only when the process it waits for has died, and then shows what that process sa
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -50,6 +51,15 @@ def end_of(process: subprocess.Popen[Any], what: str, *, said: Said = None) -> i
         return process.wait(LIMIT)
     except subprocess.TimeoutExpired:
         raise AssertionError(f"still running after {LIMIT:g} s: {what}{_shown(said)}") from None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process; one that ended and nobody waited for counts."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def run(command: Sequence[str], **how: Any) -> subprocess.CompletedProcess[str]:

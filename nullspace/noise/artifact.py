@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from nullspace.errors import ArtifactError, NullspaceError
+from nullspace.files import save_whole
 from nullspace.metrics.norms import total_norm
 from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import PATCH_TOKENS, Encoder, block_of
@@ -115,14 +115,7 @@ class NullNoise:
         tensor = self.tensor.detach().cpu().contiguous()
         text = self._metadata()
         header = {"format": FORMAT, "metadata": text, "sha256": _digest(tensor, text)}
-        aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            safetensors.torch.save_file({_TENSOR: tensor}, aside, metadata=header)
-            os.replace(aside, path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise ArtifactError(f"cannot write the noise to {path}: {error}; check that the folder is there") from error
-        finally:
-            aside.unlink(missing_ok=True)
+        save_whole(path, {_TENSOR: tensor}, header, "noise")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

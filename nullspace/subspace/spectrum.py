@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import ArtifactError, NullspaceError
+from nullspace.files import save_whole
 from nullspace.metrics.norms import check_token_norm, effective, hold_token_norm
 from nullspace.model.shapes import Float
 from nullspace.paths import SAVE_HERE, local_path
@@ -153,15 +153,8 @@ class SensitivitySpectrum:
         """Write as safetensors with the numbers as JSON in its header, whole or not at all."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _TENSORS}
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        path = local_path(path, "spectrum file", SAVE_HERE)
-        aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            safetensors.torch.save_file(tensors, aside, metadata={"format": FORMAT, "metadata": json.dumps(values)})
-            os.replace(aside, path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise ArtifactError(f"cannot write the spectrum to {path}: {error}; is the folder there?") from error
-        finally:
-            aside.unlink(missing_ok=True)
+        header = {"format": FORMAT, "metadata": json.dumps(values)}
+        save_whole(local_path(path, "spectrum file", SAVE_HERE), tensors, header, "spectrum")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -72,7 +72,7 @@ def status(workdir: WorkdirArgument, as_json: AsJson = False) -> None:
         console.print(f"error: {found['error']}", highlight=False, markup=False, soft_wrap=True)
     for position, stage in enumerate(found["stages"]):
         if stage.get("earlier") and not found["stages"][position - 1].get("earlier"):
-            console.print("of earlier settings:", highlight=False)
+            console.print("of earlier runs:", highlight=False)
         line = f"  {stage['state']:10} {stage['stage']}  {how_far(stage)}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

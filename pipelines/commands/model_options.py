@@ -1,4 +1,4 @@
-"""Options of every command that names a model: its arguments, and which of a file's weights."""
+"""Options of every command that names a model: its weights and arguments, and the names of its classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.errors import ConfigError
+from pipelines.local_options import here
 
+Weights = Annotated[
+    str,
+    typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA", callback=here("--classes"), help="Class folders, or other labelled data, that name classes."
+    ),
+]
 ModelArgs = Annotated[
     list[str] | None,
     typer.Option(

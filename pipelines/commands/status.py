@@ -19,7 +19,7 @@ FIRST, LAST = "ingest", "report"
 
 
 def status(workdir: Path) -> dict[str, Any]:
-    """Plain JSON about a work folder: its stages in order, then those of earlier settings.
+    """Plain JSON about a work folder: its stages in order, then those of earlier runs that the last one did not use.
 
     Raises WorkdirError when there never was a run in it.
     """
@@ -33,7 +33,9 @@ def status(workdir: Path) -> dict[str, Any]:
     plan = run.pop(PLAN, [])
     if run.get("error") is None or state != "failed":
         run.pop("error", None)
-    return {**run, "state": state, "stages": list(_stages(workdir / "stages", plan)), **reports}
+    stages = list(_stages(workdir / "stages", plan))
+    _mark_replaced(stages)
+    return {**run, "state": state, "stages": stages, **reports}
 
 
 def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
@@ -45,6 +47,14 @@ def _stages(folder: Path, plan: list[dict[str, str]]) -> Iterator[dict[str, Any]
     for found in sorted(left.values(), key=_place):
         failed = _failure(folder / f"{found.name.removesuffix('.partial')}{FAILED}")
         yield {**_stage(found), **failed, **({"earlier": True} if plan else {})}
+
+
+def _mark_replaced(stages: list[dict[str, Any]]) -> None:
+    """Mark every finished report but the one that report.html is a copy of: the plan's, or else the newest."""
+    reports = [stage for stage in stages if stage["stage"] == LAST and stage["state"] == "done"]
+    reports.sort(key=lambda stage: (not stage.get("earlier"), (Path(stage["folder"]) / RECORD).stat().st_mtime))
+    for stage in reports[:-1]:
+        stage["replaced"] = True
 
 
 def _failure(file: Path) -> dict[str, Any]:
@@ -97,7 +107,7 @@ def how_far(stage: dict[str, Any]) -> str:
     if stage["state"] == "failed":
         return stage["error"]
     if stage["state"] == "done":
-        return f"{stage['seconds']:.1f} s"
+        return f"{stage['seconds']:.1f} s{', replaced by a later one' if stage.get('replaced') else ''}"
     progress = stage.get("progress")
     if progress is None:
         return f"{stage['shards']} of {stage.get('of') or '?'} shards" if stage.get("shards") else ""

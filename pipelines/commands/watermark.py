@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.model_options import Ema, ModelArgs
+from pipelines.commands.model_options import Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import each_picture, finish, load_with_notes, model_words
 from pipelines.errors import ConfigError
 from pipelines.local_options import here
@@ -34,10 +34,6 @@ InputsAndOutput = Annotated[
     ),
 ]
 Model = Annotated[str, typer.Option(help="timm model that must not see the mark.")]
-Weights = Annotated[
-    str,
-    typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
-]
 KeyFile = Annotated[
     Path | None,
     typer.Option(

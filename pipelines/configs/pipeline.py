@@ -54,11 +54,9 @@ class PipelineConfig(Settings):
     @model_validator(mode="after")
     def _noise_is_searched(self) -> PipelineConfig:
         if self.search is None and self.learned_noise is not None:
-            raise ValueError("learned_noise needs the noise that search finds, and search is null; make it null, too")
-        if self.search is None and self.attribution is not None and self.attribution.learned:
             raise ValueError(
-                "attribution.learned needs the noise that search finds, and search is null; set it to false, or "
-                "attribution to null"
+                "learned_noise needs the noise that search finds, and search is null; make learned_noise null, too "
+                "(--set learned_noise=null), or give search its settings"
             )
         return self
 

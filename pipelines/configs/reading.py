@@ -23,7 +23,7 @@ _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader keeps the last of two equal keys without a word; here the second is an error."""
+    """SafeLoader silently keeps the last of two equal keys; here the second is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -106,7 +106,7 @@ def _explain(error: ValidationError, where: str, overridden: list[str]) -> str:
     ours, lines = [], []
     for problem in error.errors(include_url=False):
         place = ".".join(map(str, problem["loc"]))
-        options = [f"--set {key}" for key in overridden if _within(key, place) or _within(place, key)]
+        options = [f"--set {key}" for key in overridden if _concerns(key, place, problem["msg"])]
         key = place or "(whole file)"
         if problem["type"] == "extra_forbidden":
             right = _keys_at(problem["loc"][:-1])
@@ -115,12 +115,18 @@ def _explain(error: ValidationError, where: str, overridden: list[str]) -> str:
             said = f"unknown key; {hint}"
         elif problem["type"] == "missing":
             said = "required, but missing"
+        elif problem["input"] is None and len(problem["loc"]) == 1:
+            field = PipelineConfig.model_fields[place]
+            remedy = "give it a value" if field.is_required() else "leave it out to have its defaults"
+            said = f"every run needs it, so it cannot be null; {remedy}"
         else:
-            # A whole section as it was given says nothing beside its key.
+            # The value of a whole section adds nothing to its key.
             got = "" if isinstance(problem["input"], dict) else f" (got {redact(repr(problem['input']))})"
             said = f"{problem['msg'].removeprefix('Value error, ')}{got}"
         if not options:
             lines.append(f"  {key}: {said}")
+        elif not place:
+            ours.append(f"{' '.join(options)}: {said}")
         elif key in overridden:
             ours.append(f"--set {key}: {said}")
         else:
@@ -128,6 +134,13 @@ def _explain(error: ValidationError, where: str, overridden: list[str]) -> str:
     if lines:
         ours.append(f"{where} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:\n" + "\n".join(lines))
     return "\n".join(ours)
+
+
+def _concerns(option: str, place: str, message: str) -> bool:
+    """Whether an option may have caused a problem; one of several sections together has no place, but names them."""
+    if place:
+        return _within(option, place) or _within(place, option)
+    return re.search(rf"\b{re.escape(option.partition('.')[0])}\b", message) is not None
 
 
 def _within(key: str, section: str) -> bool:

@@ -27,9 +27,9 @@ __all__ = [
     "upright",
 ]
 
-# Raster formats whose decoders run in this process. EPS, for one, would start Ghostscript on a stranger's program.
+# Raster formats whose decoders run in this process. EPS, for instance, would start Ghostscript on a foreign program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
-MAX_ASPECT = 200  # a resize to the model's shorter side would blow a thin strip up to gigabytes
+MAX_ASPECT = 200  # resizing the shorter side of a thin strip to the model's size would take gigabytes
 _WHITE = (255, 255, 255, 255)
 _NEW_SUBFILE_TYPE = 254  # TIFF; its lowest bit says "a smaller version of another page"
 
@@ -64,7 +64,7 @@ def decode_counted(
         raise DecodeError("not an image of a known format, or a damaged header") from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"decompression bomb: {error}") from error
-    except Exception as error:  # on damaged bytes Pillow's plugins raise whatever they stumble over
+    except Exception as error:  # on damaged bytes Pillow's plugins raise errors of many kinds
         raise DecodeError(f"damaged or truncated: {type(error).__name__}: {error}") from error
     return np.ascontiguousarray(transform(rgb).numpy()), count
 
@@ -78,7 +78,7 @@ def stills(image: Image.Image) -> int:
         if image.format == "TIFF" and count > 1:
             count = max(1, sum(_is_page(image, number) for number in range(count)))
             image.seek(0)
-    except Exception:  # noqa: BLE001  a damaged later frame: the first is what is read
+    except Exception:  # noqa: BLE001  a damaged later frame: only the first is read
         image.seek(0)
         return 1
     return count

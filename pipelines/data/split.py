@@ -1,6 +1,6 @@
 """Which images noise is learned on, which rank the trials, which set its scale and which only test: by hash of the id.
 
-Three thresholds on the hash say everything, so that any worker can tell the part of any image by itself.
+Three thresholds on the hash decide it, so that any worker can tell the part of any image by itself.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from nullspace.errors import NullspaceError
 from pipelines.errors import BranchesFailed, DiskFullError, NoMemoryError
 from pipelines.wording import last_line
 
-FAULT = 70  # EX_SOFTWARE: the end was nobody's input, the same may succeed when tried again; bad input exits with 1
+FAULT = 70  # EX_SOFTWARE: not caused by the input, the same may succeed when tried again; bad input exits with 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # SQLite, Arrow and what Ray brings as text from a worker have no errno.
 _SAYS_FULL = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded|OutOfDiskError")
@@ -23,7 +23,7 @@ _SAYS_NO_MEMORY = re.compile(
 
 
 def user_error(error: BaseException | None) -> NullspaceError | None:
-    """The error that better input or more room cures, where an error or one it came from is such a one."""
+    """The first error in the chain of causes that better input or more room cures; None where there is none."""
     chain = list(_chain(error))
     found = next((link for link in chain if isinstance(link, NullspaceError)), None)
     if isinstance(found, BranchesFailed):
@@ -43,7 +43,7 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
 
 
 def summarise_error(error: Exception, file: Path) -> str:
-    """One line about an error; what nobody foresaw is kept with its traceback in `file`, and the line names it."""
+    """One line about an error; an unforeseen one is kept with its traceback in `file`, and the line names that file."""
     known = user_error(error)
     if known is not None:
         return str(known)
@@ -52,7 +52,7 @@ def summarise_error(error: Exception, file: Path) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, in one line: of an error nobody foresaw its class, too."""
+    """What went wrong, in one line; for an unforeseen error with its class."""
     known = user_error(error)
     return " ".join(str(known).split()) if known is not None else f"{type(error).__name__}: {_told(error)}"
 
@@ -71,7 +71,7 @@ def branches_failed(errors: Mapping[str, Exception], models: int) -> BranchesFai
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all it came from, also where Ray brought it from a worker."""
+    """An error and the chain of its causes, also across the border of a Ray worker."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -81,7 +81,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that no room is left."""
+    """Whether an error means that the disk is full."""
     return getattr(error, "errno", None) in _FULL or bool(_SAYS_FULL.search(str(error)))
 
 

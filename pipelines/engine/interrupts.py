@@ -1,4 +1,4 @@
-"""Signals that end a program like Ctrl-C does, and what they must not cut in half.
+"""Signals that end a program as Ctrl-C does, and blocks that they must not interrupt.
 
 What fails after such a signal fails because of it: workers and databases get it, too. So the end of a run asks
 `was_interrupted` before it calls anything a failure.
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 
 class _Interrupts:
-    """What this process, which alone gets signals, knows of them."""
+    """State of this process, the only one that gets the signals."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # held by a thread during what must not be cut in half
+        self.lock = threading.RLock()  # held by a thread inside a block that must not be interrupted
         self.came = self.waits = False
-        self.depth = 0  # shields of the main thread, one within another
+        self.depth = 0  # nested shields of the main thread
 
     def arrive(self, *_: object) -> None:
         """The handler: ends the main thread at once, or after its shield. A second signal does not wait."""
@@ -45,7 +45,7 @@ def was_interrupted() -> bool:
 
 @contextmanager
 def interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
-    """These signals raise KeyboardInterrupt in the block, and what fails after one becomes it.
+    """Within the block these signals raise KeyboardInterrupt, and any error after one is turned into it.
 
     No change outside of the main thread, which alone can handle signals.
     """
@@ -68,7 +68,7 @@ def interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """A block that no signal and no `unshielded` thread cuts in half; one at a time in this process, and short.
+    """A block that no signal and no `unshielded` thread interrupts; one at a time in this process, and short.
 
     A write to a database for instance: broken off in the middle of its own clean-up, it leaves the database locked.
     """

@@ -1,4 +1,4 @@
-"""A model as the pipeline hands it round: what loads it, and the facts that decide other stages."""
+"""A model as the pipeline passes it on: what loads it, and the facts on which other stages depend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines.engine.settings import ModelSettings
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All a worker needs to load the very same model."""
+    """All that a worker needs to load the same model."""
 
     label: str
     name: str
@@ -25,7 +25,7 @@ class ModelSpec:
     seed: int
     weights_sha256: str
     args: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of `timm.create_model` that the user gave; what a file's shapes tell is told anew."""
+    """Arguments of `timm.create_model` given by the user; those that follow from a file's shapes are found again."""
     ema: bool = True
     class_numbers: tuple[int, ...] | None = None
     """The model's class for each class of the source, where they differ (see `stages/reference/class_numbers`)."""
@@ -62,7 +62,7 @@ class ModelFacts:
     notes: tuple[str, ...] = ()
     """What a user should know about the weights: what was taken from a file's shapes, what timm adapted."""
     label_warnings: tuple[str, ...] = ()
-    """What there is to tell about the source's classes beside the model's."""
+    """Warnings about the source's classes compared with the model's."""
 
 
 def load_model(
@@ -102,7 +102,7 @@ def learn_facts(settings: ModelSettings, seed: int) -> tuple[ModelFacts, SplitVi
 
 
 def check_usable(model: SplitViT) -> None:
-    """Refuse before any work what a later stage would refuse after an hour."""
+    """Refuse before any work a model that a later stage would refuse after an hour."""
     if not model.num_classes:
         why = f" ({'; '.join(model.notes)})" if model.notes else ""
         raise CannotCutError(

@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_COUNTS = 1.0
 
 
 class Progress:
-    """Says which stage works, how far it is, how fast, and how long it still takes."""
+    """Shows which stage is at work, how far it is, how fast, and how long it still takes."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -65,7 +65,7 @@ class Counter:
         self._keep()
 
     def skip(self, count: int) -> None:
-        """Count what an earlier run did: it says nothing of how fast this one is."""
+        """Count what an earlier run did; it does not count for the speed of this one."""
         self.found += count
         self.done += count
         self.last_kept -= _SECONDS_BETWEEN_COUNTS  # it comes right after the beginning
@@ -86,7 +86,7 @@ class Counter:
         pass
 
     def pace(self) -> str:
-        """How fast, how long still, what right now; what is not known yet is left out."""
+        """Speed, remaining time and the current item; what is not known yet is left out."""
         seconds, made = time.monotonic() - self.started, self.done - self.found
         parts = []
         if made and seconds:
@@ -100,7 +100,7 @@ class Counter:
             return
         self.last_kept = now
         said = {"done": self.done, "of": self.total, "unit": self.unit}
-        with suppress(OSError):  # a full disk is told by the work itself
+        with suppress(OSError):  # a full disk is reported by the work itself
             write_json(self.progress.kept, said | ({"note": self.noted} if self.noted else {}))
 
     def _show(self) -> None:
@@ -130,7 +130,7 @@ class _Bar(Counter):
 
 
 class _Display:
-    """One live display for all bars of a console: rich shows no two. It lives while there is a bar."""
+    """One live display for all bars of a console, since rich cannot show two; it exists while there is a bar."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -31,7 +31,7 @@ class Done:
 
     @property
     def warnings(self) -> list[str]:
-        """What its result (key `warnings`) has to tell people, a sentence each; also told where it is reused."""
+        """Warnings in its result (key `warnings`), a sentence each; repeated where it is reused."""
         return list(self.result.get("warnings", []))
 
 
@@ -49,7 +49,7 @@ class Context:
 
 
 Check = Callable[[dict[str, Any]], None]
-"""Raises what is wrong with a stage's result."""
+"""Raises an error where a stage's result is not acceptable."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class Stage:
         return workdir / "stages" / self.place
 
     def failure(self, workdir: Path) -> Path:
-        """The file that says, in a line, why it failed; there is none where it did not."""
+        """The file with the reason of its failure, in a line; there is none unless it failed."""
         return workdir / "stages" / f"{self.place}{FAILED}"
 
 
 def find_done(stage: Stage, workdir: Path) -> Done | None:
-    """The finished stage of this very fingerprint, if the work folder holds it."""
+    """The finished stage of this fingerprint, if the work folder holds it."""
     folder = stage.folder(workdir)
     record = folder / RECORD
     if not record.is_file():
@@ -139,7 +139,7 @@ def do_stage(
     }
     sweep(partial.rglob(".*"))
     write_json(partial / RECORD, record)
-    if folder.exists():  # a folder without a record: half removed by hand
+    if folder.exists():  # a folder without a record: partly removed by hand
         shutil.rmtree(folder)
     os.replace(partial, folder)
     return Done(folder, result, seconds, reused=False)

@@ -1,8 +1,8 @@
 """The contract of evaluations: one question asked of every image, by workers that hold the model, in one stage.
 
-A question is a folder: `settings.py` (what a config says of it), `rows.py` (what runs on workers and makes figures of
-their rows; ends in an `Evaluation`), `report.py` (words and figures, for the driver alone). What is the same for all of
-them is here: the loop over batches, clean outputs, examples, the stage.
+A question is a folder: `settings.py` (its section of the config), `rows.py` (what runs on workers, and the tallies of
+their rows; ends in an `Evaluation`), `report.py` (texts and figures, for the driver alone). What all of them share is
+here: the loop over batches, clean outputs, examples, the stage.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pipelines.stages.branch import Branch
 S = TypeVar("S", bound=EvaluationSettings)
 Columns = Mapping[str, "Tensor | np.ndarray | list[Any]"]
 """Columns of rows by name, an entry per image: numbers on any device, or a list."""
-_ON_A_CPU = 6  # images a model sees at once there: activations of more do not fit the processor's cache
+_ON_A_CPU = 6  # images per pass on a CPU: the activations of more do not fit its cache
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Asked(Generic[S]):
     seed: int
     inputs: Mapping[str, Done]
     others: Mapping[str, ModelSpec] = field(default_factory=dict)
-    """Other models of the run that it asks, too, by label."""
+    """Other models of the run that are also asked, by label."""
     drawn: frozenset[str] | None = None
     """Ids of the images it is asked of; None: of all."""
 
@@ -62,9 +62,9 @@ class ImageBatch:
     saved: Tensor
     images: Tensor
     before: Outputs
-    """What the model says of the clean images, on the CPU."""
+    """Outputs of the model for the clean images, on the CPU."""
     first: int
-    """Place of its first image among those of the shard that are asked of."""
+    """Position of its first image among the images of the shard that the question is asked of."""
     keep: int
     """How many of its images, from the first on, are kept as pictures for the report."""
 
@@ -97,7 +97,7 @@ class EvaluationShards(ModelShards, Generic[S]):
             return [_table(batch, condition, columns) for condition, columns in self.conditions(batch)]
 
         parts = [table for found in self.batch_size.each(range(len(asked)), tables) for table in found]
-        return pa.concat_tables(parts, promote_options="default")  # columns a condition has not are null there
+        return pa.concat_tables(parts, promote_options="default")  # a column that a condition lacks is null
 
     def _batch(self, shard: Shard, clean: Outputs, at: list[int], first: int, keep: int) -> ImageBatch:
         """The images at these places of the shard."""
@@ -122,7 +122,7 @@ class EvaluationShards(ModelShards, Generic[S]):
 
 
 def as_float(outputs: Outputs) -> Outputs:
-    """The same in float32, whatever the model computes in."""
+    """The same in float32, in whatever precision the model computes."""
     return Outputs(features=outputs.features.float(), logits=outputs.logits.float())
 
 
@@ -142,7 +142,7 @@ class Verdict:
     """What is known of a question before it is asked of any image."""
 
     skipped: str | None = None
-    """Why it makes no sense for the model, a sentence, or None."""
+    """A sentence that says why it makes no sense for the model, or None."""
     warnings: tuple[str, ...] = ()
 
 
@@ -161,31 +161,33 @@ NO_KERNEL = (
 
 
 def needs_kernel(asked: Asked[Any]) -> Verdict:
-    """The verdict of what is made of the kernel alone: skipped where there is none."""
+    """The verdict on questions that need a kernel: skipped where it is trivial."""
     return Verdict(None if asked.inputs["kernel"].result["nullity"] else NO_KERNEL)
 
 
 @dataclass(frozen=True)
 class Evaluation(Generic[S]):
-    """One question: its name in configs, results, folders and MLflow; who answers it; what is made of the answers."""
+    """One question: its name in configs, results, folders and MLflow, its worker, and the tallies of its rows."""
 
     name: str
     version: int
-    """Raised by whoever changes its rows or figures."""
+    """To be raised with every change of its rows or figures."""
     settings: type[S]
     worker: type[EvaluationShards[S]]
     tallies: Callable[[Asked[S]], Mapping[str, Tally]]
     """What adds up the rows of each condition."""
-    needs: tuple[str, ...] | Callable[[S], tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
     """Stages it reads beside the ingest and the reference."""
+    reads: Callable[[S], tuple[str, ...]] = field(default=lambda settings: ())
+    """Further stages that it reads where the run has them."""
     draws: Callable[[S], int | None] = field(default=lambda settings: None)
     """Of how many images it is asked, drawn by seed and id; None: of all."""
     others: Callable[[S], Sequence[str]] = field(default=lambda settings: ())
-    """Labels of other models of the run that it asks, too."""
+    """Labels of other models of the run that are also asked."""
     verdict: Callable[[Asked[S]], Verdict] = field(default=lambda asked: Verdict())
     """Asked first, on the driver: whether the question makes sense for this model."""
     prepares: Callable[[Asked[S]], Preparation | None] = field(default=lambda asked: None)
-    """What all its workers read and is made once for them, by `worker(out=…, asked=…, device=…)`."""
+    """What all its workers read, made once for them by `worker(out=…, asked=…, device=…)`."""
     from_inputs: Callable[[Asked[S]], dict[str, Any]] = field(default=lambda asked: {})
     """Figures of the stages it reads that belong beside its own in results and report."""
     headlines: tuple[str, ...] = ()
@@ -196,8 +198,8 @@ class Evaluation(Generic[S]):
 
 def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, made: Mapping[str, Stage]) -> Stage:
     """The stage of a question about one model; `made` holds the model's other stages by name."""
-    read = evaluation.needs(settings) if callable(evaluation.needs) else evaluation.needs
-    needs = ("reference", *read)
+    read = [name for name in evaluation.reads(settings) if name in made]
+    needs = ("reference", *evaluation.needs, *read)
     labels = [label for label in evaluation.others(settings) if label != branch.facts.spec.label]
     others = {label: branch.models[label] for label in labels if label in branch.models}  # it may have failed to load
     decides = {"seed": branch.seed, **deciding(settings, contents=True)}

@@ -1,4 +1,4 @@
-"""Questions that cost too much to be asked of every image: which images they are asked of instead."""
+"""The images that a question is asked of where asking it of every image would cost too much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a picture is from its original, by measures people use; each image by itself."""
+"""How far a picture is from its original, by PSNR and SSIM, image by image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as PNG files people look at."""
+"""Images as PNG files for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIFFERENCE_GAIN = 4.0
 
 
 def save_picture(path: Path, image: Tensor) -> None:
-    """Write an image (3,H,W) as PNG; values outside [0,1], which no file can hold, are clipped for the eye."""
+    """Write an image (3,H,W) as PNG; values outside [0,1], which no file can hold, are clipped."""
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     with written_aside(path) as aside:
         Image.fromarray(pixels).save(aside, format="PNG")

@@ -1,4 +1,4 @@
-"""Rows of a stage taken in shard by shard, so that aggregates cost no memory for their number."""
+"""Rows of a stage added up shard by shard, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def take_in(files: Iterable[Path], tallies: Mapping[str, Tally]) -> None:
 
 
 class OutcomeTally:
-    """What the model's answers became under one condition, beside means of other columns; see `MAXIMA`.
+    """Changes of the model's outputs under one condition, and means of other columns; see `MAXIMA`.
 
     A mean is that of the finite values: where the pixel range leaves a mark no room (a black image) nothing changes,
     and an infinite PSNR has no mean.
@@ -61,7 +61,7 @@ class OutcomeTally:
             self.largest[name] = max(self.largest.get(name, 0.0), float(columns[name].max()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nothing where no row was."""
+        """Empty where there was no row."""
         if not self.outcomes.means:
             return {}
         found = {figure: self.largest[name] for name, figure in MAXIMA.items() if name in self.largest}

@@ -16,7 +16,7 @@ CONDITIONS = ("learned", "permuted", "gaussian")
 
 @dataclass(frozen=True)
 class TokenNoise:
-    """The learned noise and its controls, drawn anew for every image so that no verdict rests on one draw."""
+    """The learned noise and its controls, drawn anew for every image so that no result depends on one draw."""
 
     noise: NullNoise
     seed: int

@@ -1,4 +1,4 @@
-"""Visual information fidelity: how much of what an eye takes from a picture its changed version still tells.
+"""Visual information fidelity: the share of the visual information in a picture that its changed version keeps.
 
 A model of the eye that needs no trained network, which LPIPS and DISTS would have to download.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST_SIDE = 41  # pixels; below, no scales are left to compare
+LEAST_SIDE = 41  # pixels; smaller images have no scale to compare
 _WINDOWS = (17, 9, 5, 3)  # pixels, scale by scale; the deviation of each Gaussian is a fifth of it
 _NOISE = 2.0  # variance of the eye's own noise, in levels of 8 bits
-_FLAT = 1e-10  # variance below which a window tells nothing
+_FLAT = 1e-10  # variance below which a window has no information
 _TOGETHER = 4  # images compared at once: more do not fit the processor's cache
 
 
@@ -40,7 +40,7 @@ def _fidelity(images: Tensor, originals: Tensor) -> Tensor:
 
 
 def _information(images: Tensor, originals: Tensor, windows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """What the eye learns of `originals` (n,3,h,w) from `images`, and from themselves, at one scale: (n,3) each."""
+    """Information about `originals` (n,3,h,w) in `images`, and in themselves, at one scale: (n,3) each."""
     mean, mean_clean = _local(images, *windows), _local(originals, *windows)
     variance = (_local(images.square(), *windows) - mean.square()).clamp(min=0)
     clean = (_local(originals.square(), *windows) - mean_clean.square()).clamp(min=0)

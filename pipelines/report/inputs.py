@@ -16,7 +16,7 @@ from pipelines.files import read_json
 
 PICTURE_NAME = re.compile(r"(?P<row>\d+)_(?P<column>.+)\.png")
 KNOWN_COLUMNS = ("original", "image", "look", "plain", "marked", "difference")
-LARGEST_SIDE = 256  # pixels: a page of many 1000-pixel examples would weigh tens of megabytes
+LARGEST_SIDE = 256  # pixels: a page with many examples of 1000 pixels would have tens of megabytes
 
 
 def small_table(path: Path) -> pd.DataFrame | None:

@@ -15,7 +15,7 @@ from pipelines.report.view import NamedOutcome, Result, StageReport, StageView
 
 @dataclass(frozen=True)
 class ReportedStage:
-    """A stage of a model, and what it says of itself."""
+    """A stage of a model, and its report."""
 
     report: StageReport
     view: StageView
@@ -46,7 +46,7 @@ class ReportedStage:
 
     @cached_property
     def figures(self) -> list[ReportFigure]:
-        """Drawn once for a theme, though page and folder of figures both show them: most of what a report costs."""
+        """Drawn once for each theme, for page and folder of figures: drawing is most of what a report costs."""
         found = [] if self.skipped else self.report.figures(self.view)
         return [replace(figure, draw=cache(figure.draw)) for figure in found]
 

@@ -31,7 +31,7 @@ LARGEST = {
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over images and its 95 % interval; no interval where one image says nothing about scatter."""
+    """A mean over images and its 95 % interval; no interval for a single image."""
 
     value: float
     low: float | None = None

@@ -96,7 +96,7 @@ def subtitle(results: JsonObject) -> str:
 
 
 def comparison(models: list[Model]) -> Table:
-    """All models beside each other, by what their stages put there."""
+    """The table that compares models, with the columns that their stages provide."""
     columns = columns_of(models)
     return Table(
         "All models: share of predictions unchanged, with 95 % interval and n, under each noise",

@@ -22,7 +22,7 @@ def render(models: Sequence[Model], warnings: Sequence[str], console: Console) -
         lines = [Text("")] if position else []
         lines += [Text(model.label, style="bold"), *(Text(_ascii(line)) for line in stage_lines(model))]
         for line in lines:
-            console.print(line, soft_wrap=not console.is_terminal)  # what goes to a program stays on its line
+            console.print(line, soft_wrap=not console.is_terminal)  # in a pipe or file a line is not broken
         table = outcomes_table(model, plain=not console.is_terminal)
         if table.row_count:
             console.print(table)
@@ -55,7 +55,7 @@ def _cell(text: str, control: bool) -> str:
 
 
 def stage_lines(model: Model) -> Iterator[str]:
-    """A line or more about each stage: what it found, or why nothing."""
+    """One or more lines about each stage: what it found, or why it was skipped."""
     named = [(stage.report.name.replace("_", " "), line) for stage in model.stages for line in stage.lines()]
     widest = max((len(name) for name, _ in named), default=0)
     for name, line in named:

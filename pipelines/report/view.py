@@ -1,4 +1,4 @@
-"""What a stage hands to the page and the terminal, and what it makes that from: its own result, nothing else's."""
+"""What a stage provides for page and terminal, made from its own result alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.report.parts import Cell, ReportFigure, Section, Tile, share_cell
 
 @dataclass(frozen=True)
 class Result:
-    """A stage's result as people read it: what it does not hold is None or empty, never an error."""
+    """A stage's result as people read it; a value that it does not have is None or empty, never an error."""
 
     content: JsonObject
 
@@ -96,7 +96,7 @@ class NamedOutcome:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage says of itself. What was skipped reaches none of these: the reason is shown in their place."""
+    """The report of a stage. Where the stage was skipped, none of these is called: the reason is shown instead."""
 
     name: str
     title: str

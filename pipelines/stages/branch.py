@@ -31,7 +31,7 @@ class Branch:
     ingested: Stage
     means: Means
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
-    """All models of the run, by label: a question may ask others, too."""
+    """All models of the run, by label: a question may also ask other models."""
 
     def stage(
         self,

@@ -37,7 +37,7 @@ def git_state(file: Path) -> dict[str, Any]:
     """Commit of the repository that holds `file`, and whether it has uncommitted changes.
 
     Installed without its repository, the commit comes from NULLSPACE_GIT_COMMIT (an image recipe sets it), or is None.
-    A file that is not tracked belongs to no commit, even when it lies inside somebody's repository (a venv does).
+    A file that is not tracked belongs to no commit, even when it lies inside another repository (as in a venv).
     """
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return {"commit": os.environ.get("NULLSPACE_GIT_COMMIT"), "dirty": None}
@@ -54,7 +54,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def version_lines() -> Iterator[str]:
-    """Versions and commit of this program, and of what its results hang on; nothing heavy is imported."""
+    """Versions and commit of this program, and of what its results depend on; nothing heavy is imported."""
     git = git_state(Path(__file__).resolve())
     commit = (git["commit"] or "unknown") + (", with uncommitted changes" if git["dirty"] else "")
     found = {"nullspace": installed_version("nullspace-vit"), "commit": commit, "python": platform.python_version()}
@@ -105,7 +105,7 @@ def _memory_gib() -> float | None:
 
 
 def _device(name: str) -> dict[str, Any]:
-    import torch  # costs seconds; whoever asks about a device has paid already
+    import torch  # costs seconds; a caller with a device has imported it already
 
     facts: dict[str, Any] = {"name": name, "kind": torch.device(name).type, "description": platform.processor() or None}
     if facts["kind"] == "cuda":

@@ -1,4 +1,4 @@
-"""What a run already holds, and values in the form MLflow takes: the reason a resumed run doubles nothing."""
+"""What a run already holds, so that a resumed run writes nothing twice; and values in the form MLflow takes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pipelines.tracking.tracker import KIND, MODEL, Tracker
 
 
 def headlines(stages: Mapping[str, Stage], done: Mapping[str, Done]) -> dict[str, float]:
-    """The figures models are compared by, as their stages name them; what there is none of is left out."""
+    """The figures by which models are compared, as their stages name them; those that do not exist are left out."""
     found: dict[str, float] = {}
     for name, stage in stages.items():
         figures = dict(flat_metrics(done[name].result))

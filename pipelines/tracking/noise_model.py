@@ -30,7 +30,7 @@ class NoiseModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the ViT and its noise; refuses weights the noise was not learned for."""
-        # By the front door: a stored copy of this file must still load when modules have moved behind it.
+        # Only the public interface: a stored copy of this file must still load after modules have moved.
         from nullspace import NullNoise, SplitViT, choose_device
 
         register_own_models()

@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,40 +39,111 @@ LOGGED_MODEL = "nullspace.logged_model"
 REQUIREMENTS = ("torch", "timm", "numpy", "scipy", "pandas", "safetensors", "nullspace-vit")
 
 
+@dataclass(frozen=True)
+class VitToRecord:
+    """A ViT as it is recorded: name, source and hash say which weights it has; the weights are not stored."""
+
+    name: str
+    weights_source: str
+    weights_sha256: str
+    preprocessing: Mapping[str, Any]
+    num_classes: int
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Further parameters: patch size, embedding dimension, …"""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What tells it from other models of the experiment."""
+        tags = {WEIGHTS_HASH: self.weights_sha256, "nullspace.kind": "vit", "nullspace.model": self.name}
+        given = {"nullspace.model_args": json.dumps(self.model_args, sort_keys=True)} if self.model_args else {}
+        return {**tags, **given}
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Parameters of the logged model."""
+        content = {
+            "name": self.name,
+            "weights_source": redact(self.weights_source),
+            "weights_sha256": self.weights_sha256,
+            "preprocessing": dict(self.preprocessing),
+            "num_classes": self.num_classes,
+            **({"model_args": dict(self.model_args)} if self.model_args else {}),
+            **self.facts,
+        }
+        return flatten(content)
+
+
+@dataclass(frozen=True)
+class NoiseToRegister:
+    """A noise file, the ViT it belongs to, and what its pages say of it."""
+
+    registered_name: str
+    noise_path: Path
+    vit_model_id: str
+    input_size: Sequence[int]
+    """(H, W) of the model's images."""
+    weights_path: Path | None = None
+    """safetensors of the ViT, packed into the model when `weights` cannot bring them back."""
+    config_path: Path | None = None
+    """config.json of a ViT that timm knows by its folder alone; packed, too."""
+    weights: str = "pretrained"
+    """How the loaded model gets its weights without `weights_path`: "pretrained" or "random" (with `seed`)."""
+    seed: int = 0
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments the model was made with."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Finite summaries shown on the logged model and on the run."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How the noise was found; parameters of the logged model."""
+    description: str = ""
+    """Markdown on the pages of the version and of the logged model."""
+
+    def check(self) -> None:
+        """Raise TrackingError for names that MLflow cannot keep."""
+        if not self.registered_name.strip() or re.search(r"[/:']", self.registered_name):
+            raise TrackingError(
+                f"expected a registered model name without / : or ', got {self.registered_name!r}; rename it"
+            )
+        # MLflow keeps both in one folder.
+        if self.weights_path is not None and self.weights_path.name == self.noise_path.name:
+            raise TrackingError(
+                f"expected noise and weights files of different names, got {self.noise_path.name!r} twice; rename one"
+            )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Tags by which the same noise is found again."""
+        return {
+            NOISE_HASH: _digest(self.noise_path),
+            "nullspace.kind": "null-noise",
+            "nullspace.vit": self.vit_model_id,
+        }
+
+    @property
+    def packed(self) -> dict[str, Path]:
+        """The files stored with the model."""
+        files = {"noise": self.noise_path, "weights": self.weights_path, "config": self.config_path}
+        return {name: path for name, path in files.items() if path is not None}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the loaded model reads first."""
+        given = {"weights": self.weights, "seed": self.seed, "model_args": dict(self.model_args)}
+        return {**given, **noise_model.DEFAULTS}
+
+
 @patiently
-def record_vit(
-    tracker: Tracker,
-    run_id: str,
-    *,
-    name: str,
-    weights_source: str,
-    weights_sha256: str,
-    preprocessing: Mapping[str, Any],
-    num_classes: int,
-    model_args: Mapping[str, Any] | None = None,
-    facts: Mapping[str, Any] | None = None,
-) -> str:
+def record_vit(tracker: Tracker, run_id: str, vit: VitToRecord) -> str:
     """Record a ViT as a logged model and as an input of the run; returns the logged model's id.
 
-    The same weights and `model_args` in the same experiment are recorded once. Weights themselves are not stored: name,
-    source and hash say which they are. `facts` are further parameters (patch size, embedding dimension, …).
+    The same weights and `model_args` in the same experiment are recorded once.
     """
-    tags = {WEIGHTS_HASH: weights_sha256, "nullspace.kind": "vit", "nullspace.model": name}
-    if model_args:
-        tags["nullspace.model_args"] = json.dumps(model_args, sort_keys=True)
-    model = _find_model(tracker, tags)
+    model = _find_model(tracker, vit.tags)
     if model is None:
-        content = {
-            "name": name,
-            "weights_source": redact(weights_source),
-            "weights_sha256": weights_sha256,
-            "preprocessing": dict(preprocessing),
-            "num_classes": num_classes,
-            **({"model_args": dict(model_args)} if model_args else {}),
-            **(facts or {}),
-        }
         model = tracker.client.create_logged_model(
-            tracker.experiment_id, _model_name(name), run_id, tags, flatten(content), model_type="vit"
+            tracker.experiment_id, _model_name(vit.name), run_id, vit.tags, vit.params, model_type="vit"
         )
     if model.status != LoggedModelStatus.READY:
         _upload_json(tracker.client, model, "vit.json")
@@ -80,62 +152,32 @@ def record_vit(
 
 
 @patiently
-def register_noise(
-    tracker: Tracker,
-    run_id: str,
-    *,
-    noise_path: Path,
-    weights_path: Path | None,
-    config_path: Path | None = None,
-    vit_model_id: str,
-    registered_name: str,
-    input_size: Sequence[int],
-    metrics: Mapping[str, Any],
-    tags: Mapping[str, Any],
-    weights: str = "pretrained",
-    seed: int = 0,
-    model_args: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    description: str = "",
-) -> str:
-    """Register a noise file as a version of `registered_name` with alias `champion`; returns the version.
-
-    Args:
-        weights_path: safetensors of the ViT, packed into the model when `weights` cannot bring them back.
-        config_path: config.json of a ViT that timm knows by its folder alone; packed, too.
-        input_size: (H, W) of the model's images.
-        metrics: finite summaries shown on the logged model and on the run.
-        weights: how the loaded model gets its weights without `weights_path`: "pretrained" or "random" (with `seed`).
-        model_args: further arguments the model was made with.
-        settings: how the noise was found; parameters of the logged model.
-        description: Markdown on the pages of the version and of the logged model.
+def register_noise(tracker: Tracker, run_id: str, noise: NoiseToRegister) -> str:
+    """Register a noise file as a version of its registered model, with alias `champion`; returns the version.
 
     The same noise is registered once, so a resumed pipeline gets the version it made before.
     """
-    _check_names(registered_name, noise_path, weights_path)
-    identity = {NOISE_HASH: _digest(noise_path), "nullspace.kind": "null-noise", "nullspace.vit": vit_model_id}
-    version = _find_version(tracker.client, registered_name, identity)
+    noise.check()
+    identity, name = noise.identity, noise.registered_name
+    version = _find_version(tracker.client, name, identity)
     if version is None:
         model = _find_model(tracker, identity) or tracker.client.create_logged_model(
             tracker.experiment_id,
-            _model_name(registered_name),
+            _model_name(name),
             run_id,
-            {**identity, MLFLOW_RUN_NOTE: description},
-            flatten(settings or {}),
+            {**identity, MLFLOW_RUN_NOTE: noise.description},
+            flatten(noise.settings),
             model_type="null-noise",
         )
         if model.status != LoggedModelStatus.READY:
-            wanted = {"noise": noise_path, "weights": weights_path, "config": config_path}
-            packed = {part: path for part, path in wanted.items() if path is not None}
-            config = {"weights": weights, "seed": seed, "model_args": dict(model_args or {}), **noise_model.DEFAULTS}
-            _upload_pyfunc(tracker.client, model, run_id, packed, input_size, config)
+            _upload_pyfunc(tracker.client, model, run_id, noise)
         _link_output(tracker.client, run_id, model.model_id)
-        tracker.metrics(run_id, metrics, model_id=model.model_id)
-        marks = {**flatten(tags), **identity}
-        version = _create_version(tracker.client, registered_name, model, run_id, marks, description)
+        tracker.metrics(run_id, noise.metrics, model_id=model.model_id)
+        marks = {**flatten(noise.tags), **identity}
+        version = _create_version(tracker.client, name, model, run_id, marks, noise.description)
     else:  # made by another run, or by this one before it was stopped: this run leads to it, too
         _link_output(tracker.client, run_id, version.tags[LOGGED_MODEL])
-    tracker.client.set_registered_model_alias(registered_name, CHAMPION, version.version)
+    tracker.client.set_registered_model_alias(name, CHAMPION, version.version)
     return str(version.version)
 
 
@@ -157,22 +199,15 @@ def _requirement(name: str) -> str:
     return name if version is None else f"{name}=={version.partition('+')[0]}"
 
 
-def _upload_pyfunc(
-    client: MlflowClient,
-    model: LoggedModel,
-    run_id: str,
-    packed: Mapping[str, Path],
-    input_size: Sequence[int],
-    config: dict[str, Any],
-) -> None:
-    height, width = input_size
+def _upload_pyfunc(client: MlflowClient, model: LoggedModel, run_id: str, noise: NoiseToRegister) -> None:
+    height, width = noise.input_size
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "model")
         mlflow.pyfunc.save_model(
             str(target),
             python_model=noise_model.__file__,  # models from code: the file itself is stored, no pickle
-            artifacts={name: str(path) for name, path in packed.items()},
-            model_config=config,
+            artifacts={name: str(path) for name, path in noise.packed.items()},
+            model_config=noise.config,
             signature=_signature(height, width),
             input_example=(np.zeros((1, height, width, 3), np.uint8), {"scale": 1.0}),
             pip_requirements=pip_requirements(),
@@ -249,12 +284,3 @@ def _link_output(client: MlflowClient, run_id: str, model_id: str) -> None:
 def _model_name(name: str) -> str:
     """A name MLflow takes for a logged model: timm's dots and slashes become underscores."""
     return re.sub(r"[/:.%\"']", "_", name)
-
-
-def _check_names(registered: str, noise: Path, weights: Path | None) -> None:
-    if not registered.strip() or re.search(r"[/:']", registered):
-        raise TrackingError(f"expected a registered model name without / : or ', got {registered!r}; rename it")
-    if weights is not None and weights.name == noise.name:  # MLflow keeps both in one folder
-        raise TrackingError(
-            f"expected noise and weights files of different names, got {noise.name!r} twice; rename one"
-        )

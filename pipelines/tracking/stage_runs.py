@@ -1,4 +1,4 @@
-"""What of a finished stage goes to MLflow: figures as metrics, settings as parameters, the small files."""
+"""What is recorded of a finished stage: figures as metrics, settings as parameters, the small files."""
 
 from __future__ import annotations
 

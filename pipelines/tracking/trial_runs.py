@@ -136,7 +136,7 @@ class TrialCallback(Callback):
         self._finish(trial.trial_id, "FAILED")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Close what Tune cut off without a word (Ctrl-C, a time budget) as KILLED, and try once more to write all."""
+        """Close trials that Tune ended without notice (Ctrl-C, a time budget) as KILLED, and try again to write all."""
         self._retry_at = 0.0
         by_id = {trial.trial_id: trial for trial in trials}
         for trial_id, record in self.records.items():
@@ -171,7 +171,7 @@ class TrialCallback(Callback):
             record.tags[STOPPED_EARLY] = f"step {record.last_step} of {planned}"
 
     def _status_of(self, trial_id: str, trial: Trial | None) -> Status:
-        """The status of a trial Tune said nothing final about in this process."""
+        """The status of a trial whose end Tune has not reported in this process."""
         if trial is not None and trial_id not in self._run_ids and trial.status == Trial.ERROR:
             return "FAILED"
         if trial is not None and trial_id not in self._run_ids and trial.status == Trial.TERMINATED:

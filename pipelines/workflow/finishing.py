@@ -80,7 +80,7 @@ class Run:
         return made
 
     def _reads(self, stage: Stage, run_id: str, done: Done | None = None) -> None:
-        """Tell MLflow which images a stage reads; the ingest knows only when it is done how many there are."""
+        """Record in MLflow which images a stage reads; how many there are is known when the ingest is done."""
         if not stage.data:
             return
         ingested = done if stage.name == "ingest" else self.of(stage.inputs["ingest"])

@@ -1,4 +1,4 @@
-"""The order of the page: what each stage says of itself, and results.json as the page and the terminal read it."""
+"""The order of the page: the report of each stage, and results.json as page and terminal read it."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def require_stages(config: PipelineConfig, names: Collection[str]) -> None:
 
 
 def settings_of(config: PipelineConfig, evaluation: Evaluation[Any]) -> Any:
-    """The section of a question; None where it is not asked. Raises ConfigError where the config knows no such one."""
+    """The section of a question; None where it is not asked. Raises ConfigError where there is no such section."""
     if evaluation.name not in PipelineConfig.model_fields:
         raise ConfigError(
             f"{evaluation.name}: PipelineConfig has no section of this name; add one in pipelines/configs/pipeline.py"

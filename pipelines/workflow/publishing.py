@@ -17,7 +17,7 @@ from pipelines.evaluations.learned_noise import report as learned_noise
 from pipelines.report.view import Result
 from pipelines.stages.search import report as search
 from pipelines.tracking.model_runs import headlines
-from pipelines.tracking.noise_versions import record_vit, register_noise
+from pipelines.tracking.noise_versions import NoiseToRegister, VitToRecord, record_vit, register_noise
 from pipelines.tracking.tracker import Tracker
 
 # Figures of the model's run that are figures of its noise.
@@ -58,41 +58,41 @@ def _register(
     vit = record_vit(
         tracker,
         run_id,
-        name=facts.spec.name,
-        weights_source=facts.source,
-        weights_sha256=facts.spec.weights_sha256,
-        preprocessing=facts.preprocessing.to_dict(),
-        num_classes=facts.num_classes,
-        model_args=facts.spec.args,
-        facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches, "notes": list(facts.notes)},
+        VitToRecord(
+            name=facts.spec.name,
+            weights_source=facts.source,
+            weights_sha256=facts.spec.weights_sha256,
+            preprocessing=facts.preprocessing.to_dict(),
+            num_classes=facts.num_classes,
+            model_args=facts.spec.args,
+            facts={"embed_dim": facts.embed_dim, "num_patches": facts.num_patches, "notes": list(facts.notes)},
+        ),
     )
     model_folder = local_folder(facts.spec.name)
-    described = None if model_folder is None else model_folder / CONFIG
     searched = done["search"].result
     tested = [learned_noise.sentence(Result(done["learned_noise"].result))] if "learned_noise" in done else []
     with tempfile.TemporaryDirectory() as folder:
-        version = register_noise(
-            tracker,
-            run_id,
-            noise_path=done["search"].folder / "noise.safetensors",
-            weights_path=_packed_weights(facts, Path(folder)),
-            config_path=described,
-            vit_model_id=vit,
+        noise = NoiseToRegister(
             registered_name=name,
+            noise_path=done["search"].folder / "noise.safetensors",
+            vit_model_id=vit,
             input_size=facts.preprocessing.input_size,
-            metrics={name: value for name, value in figures.items() if name in OF_THE_NOISE},
-            tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
+            weights_path=_packed_weights(facts, Path(folder)),
+            config_path=None if model_folder is None else model_folder / CONFIG,
             weights=facts.spec.weights if facts.spec.weights == "random" else "pretrained",
             seed=facts.spec.seed,
             model_args=facts.spec.args,
+            metrics={name: value for name, value in figures.items() if name in OF_THE_NOISE},
+            tags={"nullspace.model": facts.spec.name, "nullspace.label": facts.spec.label},
             settings={**searched["settings"], "best_trial": searched["best_trial"], "objective": searched["objective"]},
             description=" ".join([search.sentence(Result(searched)), *tested]),
         )
+        version = register_noise(tracker, run_id, noise)
     return {"registered_model": name, "version": version, "vit_model_id": vit}
 
 
 def _packed_weights(facts: ModelFacts, folder: Path) -> Path | None:
-    """The weights as safetensors when nobody else could bring them back: they came from a file of this machine."""
+    """The weights as safetensors where they came from a file of this machine; other machines do not have it."""
     own = local_folder(facts.spec.name) is not None and facts.spec.weights == "pretrained"
     if facts.spec.weights in ("pretrained", "random") and not own:
         return None

@@ -1,4 +1,4 @@
-"""Report: results.json and report.html from everything the stages said."""
+"""The report: results.json and report.html from the results of all stages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def report_stage(
     run_id: str,
     environment: Mapping[str, Any],
 ) -> Stage:
-    """The last stage. It reads all others, so anything made anew makes a new report."""
+    """The last stage. It reads all others, so that any change makes a new report."""
     config_said = config.model_dump(mode="json")
 
     def make(context: Context) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""results.json: every figure of a run, put together from what the stages said."""
+"""results.json: every figure of a run, put together from the results of its stages."""
 
 from __future__ import annotations
 

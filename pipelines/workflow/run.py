@@ -1,4 +1,4 @@
-"""The whole run: stages in order, finished ones reused, every one recorded in MLflow, nothing left half."""
+"""The whole run: stages in order, finished ones reused, every one recorded in MLflow, none left incomplete."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run_pipeline(
     """Do everything the config says in the work folder; returns the content of results.json.
 
     With `only`, these stages and what they need; what other stages have found before stays in the results.
-    The same call goes on where a killed one stopped. Raises NullspaceError for what better input cures.
+    The same call goes on where a killed one stopped. Raises NullspaceError for errors that better input cures.
     """
     quiet()
     require_stages(config, only)
@@ -96,7 +96,7 @@ def _finish_all(run: Run, plan: Plan, models: list[ModelFacts]) -> dict[str, Any
     if run.unfinished(plan.in_order()):
         compute.check(run.config.search.max_concurrent if run.config.search else None)
     if compute.here and run.unfinished(branch["search"] for branch in plan.branches.values() if "search" in branch):
-        compute.start_soon()  # the search alone needs it: what comes before is done meanwhile
+        compute.start_soon()  # only the search needs it: the stages before it are done meanwhile
     for stage in plan.ingests.values():
         run.show_data(run.run_id, run.finish(stage), WHOLE_RUN)
     registered, errors = _finish_branches(run, plan, models)
@@ -145,7 +145,7 @@ def _finish_branches(
 
     jobs = {facts.spec.label: job(facts, plan.branches[facts.spec.label]) for facts in models}
     left = sum(run.unfinished(branch.values()) for branch in plan.branches.values())
-    lanes = run.compute.lanes(left) if left > 1 else 1  # asking starts Ray: not where one model is all there is to do
+    lanes = run.compute.lanes(left) if left > 1 else 1  # asking starts Ray, which is not needed for a single model
     errors = side_by_side(jobs, lanes)
     return {label: registered[label] for label in jobs if label in registered}, errors
 
@@ -174,7 +174,7 @@ def _finish_stages(
 
 
 def _show(run: Run, results: Mapping[str, Any]) -> None:
-    """Results and report on the run's own page: people open it first, and its stages later or never."""
+    """Results and report on the run's own page in MLflow, which people open first."""
     models = models_of(results)
     for model in models:
         if model.label in run.model_runs:
@@ -186,7 +186,7 @@ def _show(run: Run, results: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _parent_run(config: PipelineConfig, workdir: Path, tracker: Tracker) -> Iterator[str]:
-    """The run's own entry in MLflow, with its true end written whatever happens, also by kill -9."""
+    """The run's own entry in MLflow; its true end is recorded in any case, also after kill -9."""
     key = f"{workdir}:{config.fingerprint()}"
     params = config.model_dump(mode="json", exclude={"name", "models"})
     params["models"] = {model.label: model.model_dump(mode="json", exclude={"label"}) for model in config.models}

@@ -18,7 +18,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
 
 
-def test_dry_run_shows_all_and_asks_nobody() -> None:
+def test_dry_run_shows_all_and_asks_no_server() -> None:
     answer = nullspace("submit", "demo", *WORK, "--set", "models.0.weights=/shared/w.pth", "--dry-run")
     assert answer.code == 0, answer.err
     shown = {line.split()[0]: line for line in answer.out.splitlines()}
@@ -58,11 +58,11 @@ def test_help_has_an_example(command: str) -> None:
     assert f"nullspace {command}" in nullspace(command, "--help").out.partition("Example:")[2]
 
 
-def test_no_jobs_are_said_to_be_none() -> None:
+def test_the_message_when_there_are_no_jobs() -> None:
     assert list(submitting.table([])) == ["no jobs of nullspace"]
 
 
-def test_a_fault_is_told_from_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_and_bad_input_have_different_exit_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a fault")
 

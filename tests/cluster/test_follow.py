@@ -150,7 +150,7 @@ def test_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_address("head:6379")
 
 
-def test_nobody_answers() -> None:
+def test_an_address_that_does_not_answer() -> None:
     with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9;.*ssh -L 8265:127\.0\.0\.1:8265 HEAD"):
         JobServer("http://127.0.0.1:9")
 

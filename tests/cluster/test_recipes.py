@@ -156,7 +156,7 @@ def test_the_image_copies_what_is_there_and_no_more(dockerfile: list[tuple[str, 
     assert {"nullspace", "pipelines", "cluster", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} == sources
 
 
-def test_the_image_runs_as_nobody_in_particular(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_image_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
     words = [word for word, _ in dockerfile]
     assert dict(dockerfile)["USER"] == "1000:1000" and words.index("USER") > max(
         number for number, word in enumerate(words) if word in ("RUN", "COPY")

@@ -73,7 +73,7 @@ def test_the_list_has_every_size_largest_first() -> None:
     assert len({len(weight(size)) for size in (0, 999, 2048, 5 * MIB)}) == 1
 
 
-def test_a_long_list_is_cut_and_said_so() -> None:
+def test_a_long_list_is_cut_and_the_rest_counted() -> None:
     lines = list(Upload({f"{number:02}": b"1" for number in range(25)}).lines())
     assert len(lines) == 21 and "5 B" in lines[-1] and "in 5 more files" in lines[-1]
 

@@ -44,7 +44,7 @@ def test_only_listed_host_names_are_answered(server: Server, host: str, status: 
     assert status_of(url, host.format(port=server.port)) == status
 
 
-def test_it_stops_when_told_to_and_leaves_no_process(server: Server) -> None:
+def test_a_stop_signal_ends_it_and_leaves_no_process(server: Server) -> None:
     code = server.stop()  # fails when processes of the server are left running
     assert code in (0, -signal.SIGTERM, 128 + signal.SIGTERM), server.log.read_text()[-3000:]
     assert status_of(f"{server.url}/health") == 0

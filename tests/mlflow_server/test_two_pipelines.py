@@ -26,7 +26,7 @@ def stage_folder(run: Finished, name: str) -> Path:
     return folder
 
 
-def test_nobody_gets_in_without_the_password(tracked: Tracked) -> None:
+def test_requests_without_the_password_are_refused(tracked: Tracked) -> None:
     assert status_of(f"{tracked.server.url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default") == 401
 
 
@@ -34,7 +34,7 @@ def test_an_outage_changes_no_number(two_runs: TwoRuns) -> None:
     assert figures(two_runs.disturbed.results) == figures(two_runs.undisturbed.results)
 
 
-def test_the_user_is_told_once_that_the_run_waits(two_runs: TwoRuns) -> None:
+def test_a_run_that_waits_prints_one_line_about_it(two_runs: TwoRuns) -> None:
     said = two_runs.disturbed.said
     assert said.count("does not answer (") == 1 and said.count("answers again after") == 1
     assert "the run waits for it, up to 10 minutes" in said

@@ -38,7 +38,7 @@ def test_two_writers_do_not_share_a_name(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_text() == "one", "the last to finish"
 
 
-def test_json_goes_round(tmp_path: Path) -> None:
+def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
     content = {"a": [1, 2.5, None, True], "σ": {"b": "ü"}}
     file = write_json(tmp_path / "x.json", content)
     assert read_json(file) == content

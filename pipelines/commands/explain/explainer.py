@@ -109,7 +109,7 @@ class Explainer:
             self._panel(each, classes, request.maps, None if not at else before) for at, each in enumerate(sights)
         )
         said = {"class": kind, "name": self.names[kind], "predicted": kind == predicted}
-        return Explained(self.model.name, request.noise, said, panels)
+        return Explained(self.model.name, request.noise, said, tuple(panels))
 
     def _check(self, request: Request) -> None:
         reasons = reasons_against(self.model, request.maps)

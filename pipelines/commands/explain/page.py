@@ -13,7 +13,7 @@ _SIDE = 2.6  # inches of a picture
 
 def page(name: str, found: Explained) -> bytes:
     """The page of the picture called `name`."""
-    maps = [each for each in found.panels[0].maps]
+    maps = list(found.panels[0].maps)
     columns, rows = 1 + len(maps), len(found.panels)
     figure = Figure(figsize=(_SIDE * columns, (_SIDE + 0.75) * rows + 0.6), layout="constrained")
     figure.set_facecolor(LIGHT.surface)

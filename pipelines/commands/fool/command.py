@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.arguments import print_json
-from pipelines.commands.model_options import Ema, ModelArgs
+from pipelines.commands.model_options import Classes, Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import load_with_notes, names_of
 from pipelines.errors import ConfigError
 from pipelines.local_options import OUTPUT, here
@@ -45,10 +45,7 @@ def fool(
     ] = "logits",
     steps: Annotated[int, typer.Option(min=1, help="Passes of the network, at most.")] = 40,
     model: Annotated[str, typer.Option(help="timm model to fool.")] = "deit_tiny_patch16_224",
-    weights: Annotated[
-        str,
-        typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
-    ] = "pretrained",
+    weights: Weights = "pretrained",
     model_args: ModelArgs = None,
     ema: Ema = True,
     output: Annotated[
@@ -61,12 +58,7 @@ def fool(
             help="File to write, .png, .bmp or .tif; default NAME-fooled.png here.",
         ),
     ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA", callback=here("--classes"), help="Class folders, or other labelled data, that name classes."
-        ),
-    ] = None,
+    classes: Classes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the look `noise` and of the control.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

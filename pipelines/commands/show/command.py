@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.commands.model_options import Ema, ModelArgs
+from pipelines.commands.model_options import Classes, Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import change_words, each_picture, finish, load_with_notes, names_of
 from pipelines.errors import ConfigError
 from pipelines.local_options import OUTPUT, here
@@ -24,10 +24,7 @@ def show(
         ),
     ],
     model: Annotated[str, typer.Option(help="timm model to run on them.")] = "deit_tiny_patch16_224",
-    weights: Annotated[
-        str,
-        typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
-    ] = "pretrained",
+    weights: Weights = "pretrained",
     model_args: ModelArgs = None,
     ema: Ema = True,
     noise: Annotated[
@@ -58,12 +55,7 @@ def show(
             help="A .png file for one picture, else a folder; default NAME-nullspace.png here.",
         ),
     ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA", callback=here("--classes"), help="Class folders, or other labelled data, that name classes."
-        ),
-    ] = None,
+    classes: Classes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise and of its permutation.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object for each picture.")] = False,

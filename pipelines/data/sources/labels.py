@@ -32,7 +32,7 @@ class Labels:
             "CREATE TABLE labels (place INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, label INTEGER NOT NULL, "
             "taken INTEGER NOT NULL DEFAULT 0)"
         )
-        self._rows.execute("BEGIN")  # never committed: nobody else reads it
+        self._rows.execute("BEGIN")  # never committed: no other connection reads it
 
     def __enter__(self) -> Labels:
         return self

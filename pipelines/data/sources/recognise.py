@@ -33,7 +33,7 @@ def open_source(settings: SourceSettings) -> Source:
         _refuse_foreign(settings, "digits")
         return _limited(DigitsSource(settings.split), settings)
     storage = Storage.open(settings.path or "")
-    remote_braces = not storage.is_local and patterns.has_braces(storage.root)  # not worth a question to a server
+    remote_braces = not storage.is_local and patterns.has_braces(storage.root)  # not worth a request to a server
     found = None if remote_braces else storage.kind()  # a name may hold brackets or braces itself
     if found is None and patterns.is_pattern(storage.root):
         return _limited(_of_pattern(storage, settings), settings)

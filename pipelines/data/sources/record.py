@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass
 class Found:
-    """What listing came upon, besides the records: what only all pieces together can be judged by."""
+    """What listing found besides the records, on which all pieces together are judged."""
 
     images: int = 0
     others: int = 0

@@ -25,7 +25,7 @@ from pipelines.engine.workers.shard_workers import Workers
 from pipelines.errors import ClusterError
 
 _ANNOUNCED = b"Set ray log level"
-_GRACE_SECONDS = 20  # for Ray to be there before it can be stopped
+_GRACE_SECONDS = 20  # seconds that a starting Ray has until it can be stopped
 _LOCAL_OBJECT_STORE = 512 * 1024**2  # shard names and counts pass through it, never images
 
 
@@ -36,7 +36,7 @@ class Compute:
         self.resources, self.wanted = resources, device
         self.address = address or os.environ.get("RAY_ADDRESS")
         if not self.address:
-            choose_device(device)  # an impossible device is refused before any work
+            choose_device(device)  # a device that is not there is refused before any work
         self._started = False
         self._starter: _Starter | None = None
         self._folder: Path | None = None
@@ -87,7 +87,7 @@ class Compute:
         return Workers(min(wanted, fits), self.resources.cpus_per_worker, self._gpus())
 
     def check(self, trials: int | None) -> None:
-        """Refuse, before any work, what the cluster will never hold: a worker, or so many trials at once."""
+        """Refuse, before any work, what the cluster cannot hold: one worker, or so many trials at once."""
         room = self.room()
         if trials and trials > room:
             raise ClusterError(
@@ -115,13 +115,13 @@ class Compute:
         return self.resources.gpus_per_worker if self.device.startswith("cuda") else 0.0
 
     def _has_gpus(self) -> bool:
-        # Asking Ray means starting it; a machine by itself can be asked directly.
+        # Asking Ray means starting it; a single machine can be asked directly.
         if self.address:
             return any(node.get("GPU") for node in self._nodes())
         return torch.cuda.is_available()
 
     def _nodes(self) -> list[dict[str, float]]:
-        """What each living node has in all."""
+        """The total resources of each living node."""
         if self.here:  # known without Ray, which then may start later
             return [{"CPU": float(_cpus()), "GPU": float(torch.cuda.device_count())}]
         self.start()
@@ -136,7 +136,7 @@ class Compute:
             self._starter.start()
 
     def start(self) -> None:
-        """Start Ray unless it is. Raises ClusterError where that fails."""
+        """Start Ray unless it runs. Raises ClusterError where that fails."""
         if self.here:
             self.start_soon()
         if self._starter is None:
@@ -188,7 +188,7 @@ class Compute:
 
 
 class _Starter(threading.Thread):
-    """Starts Ray, and lives as long as Ray is to: its processes die with the very thread that made them (Linux)."""
+    """Starts Ray, and lives as long as Ray must: on Linux its processes end with the thread that started them."""
 
     def __init__(self, begin: Callable[[], None]) -> None:
         super().__init__(daemon=True)
@@ -218,7 +218,7 @@ def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Ray puts two handlers of its own in the place of ours; with them a run ends without a word to MLflow."""
+    """Ray replaces two of our signal handlers by its own; with those a run would end without telling MLflow."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -231,7 +231,7 @@ def _sigterm_kept() -> Iterator[None]:
 def _native_stderr_away() -> Iterator[None]:
     """Ray's C++ part announces its log level on file descriptor 2 while it starts; failures come as exceptions.
 
-    What this process says meanwhile in another thread comes afterwards.
+    What other threads of this process write meanwhile comes afterwards.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -257,5 +257,5 @@ def _silence_ray_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.tune"):
-        # What ends a stage or a trial is raised or recorded, and said by us, in one line.
+        # Errors that end a stage or a trial are raised or recorded, and printed by us in one line.
         logging.getLogger(name).setLevel(logging.CRITICAL)

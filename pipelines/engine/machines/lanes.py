@@ -33,7 +33,7 @@ Job = Callable[[Callable[[], Share]], None]
 
 
 class Shares:
-    """Who shares a cluster right now. Shares only grow: what a lane that is through leaves, the others get."""
+    """The lanes that share a cluster now. Shares only grow: those of a finished lane go to the others."""
 
     def __init__(self, lanes: int) -> None:
         self._lanes = list(range(lanes))
@@ -49,7 +49,7 @@ class Shares:
 
 
 def side_by_side(jobs: Mapping[str, Job], lanes: int) -> dict[str, Exception]:
-    """Do all jobs, so many at a time; one that fails costs only itself. Returns the errors by the jobs' names.
+    """Do all jobs, so many at a time; returns the errors by the jobs' names. A failure does not affect the other jobs.
 
     Ctrl-C reaches every job. With one lane the jobs run in this thread, one after the other.
     """
@@ -61,7 +61,7 @@ def side_by_side(jobs: Mapping[str, Job], lanes: int) -> dict[str, Exception]:
         while waiting:
             try:
                 name, job = waiting.popleft()
-            except IndexError:  # another lane was quicker
+            except IndexError:  # another lane took the last job
                 break
             try:
                 job(lambda: shares.of(lane))

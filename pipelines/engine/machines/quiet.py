@@ -1,4 +1,4 @@
-"""What Ray and MLflow would print, or send to their makers, is off unless the user has set it otherwise.
+"""Turns off what Ray and MLflow would print or send to their makers, unless the user has set it otherwise.
 
 Imports nothing heavy: both libraries read these when they are first imported.
 """
@@ -16,11 +16,11 @@ DEFAULTS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new reporter prints tables also at verbosity 0
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # of a Ray started here; a cluster's own nodes keep theirs
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune would take Ctrl-C for itself and return as if the search were over
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # otherwise Tune handles Ctrl-C and returns as if the search were finished
 }
 
 
 def quiet() -> None:
-    """For a program's first lines; what the user has set stays."""
+    """Called first in a program; what the user has set stays."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.errors import ClusterError
 
-# Bytes of a socket's path that the kernel takes, less its ending zero.
+# Largest length of a socket's path in bytes, without its terminating zero.
 LIMIT = (104 if sys.platform == "darwin" else 108) - 1
 # What Ray puts below its folder; a process has at most seven digits.
 _BELOW = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
@@ -27,7 +27,7 @@ def choose_folder(variables: Mapping[str, str], places: Sequence[str] = _SHORT) 
     long RAY_TMPDIR: that one was asked for.
     """
     asked = variables.get("RAY_TMPDIR")
-    on_linux = sys.platform.startswith("linux")  # Ray heeds TMPDIR nowhere else
+    on_linux = sys.platform.startswith("linux")  # Ray reads TMPDIR for nothing else
     own = asked or (variables.get("TMPDIR") if on_linux else None) or "/tmp"
     if _fits(os.path.join(own, "ray")):
         return None

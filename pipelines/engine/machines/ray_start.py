@@ -1,4 +1,4 @@
-"""Ray started on a busy machine: there Ray's own limits, 15 to 60 seconds, are met while nothing is wrong.
+"""Starting Ray on a busy machine, where its own limits of 15 to 60 seconds pass although nothing is wrong.
 
 And its workers, by its default, give way to every other program: beside four busy ones they would all but stand still.
 """
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-SECONDS = 600  # what a machine so busy is given; a process of Ray's that dies ends the waiting at once
+SECONDS = 600  # seconds that a busy machine is given; a process of Ray that dies ends the waiting at once
 # Read by Ray's own programs as they start: how long they wait for one another. A worker that registers after its time
 # is killed and started anew, again too slow.
 LIMITS = {
     "RAY_gcs_server_port_wait_time_s": SECONDS,
     "RAY_worker_register_timeout_seconds": SECONDS,
     "RAY_agent_register_timeout_ms": 1000 * SECONDS,
-    "RAY_health_check_timeout_ms": 60_000,  # for one answer of a node; a dead one's connection breaks at once
+    "RAY_health_check_timeout_ms": 60_000,  # seconds for an answer; the connection to a dead node breaks at once
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": SECONDS,
     "RAY_worker_niceness": 0,  # 15 by default: a fiftieth of what another program gets
 }
@@ -31,7 +31,7 @@ _PORTS = range(20_000, 32_000)  # Ray's workers take those before, Linux hands o
 
 @contextmanager
 def patient_start() -> Iterator[None]:
-    """Within it, Ray may be started and takes as long as it needs; what the environment says already is kept."""
+    """Within the block Ray may take as long as it needs to start; variables that are set already are kept."""
     from ray._private import ray_constants
     from ray._private.node import Node
 
@@ -70,7 +70,7 @@ def _choose_ports(node: Any) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of this machine nobody listens on, drawn at random below those the kernel itself hands out.
+    """So many free ports of this machine, drawn at random below those that the kernel itself hands out.
 
     One of the kernel's could go to any connection before its server, which takes seconds to start, listens there.
     """
@@ -85,7 +85,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _wait_for(node: Any) -> None:
-    """Until the node has reported to the head, one of its processes is dead, or the time is up: Ray itself says so."""
+    """Wait until the node has reported to the head, a process of it has died, or the time is up (then Ray raises)."""
     from ray._private import services
 
     until = time.monotonic() + SECONDS

@@ -14,14 +14,14 @@ from nullspace.model.vit import SplitViT
 T = TypeVar("T")
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
-_LARGEST = 1024  # beyond it a GPU is busy with any model
-_SHARE = 0.4  # of the free memory; what an evaluation makes of images is only roughly known
+_LARGEST = 1024  # more images do not make a GPU faster, with any model
+_SHARE = 0.4  # share of the free memory; what an evaluation needs is known only roughly
 _PER_TOKEN = 24  # vectors of the model's width alive at once for a token of a pass: queries, keys, values, hidden
 _PER_PIXEL = 48  # float32 numbers that an evaluation has at once for a number of an image
 
 
 def is_given(settings: BaseModel) -> bool:
-    """Whether a section of a config says itself how many images are worked on at once."""
+    """Whether a section of a config sets how many images are worked on at once."""
     return "batch_images" in settings.model_fields_set
 
 
@@ -33,7 +33,7 @@ class BatchSize:
         self._said = False
 
     def halve(self) -> None:
-        """Half as many from here on; the log hears of it the first time."""
+        """Half as many from here on; logged the first time."""
         if not self._said:
             _log.warning(
                 "out of memory on the device with %d images at once: halved until they fit; batch_images of the "
@@ -43,7 +43,7 @@ class BatchSize:
             self._said = True
         self.images //= 2
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # pieces of the failed batch's sizes would stay reserved
+            torch.cuda.empty_cache()  # blocks of the sizes of the failed batch would stay reserved
 
     def each(self, items: Sequence[T], work: Callable[[Sequence[T]], R]) -> Iterator[R]:
         """What `work` makes of consecutive batches of `items`; a batch that does not fit is repeated in halves.

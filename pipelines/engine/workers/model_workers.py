@@ -63,7 +63,7 @@ class ModelShards(ShardWorker):
         """8-bit images (n,3,H,W) on the device, float in [0,1]."""
         if self.device.type != "cuda":
             return images.to(self.device).float() / 255
-        # Only from pinned memory is a copy made beside the work.
+        # Only copies from pinned memory run beside the computation.
         return images.pin_memory().to(self.device, non_blocking=True).float() / 255
 
 

@@ -1,6 +1,6 @@
-"""Reading and writing beside the work: the next piece is read, and the one before is written, in threads.
+"""Reading and writing in threads: while one item is worked on, the next is read and the one before is written.
 
-One piece ahead and one behind, no more: memory holds three. A device then does not wait for the disk.
+One item ahead and one behind, no more: memory holds three. A device then does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _GRACE_SECONDS = 20.0  # for what is being written when the work ends early
 
 
 class Aside(threading.Thread, Generic[T]):
-    """A call in a thread of its own, begun at once."""
+    """A call in a thread of its own, started at once."""
 
     def __init__(self, call: Callable[..., T], *arguments: Any) -> None:
-        super().__init__(daemon=True)  # a read that nobody waits for any more must not hold up the end
+        super().__init__(daemon=True)  # a read whose result is no longer needed must not delay the end
         self._call, self._arguments = call, arguments
         self._found: list[T] = []
         self._error: BaseException | None = None
@@ -30,7 +30,7 @@ class Aside(threading.Thread, Generic[T]):
             self._error = error
 
     def found(self) -> T:
-        """What the call returned, when it is through; what it raised, with the traceback of its own thread."""
+        """Waits and returns what the call returned; raises what it raised, with the traceback of its own thread."""
         while self.is_alive():
             self.join(0.1)  # short waits, which Ctrl-C ends also in a thread
         if self._error is not None:

@@ -24,10 +24,10 @@ from pipelines.engine.workers.overlap import overlapped
 from pipelines.errors import StageError
 from pipelines.files import write_table
 
-_LIVES = 4  # workers that a shard may cost: its node may die under it, its images may not fit into memory
+_LIVES = 4  # workers that may die over one shard: a node may fail, or its images may not fit into memory
 _BEGUN = "begun-"
 _AT_ONCE = 4  # shards an actor is handed at once, so that it can read one while it works on another
-_TURNS = 8  # times an actor is handed shards at least: progress is seen, and the quick help the slow
+_TURNS = 8  # an actor is handed shards at least so often: progress is visible, and fast actors take over from slow ones
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ShardWorker(ABC):
         """Rows of one shard, each with its `id`, from what `read(shard)` gave."""
 
     def write(self, target: Path, table: pa.Table) -> None:
-        """Put the table where it belongs, whole or not at all."""
+        """Write the table to its place, whole or not at all."""
         write_table(target, table)
 
     def target(self, shard: str) -> Path:
@@ -121,11 +121,11 @@ def run_shards(
     """Let `worker(out=…, **arguments)` actors work through the shards (images by name) that have no rows yet.
 
     A worker that dies, or whose node does, is started again elsewhere. Where workers are `here` a worker in this
-    process takes one shard after the other. Raises StageError when a shard outlives its workers, and whatever a worker
+    process takes one shard after the other. Raises StageError when a shard ends several workers, and whatever a worker
     raised.
     """
     for file in out.glob(f"{_BEGUN}*"):
-        file.unlink()  # of an earlier run: what killed it was not the shard
+        file.unlink()  # of an earlier run, which was not ended by the shard
     left = {name: size for name, size in shards.items() if not (out / f"{worker.prefix}-{name}.parquet").exists()}
     with progress.counting(sum(shards.values()), "images") as counter:
         counter.skip(counter.total - sum(left.values()))
@@ -140,7 +140,7 @@ def run_shards(
 def _rows(
     worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], workers: Workers
 ) -> Iterator[Mapping[str, Any]]:
-    """What `ShardActor`s say of each shard, as they finish them."""
+    """What the `ShardActor`s report of each shard, as they finish them."""
     import ray
     from ray.data import ActorPoolStrategy
 
@@ -165,7 +165,7 @@ def _handed(shards: int, workers: int) -> int:
 def _rows_here(
     worker: type[ShardWorker], arguments: Mapping[str, Any], shards: Sequence[str], workers: Workers
 ) -> Iterator[Mapping[str, Any]]:
-    """The same without Ray, with as many threads as an actor has: sums in another order would be other numbers."""
+    """The same without Ray, with as many threads as an actor has: the order of summation changes the numbers."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(workers.cpus)))
     try:
@@ -175,13 +175,13 @@ def _rows_here(
 
 
 class ShardActor:
-    """A worker as Ray runs it. What better input cures is answered, not raised: Ray would make a traceback of it."""
+    """A worker as Ray runs it. Errors that better input cures are returned, not raised: Ray would add a traceback."""
 
     def __init__(self, worker: type[ShardWorker], arguments: Mapping[str, Any]) -> None:
         self.refusal = ""
         try:
             self.worker = worker(**arguments)
-        except Exception as error:  # noqa: BLE001  told or raised again
+        except Exception as error:  # noqa: BLE001  returned or raised again
             self.refusal = message_or_raise(error)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -189,7 +189,7 @@ class ShardActor:
         return {key: np.asarray([each[key] for each in said]) for key in said[0]}
 
     def work(self, shards: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """What there is to say of each shard, up to the first refusal."""
+        """The report on each shard, up to the first refusal."""
         refusal = self.refusal
         if not refusal:
             try:

@@ -90,7 +90,7 @@ def _by_search(found: Result, name: str) -> str:
 
 def _ways(found: Result) -> list[Way]:
     settings = _settings(found)
-    return [way for way in ways_of(settings, kernel=True) if way.name in found.conditions]
+    return [way for way in ways_of(settings, kernel=True, learned=True) if way.name in found.conditions]
 
 
 def _settings(found: Result) -> AttributionSettings:

@@ -78,7 +78,8 @@ class AttributionShards(EvaluationShards[AttributionSettings]):
         self.mixed = with_weights_in_random_order(self.model, self.seed)
         ingest, reference = (asked.inputs[name].folder for name in ("ingest", "reference"))
         self.pairs = Pairs(ingest, reference, asked.drawn, asked.seed)
-        if self.settings.learned:
+        self.learned = has_noise(asked)
+        if self.learned:
             searched = asked.inputs["search"]
             self.split = Split(**searched.result["split"])
             self.noise = TokenNoise(NullNoise.load(searched.folder / "noise.safetensors"), self.split.seed)
@@ -91,7 +92,7 @@ class AttributionShards(EvaluationShards[AttributionSettings]):
         yield from self._sanity(explained)
         if self.kernel is not None:
             yield from self._steered(explained)
-        if self.settings.learned:
+        if self.learned:
             yield from self._learned(explained)
         for way in searches(self.settings):
             if way.map not in self.missing:
@@ -198,6 +199,11 @@ class AttributionShards(EvaluationShards[AttributionSettings]):
         return outcome_columns(batch.before, self.outputs(pictures))
 
 
+def has_noise(asked: Asked[AttributionSettings]) -> bool:
+    """Whether there is learned noise to look at: it is asked for, and the run searches it."""
+    return asked.settings.learned and "search" in asked.inputs
+
+
 def verdict(asked: Asked[AttributionSettings]) -> Verdict:
     """Skipped where the model has no map, or no two images are of different classes; warns of maps it has not got."""
     reasons = reasons_against(asked.model.load("cpu"), asked.settings.maps)
@@ -214,7 +220,7 @@ def verdict(asked: Asked[AttributionSettings]) -> Verdict:
 
 def _tallies(asked: Asked[AttributionSettings]) -> dict[str, AttributionTally]:
     kernel = bool(asked.inputs["kernel"].result["nullity"])
-    ways = ways_of(asked.settings, kernel=kernel)
+    ways = ways_of(asked.settings, kernel=kernel, learned=has_noise(asked))
     return {way.name: AttributionTally(asked.settings.maps, tested=way.kind == "learned") for way in ways}
 
 
@@ -229,7 +235,8 @@ EVALUATION = Evaluation(
     settings=AttributionSettings,
     worker=AttributionShards,
     tallies=_tallies,
-    needs=lambda settings: ("kernel", "search") if settings.learned else ("kernel",),
+    needs=("kernel",),
+    reads=lambda settings: ("search",) if settings.learned else (),
     draws=lambda settings: settings.images,
     verdict=verdict,
     tracked=tracked,

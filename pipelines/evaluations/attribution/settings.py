@@ -30,7 +30,7 @@ class AttributionSettings(EvaluationSettings):
     largest_pixels: float = Field(
         default=0.02, gt=0, le=0.25, description="share of the pixels of input times gradient to be moved in the kernel"
     )
-    learned: bool = Field(default=True, description="also the learned noise of the search, on tokens")
+    learned: bool = Field(default=True, description="also the learned noise, where the run has a search")
     batch_images: Annotated[int, HOW] = Field(default=16, ge=1, description="images a worker has in memory at once")
     examples: int = Field(default=3, ge=0, le=64, description="images kept as pictures for the report")
 

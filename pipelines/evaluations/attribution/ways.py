@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,16 +52,15 @@ LEARNED = {
 """The learned noise and its controls, by the conditions of `TokenNoise`."""
 
 
-def ways_of(settings: AttributionSettings, *, kernel: bool, missing: Collection[str] = ()) -> list[Way]:
-    """All conditions, controls among them, in the order of the page; `missing` are maps the model has not got."""
+def ways_of(settings: AttributionSettings, *, kernel: bool, learned: bool) -> list[Way]:
+    """All conditions, controls among them, in the order of the page; none without a kernel, or a learned noise."""
     found = [CLEAN, RANDOM_WEIGHTS, RANDOM_MAP]
     if kernel:
         found += [STEERED, *(control(STEERED, what) for what in controls_of(STEERED))]
-    if settings.learned:
+    if learned:
         found += LEARNED.values()
     for way in searches(settings):
-        if way.map not in missing:
-            found += [way, *(control(way, what) for what in controls_of(way))]
+        found += [way, *(control(way, what) for what in controls_of(way))]
     return found
 
 

@@ -1,4 +1,4 @@
-"""The question: how far apart can what people see and what the model sees be driven?
+"""The question: can a picture show people one image and the model another?
 
 May import: evaluations/, engine, data, report's parts.
 May not import: another evaluation.

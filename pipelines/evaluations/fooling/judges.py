@@ -1,4 +1,4 @@
-"""Other models as judges of what a fooled picture shows: for want of people, whose answers they predict well.
+"""Other models as judges of what a fooled picture shows, in place of people, whose answers they predict well.
 
 Feather et al. (Nature Neuroscience 2023) found that people recognise a model's metamers about as well as other models
 do. A model with the same patch embedding is no judge: it is blind to the same changes.

@@ -1,4 +1,4 @@
-"""What is said of fooled pictures: how often the model takes them for the image, and what they look like."""
+"""Report on fooled pictures: how often the model takes them for the image, and what they look like."""
 
 from __future__ import annotations
 

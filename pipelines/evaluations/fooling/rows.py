@@ -1,4 +1,4 @@
-"""How far apart can what people see and what the model sees be driven? Pairs of images, one for each."""
+"""Can a picture show people one image and the model another? Pairs of images: one for people, one for the model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
             yield from self._asked(way, batch, Pair(batch.images, batch.before, look, before))
 
     def _asked(self, way: Way, batch: ImageBatch, pair: Pair) -> Iterator[tuple[str, Columns]]:
-        """What becomes of the pictures of one way, of their controls, and of the pictures after distortions."""
+        """Rows for the pictures of one way, for their controls, and for the pictures after distortions."""
         fooled, passes = self._made(way, pair)
         answer = self.outputs(fooled)
         if way.name in self.shown:
@@ -91,7 +91,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         return from_uint8(near.saved), near.passes
 
     def _nothing(self, look: str, batch: ImageBatch) -> Tensor:
-        """A look of nothing for each image: mid-grey, or uniform noise drawn by its id."""
+        """A look without content for each image: mid-grey, or uniform noise drawn by its id."""
         if look == "grey":
             return from_uint8(torch.full_like(batch.saved, 128)).to(self.device)
         drawn = Draws(self.seed, "look_noise", batch.ids, self.device).uniform(*batch.images.shape[1:])

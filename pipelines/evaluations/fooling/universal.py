@@ -49,7 +49,7 @@ class UniversalChanges(ShardWorker):
         known = {"model": spec.name, "weights_sha256": spec.weights_sha256, "rms": f"{self.sizes[shard]:g}/255"}
         with written_aside(change_file(self.out, shard)) as aside:
             save_file({"change": change.cpu().contiguous()}, aside, metadata=known)
-        return pa.table({"id": [shard]})  # it says that the shard is done: the file comes first
+        return pa.table({"id": [shard]})  # its row marks the shard as done, so the file is written first
 
     @cached_property
     def _images(self) -> Tensor:

@@ -65,7 +65,7 @@ def shown(ways: list[Way]) -> set[str]:
 
 
 def best(ways: list[Way]) -> Way | None:
-    """The way that headlines speak of: the largest ε at the first depth, else the first of all."""
+    """The way shown in headlines: the largest ε at the first depth, else the first of all."""
     near = [way for way in ways if way.epsilon is not None]
     of_first = [way for way in near if way.at == near[0].at]
     return max(of_first, key=lambda way: way.epsilon or 0, default=ways[0] if ways else None)

@@ -18,7 +18,7 @@ from nullspace.pixels.eight_bits import EightBits
 from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.certify import token_changes
 
-_BOX_ITERATIONS = 2000  # patches that have converged are set aside: only those that need so many cost so much
+_BOX_ITERATIONS = 2000  # patches that have converged are set aside: only the others cost further iterations
 CONDITIONS = ("exact", "permuted", "gaussian", "in_box")
 
 
@@ -39,7 +39,7 @@ class KernelNoise:
     def images(self, condition: str, images: Tensor, ids: list[str], drawn: Tensor) -> Tensor:
         """Images (n,3,H,W) with the noise of a condition, made from what `draw(ids)` gave.
 
-        Only `in_box` stays within [0,1] and is rounded to 8 bits, in the kernel too: a picture one can save. The
+        Only `in_box` stays within [0,1] and is rounded to 8 bits, in the kernel too: a picture that can be saved. The
         others may leave the pixel range, as published, so that all have exactly the same norm.
         """
         if condition == "in_box":

@@ -1,4 +1,4 @@
-"""What is said of noise from the kernel: the share of predictions unchanged, beside the controls."""
+"""Report on noise from the kernel: the share of predictions unchanged, beside the controls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tile(view: StageView) -> Tile:
 
 
 def sentence(found: Result) -> str:
-    """What noise there does beside its control."""
+    """The effect of the noise beside that of its control."""
     exact, control = found.conditions["exact"], found.conditions.get("permuted")
     against = "" if control is None else f", the same noise permuted {control.unchanged}"
     return f"Noise in the kernel leaves {exact.unchanged} of predictions unchanged{against}."
@@ -39,7 +39,7 @@ def figures(view: StageView) -> Iterator[ReportFigure]:
     yield agreement_figure("kernel-agreement", TITLE, view.result.conditions, LABELS)
 
 
-def saved_line(view: StageView) -> list[str]:
+def lines(view: StageView) -> list[str]:
     """How far 8-bit pixels moved tokens and probabilities."""
     saved = view.result.conditions.get("in_box")
     return [] if saved is None else [wording.saved_in_8_bits(saved.numbers)]
@@ -51,7 +51,7 @@ REPORT = StageReport(
     section=section,
     tile=tile,
     outcomes=outcomes_of(LABELS),
-    lines=saved_line,
+    lines=lines,
     columns={"Kernel noise": agreement_of("exact")},
     figures=figures,
     picture_titles={

@@ -1,4 +1,4 @@
-"""What is said of the learned noise on images it has not seen: the share of predictions unchanged, beside controls."""
+"""Report on the learned noise on new images: the share of predictions unchanged, beside controls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tile(view: StageView) -> Tile:
 
 
 def sentence(found: Result) -> str:
-    """What the learned noise does beside its controls, in one sentence or two."""
+    """The effect of the learned noise beside its controls, in one or two sentences."""
     learned, conditions = found.conditions["learned"], found.conditions
     controls = [f"{words} {conditions[name].unchanged}" for name, words in _IN_PROSE.items() if name in conditions]
     size = f"{found.number('relative_norm')} times the token norm"

@@ -42,7 +42,7 @@ class LearnedNoiseShards(EvaluationShards[LearnedNoiseSettings]):
 
 
 def _tested(rows: pa.Table) -> pa.Table:
-    """The noise has seen the images it was learned, ranked and calibrated on; the others count."""
+    """Only images count on which the noise was not learned, ranked or calibrated."""
     return rows.filter(pc.field("split") == "test")
 
 

@@ -1,4 +1,4 @@
-"""What is said of hidden messages: what they survive, and what the model notices."""
+"""Report on hidden messages: what they survive, and what the model notices."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _cell(share: Share | None) -> Cell:
 
 
 def saved(found: Result) -> dict[str, Outcome]:
-    """Outcomes of pictures that were saved and no more, by how people say it: PNG, JPEG 75."""
+    """Outcomes of pictures that were only saved, by the name of the format: PNG, JPEG 75."""
     names = {"none": "PNG"} | {
         name: name.replace("jpeg_", "JPEG ")
         for name in found.conditions
@@ -63,7 +63,7 @@ def saved(found: Result) -> dict[str, Outcome]:
 
 
 def shares_read(found: Result) -> dict[str, tuple[Share, int]]:
-    """Share of messages read, and n, of pictures that were saved and no more; empty where that was not measured."""
+    """Share of messages read, and n, of pictures that were only saved; empty where that was not measured."""
     shares = {title: (outcome.share("word_accuracy"), outcome.n) for title, outcome in saved(found).items()}
     return {title: (share, n) for title, (share, n) in shares.items() if share is not None}
 

@@ -110,7 +110,7 @@ def _mark(model: SplitViT, seed: int) -> HiddenMark:
 
 
 def verdict(asked: Asked[PayloadSettings]) -> Verdict:
-    """Why messages of this length cannot be hidden from this model, or what speaks against them."""
+    """Why messages of this length cannot be hidden from this model, or warnings about them."""
     exact, settings = asked.inputs["kernel"].result, asked.settings
     if not exact["nullity"]:
         return needs_kernel(asked)
@@ -131,7 +131,7 @@ class _Tally:
     """Counts of one condition, shard by shard."""
 
     def __init__(self, family: str | None) -> None:
-        """`family` of the distortion; None for pictures without a mark, of which only chance findings count."""
+        """`family` of the distortion; None for pictures without a mark, for which only false positives are counted."""
         self.family = family
         self.n = self.read = self.same = self.compared = 0
         self.found = dict.fromkeys(RATES, 0)

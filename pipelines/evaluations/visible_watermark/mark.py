@@ -14,7 +14,7 @@ from torch import Tensor
 from pipelines.errors import ConfigError
 from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 
-JPEG_QUALITIES = (95, 90, 75)  # at which a saved mark is looked at again, beside the picture saved the same way
+JPEG_QUALITIES = (95, 90, 75)  # JPEG qualities at which marked and unmarked pictures are compared again
 _GAP = 0.25  # between tiles, of their width
 _MARGIN = 0.04  # of the height, between the mark and the edge it is placed at
 

@@ -1,4 +1,4 @@
-"""What is said of the visible watermark: how it looks, and what it costs the model."""
+"""Report on the visible watermark: how it looks, and what it costs the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def section(view: StageView) -> Section:
 
 
 def facts(marked: Outcome) -> list[tuple[str, str]]:
-    """Quality, contrast (1 on plain ground; without the mark: what is there anyway), the certificate."""
+    """Quality, contrast (1 on plain ground; without the mark: of the picture itself), the certificate."""
     found = [psnr_fact(marked), ("SSIM to the original", " ".join(marked.text("ssim")).strip())]
     found += [(title, " ".join(marked.text(name)).strip()) for title, name in _CONTRASTS.items()]
     found.append(("Largest change of a probability", marked.text("max_probability_change")[0]))

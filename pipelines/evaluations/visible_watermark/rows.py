@@ -108,7 +108,7 @@ def _as_jpeg(images: Tensor, quality: int) -> Tensor:
 
 
 class _MarkTally(OutcomeTally):
-    """Also counts the images that leave the mark no room."""
+    """Also counts the images that have no room for the mark."""
 
     def __init__(self) -> None:
         super().__init__(_MEANS)

@@ -89,10 +89,10 @@ def _refuse(answers: Iterable[str]) -> None:
 
 
 def write_listing(source: Source, pieces: Sequence[Piece], target: str) -> str:
-    """The work of one task; returns why it cannot be done, since Ray would make a traceback of an error."""
+    """The work of one task; returns the reason of a failure, since Ray would add a traceback to an error."""
     try:
         _write(source, pieces, Path(target))
-    except Exception as error:  # noqa: BLE001  told or raised again
+    except Exception as error:  # noqa: BLE001  returned or raised again
         return message_or_raise(error)
     return ""
 

@@ -1,4 +1,4 @@
-"""What is said of the exact kernel: its dimensions, the numerical evidence, the spectrum, the shift of whole tokens."""
+"""Report on the exact kernel: its dimensions, the numerical evidence, the spectrum, the shift of whole tokens."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class ClassNumbers:
 
 
 def with_classes(facts: ModelFacts, names: Sequence[str] | None) -> ModelFacts:
-    """The same model, told what the labels of a source mean to it (`names` as of `Source.class_names`)."""
+    """The same model with the meaning of a source's labels for it (`names` as of `Source.class_names`)."""
     found = class_numbers(names, facts.num_classes)
     return replace(facts, spec=replace(facts.spec, class_numbers=found.numbers), label_warnings=found.warnings)
 
@@ -42,7 +42,7 @@ def class_numbers(names: Sequence[str] | None, num_classes: int) -> ClassNumbers
 
 
 def fingerprint(facts: ModelFacts) -> dict[str, str]:
-    """What of this decides a stage's result; nothing where labels stay as they are."""
+    """The part of this that decides a stage's result; empty where labels stay as they are."""
     numbers = facts.spec.class_numbers
     return {"classes": digest_of([numbers, facts.label_warnings])} if numbers or facts.label_warnings else {}
 

@@ -40,7 +40,7 @@ class LabelCounts:
 
 
 def label_warnings(counts: LabelCounts, *, said: Sequence[str] = ()) -> list[str]:
-    """Sentences about labels that cannot be right; none where nothing speaks against them.
+    """Sentences about labels that cannot be right; none where there is no evidence against them.
 
     `said` was told of the labels before: it explains an accuracy at chance, which then is not told again.
     """

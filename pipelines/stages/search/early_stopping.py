@@ -21,7 +21,7 @@ _COMPLETE = "COMPLETE"
 
 
 class _Event(NamedTuple):
-    """A result that the scheduler was told of, and what it said: a decision, or that the trial is complete."""
+    """A result that the scheduler got, and its answer: a decision, or that the trial is complete."""
 
     trial: str
     time: int
@@ -92,7 +92,7 @@ class ResumableASHA(ASHAScheduler):
         self._remember(event)
         if self._journal is not None:
             with self._journal.open("a", encoding="utf-8") as file:
-                file.write(f"\n{json.dumps(event)}")  # the break comes first: it ends a line that a kill cut off
+                file.write(f"\n{json.dumps(event)}")  # the line break comes first: it ends a line that a kill cut off
 
     def _remember(self, event: _Event) -> None:
         if event.said == _COMPLETE:

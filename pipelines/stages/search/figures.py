@@ -16,7 +16,7 @@ from pipelines.report.drawing import LIGHT, Theme, canvas, to_png
 MEASURES = {"radius": "largest unnoticed relative norm", "loss": "loss"}
 
 
-MOST_CURVES = 60  # more lines than that are a grey area, and a large search would take seconds to draw
+MOST_CURVES = 60  # more lines would merge into a grey area and take seconds to draw
 
 
 def search_curves(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FEWEST = 8  # trials: of fewer, a forest says little more than their noise
+_FEWEST = 8  # with fewer trials a forest mostly fits their noise
 
 
 def importance(

@@ -1,4 +1,4 @@
-"""What is said of the search: the noise it found, what is promised of it, and its trials."""
+"""Report on the search: the noise it found, its guarantee, and its trials."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def section(view: StageView) -> Section:
 
 
 def facts(noise: Result) -> Iterator[tuple[str, str]]:
-    """Size of the noise, how it is spread, what is promised of it, where it is kept."""
+    """Size of the noise, how it is spread, its guarantee, and where it is kept."""
     yield "Relative norm", f"{noise.number('relative_norm')} times the mean token norm, exact shift part removed"
     yield "Norm", f"{noise.number('norm')} in all; mean token norm {noise.number('token_norm')}"
     yield "Spread over tokens", f"{noise.number('spread')} (1 = evenly)"
@@ -65,7 +65,7 @@ def _title(name: str) -> str:
 
 
 def guarantee(found: Result) -> str:
-    """What is promised of the noise on images nobody has looked at, in one line."""
+    """The guarantee of the noise on new images, in one line."""
     return (
         f"mean ‖Δprobabilities‖² ≤ {found.number('bound')} on new images of the same kind, with confidence "
         f"{100 * (found.value('confidence') or 0):g} % (ε = {found.number('epsilon')}, from {found.number('n')} "
@@ -74,12 +74,12 @@ def guarantee(found: Result) -> str:
 
 
 def sentence(noise: Result) -> str:
-    """How large the noise is, and what is promised of it."""
+    """How large the noise is, and its guarantee."""
     text = f"Noise {noise.number('relative_norm')} times the token norm"
     return f"{text}. Guaranteed: {guarantee(noise.below('guarantee'))}." if noise.below("guarantee") else f"{text}."
 
 
-def line(view: StageView) -> list[str]:
+def lines(view: StageView) -> list[str]:
     """'2.4 times the token norm', and within which epsilon that is guaranteed to be."""
     noise, found = view.result, view.result.below("guarantee")
     size = f"{noise.number('relative_norm')} times the token norm"
@@ -150,5 +150,5 @@ def _norm(view: StageView) -> Cell:
 
 
 REPORT = StageReport(
-    name="search", title=TITLE, section=section, lines=line, columns={"Relative norm": _norm}, figures=figures
+    name="search", title=TITLE, section=section, lines=lines, columns={"Relative norm": _norm}, figures=figures
 )

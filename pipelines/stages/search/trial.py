@@ -62,7 +62,7 @@ class NoiseTrial(Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial into this process: the model and the tokens stay."""
-        if TrialData(**new_config["data"]) != self.data:  # Tune, told False, would wait for this process for ever
+        if TrialData(**new_config["data"]) != self.data:  # after False Tune would wait for this process for ever
             return False
         self._begin(new_config)
         return True

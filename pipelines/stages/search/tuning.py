@@ -35,7 +35,7 @@ _REGISTRY = threading.Lock()
 _CHUNKS = 4  # tasks for every worker
 _RETRIES = 3  # of a task: its node may die under it
 _IMAGES, _TUNE = "images.safetensors", "tune"
-_SECONDS_BETWEEN_SAVES = 2  # of Tune's state, by default 10 and more: what a kill loses is done again
+_SECONDS_BETWEEN_SAVES = 2  # between saves of Tune's state, by default 10 and more: what a kill loses is done again
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Search:
     restored: Callable[[Any], None]
     """Called with a restored Tuner, whose callbacks came back without their connection."""
     written: Callable[[], None]
-    """Called when the trials are over, before their state may go: raises while something of them is unwritten."""
+    """Called when the trials are over, before their state is removed: raises while part of it is unwritten."""
 
 
 def search(context: Context, plan: Search) -> dict[str, Any]:

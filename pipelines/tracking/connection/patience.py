@@ -48,12 +48,12 @@ class Patience:
         self.name, self.seconds = name, seconds
         self._lock = threading.RLock()
         self._thread = threading.local()
-        self._away_since: float | None = None  # since when the user knows
-        self._gave_up = False  # one operation waited in vain, or the user had enough: the next ones try only once
+        self._away_since: float | None = None  # since when the user has been informed
+        self._gave_up = False  # one operation has waited in vain, or Ctrl-C came: the next ones try only once
         self._shield = shielded if seconds <= FILE_SECONDS else nullcontext  # a server may take minutes to answer
 
     def __call__(self, operation: Callable[[], T]) -> T:
-        """The operation's result. Raises TrackingError when MLflow stays away, and at once what is no outage."""
+        """The operation's result. Raises TrackingError when MLflow stays away; other errors are raised at once."""
         if getattr(self._thread, "inside", False):
             return operation()
         started, wait = time.monotonic(), FIRST_WAIT
@@ -94,7 +94,7 @@ class Patience:
             return result
 
     def _check(self, error: Exception, waited: float, *, told: bool) -> None:
-        """Tell the user once in an outage that the run waits. Raises TrackingError when it has waited enough."""
+        """Tell the user once in an outage that the run waits. Raises TrackingError after the longest wait."""
         if self._is_hurried:
             return
         most = min(self.seconds, CLOSING_SECONDS) if was_interrupted() else self.seconds

@@ -1,4 +1,4 @@
-"""A sidecar that closes the MLflow runs of a driver that died without a word (kill -9, out of memory).
+"""A sidecar that closes the MLflow runs of a driver that was killed (kill -9, out of memory).
 
 The driver holds the write end of a pipe; this file, run as a script, holds the read end. The kernel closes the pipe
 whatever kills the driver. Unless "done" was written before, every run of that driver's session still RUNNING becomes
@@ -23,7 +23,7 @@ DONE = b"done\n"
 WAITS = (0, 1, 2, 5, 10, 20, 40, *[60] * 9)  # seconds before each attempt: a database or a server comes back
 
 
-# A job system that ends everybody must not end the witness first.
+# A job system that signals all processes must not end the sidecar before the driver.
 IGNORED = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
@@ -47,14 +47,14 @@ class Watchdog:
         Args:
             uri: MLflow store, with an absolute path when it is SQLite (`Tracker.uri` is).
             session: `Tracker.session`; runs a later driver has taken over carry another and are left alone.
-            log: file the sidecar appends its story to when it has one; None discards it.
+            log: file to which the sidecar appends what it did; None discards it.
         """
         with open(log or os.devnull, "ab") as stderr, _deaf():
             process = subprocess.Popen(
                 # -P: with this folder first on the path, `import store` anywhere in MLflow would find ours.
                 [sys.executable, "-P", str(Path(__file__).resolve())],
                 stdin=subprocess.PIPE,
-                bufsize=0,  # nothing is left to flush into the pipe of a sidecar somebody killed
+                bufsize=0,  # nothing is left to flush into the pipe of a sidecar that was killed
                 stdout=subprocess.DEVNULL,  # an inherited one would keep `nullspace run | tee` waiting
                 stderr=stderr,
                 close_fds=True,
@@ -66,7 +66,7 @@ class Watchdog:
         return watchdog
 
     def done(self) -> None:
-        """Every run has its final status: let the sidecar go. Safe to call twice."""
+        """Every run has its final status: end the sidecar. Safe to call twice."""
         self._write(DONE)
         self.abandon()
         # On a busy machine it may still be starting: it will read "done" and leave by itself.
@@ -74,7 +74,7 @@ class Watchdog:
             self.process.wait(timeout=2)
 
     def abandon(self) -> None:
-        """Close the pipe without a word: the sidecar will close what is still RUNNING."""
+        """Close the pipe without "done": the sidecar will close what is still RUNNING."""
         if self._pipe is not None and not self._pipe.closed:
             self._pipe.close()
 
@@ -90,7 +90,7 @@ class Watchdog:
     def _write(self, line: bytes) -> None:
         if self._pipe is None or self._pipe.closed:
             return
-        # Broken when somebody killed the sidecar: the next start of the pipeline cleans up what it would have.
+        # Broken when the sidecar was killed: the next start of the pipeline cleans up instead of it.
         with contextlib.suppress(BrokenPipeError):
             self._pipe.write(line)
 
@@ -116,7 +116,7 @@ def _deaf() -> Iterator[None]:
 
 
 def main() -> None:
-    """The sidecar's life: read until the pipe closes, then close runs unless told that all is done."""
+    """The sidecar: read until the pipe closes, then close runs unless "done" was written."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     order, _, rest = sys.stdin.buffer.read().partition(b"\n")
@@ -132,7 +132,7 @@ def close_with_patience(uri: str, parent_id: str, session: str) -> None:
         try:
             _tell(f"driver of run {parent_id} died; closed as KILLED: {close_runs(uri, parent_id, session)}")
             return
-        except Exception as error:  # noqa: BLE001  any store error may pass; nobody is left to hand it to
+        except Exception as error:  # noqa: BLE001  any store error may pass, and there is no caller to raise it to
             story = str(error).replace(uri, "the store")  # the URI may hold a password
             _tell(f"could not close the runs of {parent_id}: {type(error).__name__} {story}")
 

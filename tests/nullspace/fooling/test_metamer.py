@@ -35,7 +35,7 @@ def pictures(seed: int, count: int = 4, size: int = 32) -> Tensor:
 
 
 @pytest.mark.parametrize("at", DEPTHS)
-def test_the_file_is_as_near_as_is_said_and_inside_its_ball(model: SplitViT, at: str) -> None:
+def test_the_file_has_the_stated_distance_and_lies_inside_its_ball(model: SplitViT, at: str) -> None:
     images, looks = pictures(0), pictures(1)
     found = metamers(model, images, looks, at=at, epsilon=32 / 255, steps=25, enough=0)
     assert found.saved.dtype == torch.uint8

@@ -87,6 +87,6 @@ def test_what_is_no_sample_is_refused(values: list[float], said: dict[str, float
         upper_mean_bound(values, **said)
 
 
-def test_too_few_images_are_told_how_many() -> None:
+def test_the_error_on_too_few_images_says_how_many_are_needed() -> None:
     with pytest.raises(NullspaceError, match=r"at least 302 .*<= 0.02 .*got 100; .*to 0.061 for 100"):
         require_enough(100, 0.02)

@@ -10,18 +10,7 @@ import torch
 from nullspace.errors import NullspaceError
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.radius import measure, null_radius
-from nullspace.model.encoder import Encoder
-from tests.nullspace.reacting import TINY, data_of, learner, reacting
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(reacting(TINY))
-
-
-@pytest.fixture(scope="module")
-def data(encoder: Encoder) -> EncoderData:
-    return data_of(encoder, 96)
+from tests.nullspace.reacting import learner
 
 
 def test_radius_is_the_largest_scale_within_epsilon(data: EncoderData) -> None:

@@ -11,12 +11,7 @@ from nullspace.metrics.mean_bound import upper_mean_bound
 from nullspace.metrics.radius import changes, null_radius
 from nullspace.model.encoder import Encoder
 from nullspace.noise.calibrated_scale import calibrate_scale
-from tests.nullspace.reacting import TINY, data_of, learner, reacting
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(reacting(TINY))
+from tests.nullspace.reacting import data_of, learner
 
 
 @pytest.fixture(scope="module")

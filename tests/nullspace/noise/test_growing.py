@@ -12,14 +12,9 @@ from nullspace.metrics.radius import changes
 from nullspace.model.encoder import Encoder
 from nullspace.noise.growing import grow_noise
 from nullspace.noise.learner import NoiseSettings
-from tests.nullspace.reacting import TINY, images, reacting
+from tests.nullspace.reacting import images
 
 Parts = tuple[EncoderData, EncoderData, EncoderData]
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(reacting(TINY))
 
 
 @pytest.fixture(scope="module")

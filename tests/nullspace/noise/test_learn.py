@@ -20,12 +20,7 @@ from nullspace.noise.form import NoiseForm
 from nullspace.noise.learn import learn_noise
 from nullspace.noise.learner import NoiseSettings
 from nullspace.noise.objectives import OBJECTIVES, objective
-from tests.nullspace.reacting import TINY, data_of, images, reacting
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(reacting(TINY))
+from tests.nullspace.reacting import data_of, images
 
 
 @pytest.fixture(scope="module")

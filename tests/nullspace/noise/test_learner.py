@@ -26,16 +26,6 @@ from nullspace.noise.objectives import OBJECTIVES
 from tests.nullspace.reacting import TINY, data_of, learner, reacting
 
 
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(reacting(TINY))
-
-
-@pytest.fixture(scope="module")
-def data(encoder: Encoder) -> EncoderData:
-    return data_of(encoder, 96)
-
-
 def test_norm_is_held_for_every_token(data: EncoderData) -> None:
     learning = learner(data, relative_norm=0.4)
     for _ in range(3):

@@ -19,16 +19,6 @@ from tests.nullspace.reacting import TINY, data_of, learner, reacting
 HALF = NoiseSettings(steps=20, batch_size=16, ranks=(1, 4), precision="bfloat16")
 
 
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder(reacting(TINY))
-
-
-@pytest.fixture(scope="module")
-def data(encoder: Encoder) -> EncoderData:
-    return data_of(encoder, 96)
-
-
 def test_the_bound_of_noise_learned_in_bfloat16_holds_for_the_model_in_float32(
     encoder: Encoder, data: EncoderData
 ) -> None:

@@ -221,7 +221,7 @@ class TestShared:
         assert bool((found.lift.delta == 0).all()) and bool((found.survived == 0).all())
         assert bool(found.lift.converged.all())
 
-    def test_a_bound_is_kept_and_what_clipping_costs_is_told(self) -> None:
+    def test_a_bound_is_kept_and_the_loss_by_clipping_is_reported(self) -> None:
         patches = saturated(12, 27).reshape(4, 3, 27)
         noise = self.mapping.tokens(0.05 * draw(3, 27))
         found = lift_shared(noise, patches, self.mapping, bound=0.5)

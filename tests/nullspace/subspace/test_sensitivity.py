@@ -1,11 +1,8 @@
-"""The sensitivity spectrum against explicit Jacobians in float64; starts and samples against what they promise."""
+"""The sensitivity spectrum against explicit Jacobians in float64."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,41 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nullspace.errors import ArtifactError, NullspaceError
-from nullspace.metrics.norms import mean_token_norm, remove_shift, spread, token_norms
+from nullspace.errors import NullspaceError
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import SplitViT
-from nullspace.noise.channel_start import least_sensitive
 from nullspace.subspace.jacobian import OUTPUTS, Linearised
-from nullspace.subspace.sensitivity import captured_elsewhere, sensitivity_spectrum, top_of_rows
+from nullspace.subspace.sensitivity import captured_elsewhere, top_of_rows
 from nullspace.subspace.spectrum import SensitivitySpectrum
 from nullspace.subspace.starts import least_sensitive_start
+from tests.nullspace.subspace.sensitive import spectrum_of, states_of, tiny
 
-TINY: dict[str, Any] = {
-    "depth": 2, "embed_dim": 24, "num_heads": 2, "img_size": 32, "patch_size": 8, "num_classes": 5,
-}  # fmt: skip
 INJECTIONS = ["patch_tokens", "block:0", "block:1"]
-
-
-def tiny(name: str = "vit_tiny_patch16_224", **changed: Any) -> SplitViT:
-    """A small random ViT in float64 whose encoder and head are scaled up, so that it does react to its input."""
-    split = SplitViT.load(name, weights="random", model_args={**TINY, **changed}).double()
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for weight_name, weight in split.model.named_parameters():
-            if weight.ndim == 2 and ("blocks" in weight_name or "head" in weight_name):
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 1.5 * weight.shape[1] ** -0.5)
-    return split
-
-
-@pytest.fixture(scope="module")
-def model() -> SplitViT:
-    return tiny()
-
-
-def states_of(encoder: Encoder, n: int = 4, seed: int = 0) -> Tensor:
-    size = encoder.model.preprocessing.input_size
-    return encoder.states(torch.rand(n, 3, *size, generator=torch.Generator().manual_seed(seed)).double())
 
 
 def explicit(encoder: Encoder, states: Tensor, output: str = "probabilities") -> Tensor:
@@ -61,11 +33,6 @@ def explicit(encoder: Encoder, states: Tensor, output: str = "probabilities") ->
     assert isinstance(jacobian, Tensor)
     rows = jacobian.flatten(2).flatten(0, 1)
     return rows.T @ rows / len(states)
-
-
-def spectrum_of(encoder: Encoder, states: Tensor, **options: Any) -> SensitivitySpectrum:
-    chosen: dict[str, Any] = {"shift_invariant": True, "k": 6, "cotangents": 5, "iterations": 0, **options}
-    return sensitivity_spectrum(encoder, states, **chosen)
 
 
 @pytest.mark.parametrize("output", ["probabilities", "logits"])
@@ -244,54 +211,6 @@ def test_nothing_is_left_behind(model: SplitViT) -> None:
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.fixture(scope="module")
-def spectrum(model: SplitViT) -> SensitivitySpectrum:
-    encoder = Encoder(model)
-    return spectrum_of(encoder, states_of(encoder), k=12)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_samples_keep_every_promise(spectrum: SensitivitySpectrum, seed: int) -> None:
-    found = spectrum.sample(0.5, 3.0, torch.Generator().manual_seed(seed))
-    assert found.noise.dtype == torch.float32
-    assert token_norms(found.noise).numpy() == pytest.approx(1.5, rel=1e-5)
-    assert float(found.noise.mean(-1).abs().max()) < 1e-6
-    assert found.top_share == spectrum.top_share(found.noise) < 2e-6
-    assert 0 < found.rounds < 100
-    assert spread(found.noise) == pytest.approx(1, rel=1e-6)
-    again = spectrum.sample(0.5, 3.0, torch.Generator().manual_seed(seed))
-    assert torch.equal(again.noise, found.noise)
-
-
-def test_projection_is_orthogonal(spectrum: SensitivitySpectrum) -> None:
-    noise = torch.randn(3, 16, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    left = spectrum.project(noise)
-    torch.testing.assert_close(spectrum.project(left), left, rtol=0, atol=1e-12)
-    assert float((left.flatten(1) @ spectrum.eigenvectors.flatten(1).T).abs().max()) < 1e-12
-    assert spectrum.top_share(spectrum.eigenvectors[3]) == pytest.approx(1)
-    assert spectrum.top_share(torch.zeros(16, 24)) == 0
-    torch.testing.assert_close(
-        left.square().sum((1, 2)) + (noise - left).square().sum((1, 2)), noise.square().sum((1, 2))
-    )
-
-
-def test_samples_of_the_complement_change_less_than_gaussian(model: SplitViT) -> None:
-    encoder = Encoder(model)
-    states = states_of(encoder)
-    spectrum = spectrum_of(encoder, states, k=16)
-    clean = encoder.logits(states).softmax(-1)
-
-    def change(noise: Tensor) -> float:
-        return float((encoder.logits(encoder.add(states, noise)).softmax(-1) - clean).square().sum())
-
-    unit = mean_token_norm(states)
-    generator = torch.Generator().manual_seed(0)
-    inside = sum(change(spectrum.sample(0.05, unit, generator).noise.double()) for _ in range(5))
-    drawn = [remove_shift(torch.randn(16, 24, generator=generator, dtype=torch.float64)) for _ in range(5)]
-    outside = sum(change(0.05 * unit * noise / noise.norm(dim=-1, keepdim=True)) for noise in drawn)
-    assert inside < 0.05 * outside, (inside, outside)
-
-
 def test_share_elsewhere(model: SplitViT) -> None:
     encoder = Encoder(model)
     states, others = states_of(encoder), states_of(encoder, n=6, seed=9)
@@ -306,55 +225,6 @@ def test_share_elsewhere(model: SplitViT) -> None:
     assert captured_elsewhere(spectrum, encoder, others[:1], cotangents=5).interval is None
     with pytest.raises(NullspaceError, match="expected an encoder at 'patch_tokens'"):
         captured_elsewhere(spectrum, Encoder(model, "block:1"), others)
-
-
-def test_channel_directions_rise_and_leave_out_the_shift(spectrum: SensitivitySpectrum) -> None:
-    values, directions = least_sensitive(spectrum.channels, shift_invariant=True)
-    torch.testing.assert_close(directions.T @ directions, torch.eye(23, dtype=torch.float64), rtol=0, atol=1e-10)
-    assert bool((values.diff() >= 0).all()) and float(directions.sum(0).abs().max()) < 1e-9
-    measured = torch.einsum("di,de,ei->i", directions, spectrum.channels, directions)
-    torch.testing.assert_close(measured / measured.mean(), values, rtol=1e-6, atol=1e-12)
-    raw, _ = least_sensitive(spectrum.channels, shift_invariant=False)
-    torch.testing.assert_close(raw[1:] * 23 / 24, values, rtol=1e-6, atol=1e-10)
-
-
-@pytest.mark.parametrize("how", ["channels", "kronecker", "complement"])
-def test_starts_are_held_and_less_sensitive_than_chance(spectrum: SensitivitySpectrum, how: Any) -> None:
-    def to_first_order(noise: Tensor) -> float:
-        """|noise|² in G's own geometry, of what the top 12 eigenpairs see."""
-        parts = spectrum.eigenvectors.flatten(1) @ noise.double().flatten()
-        return float((spectrum.eigenvalues * parts.square()).sum())
-
-    generator = torch.Generator().manual_seed(0)
-    starts = [least_sensitive_start(spectrum, 0.25, 4.0, generator, how=how, rank=3) for _ in range(8)]
-    for start in starts:
-        assert start.dtype == torch.float32 and tuple(start.shape) == (16, 24)
-        assert token_norms(start).numpy() == pytest.approx(1.0, rel=1e-5)
-        assert float(start.mean(-1).abs().max()) < 1e-6
-    drawn = [remove_shift(torch.randn(16, 24, generator=generator)) for _ in range(8)]
-    chance = sum(to_first_order(noise / noise.norm(dim=-1, keepdim=True)) for noise in drawn)
-    assert sum(to_first_order(start) for start in starts) < 0.5 * chance
-
-
-def test_channel_start_lies_in_its_directions(spectrum: SensitivitySpectrum) -> None:
-    start = least_sensitive_start(spectrum, 1.0, 1.0, torch.Generator().manual_seed(0), rank=3).double()
-    directions = least_sensitive(spectrum.channels, shift_invariant=True)[1][:, :3].T
-    torch.testing.assert_close(start @ directions.T @ directions, start, rtol=0, atol=1e-6)
-
-
-def test_save_and_load(spectrum: SensitivitySpectrum, tmp_path: Path) -> None:
-    spectrum.save(tmp_path / "spectrum.safetensors")
-    loaded = SensitivitySpectrum.load(tmp_path / "spectrum.safetensors")
-    assert loaded.to_dict() == spectrum.to_dict() == json.loads(json.dumps(spectrum.to_dict(), allow_nan=False))
-    assert torch.equal(loaded.eigenvectors, spectrum.eigenvectors) and torch.equal(loaded.channels, spectrum.channels)
-    assert [path.name for path in tmp_path.iterdir()] == ["spectrum.safetensors"]
-    (tmp_path / "other").write_bytes(b"not a file of tensors")
-    with pytest.raises(ArtifactError, match="no readable spectrum"):
-        SensitivitySpectrum.load(tmp_path / "other")
-    with pytest.raises(ArtifactError, match="no readable spectrum"):
-        SensitivitySpectrum.load(tmp_path / "missing")
-    with pytest.raises(ArtifactError, match="is the folder there"):
-        spectrum.save(tmp_path / "missing" / "spectrum.safetensors")
 
 
 def test_errors(model: SplitViT, spectrum: SensitivitySpectrum) -> None:

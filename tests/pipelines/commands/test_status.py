@@ -47,7 +47,7 @@ def test_a_folder_nothing_ran_in_is_refused(tmp_path: Path) -> None:
         status(tmp_path / "nowhere")
 
 
-def test_a_run_that_never_said_how_it_ended_was_killed(workdir: Path) -> None:
+def test_a_run_that_did_not_record_its_end_was_killed(workdir: Path) -> None:
     assert status(workdir)["state"] == "killed"
     with workfolder.opened(workdir, CONFIG):
         assert status(workdir)["state"] == "running"
@@ -149,7 +149,27 @@ def test_stages_come_in_the_order_of_the_work_with_those_not_begun(workdir: Path
         lines[1].split() == ["done", "ingest--32x32", *lines[1].split()[2:]]
         and "  not begun  reference--vit" in lines[2]
     )
-    assert lines[-2:] == ["of earlier settings:", f"  unfinished {old}  "]
+    assert lines[-2:] == ["of earlier runs:", f"  unfinished {old}  "]
+
+
+def test_reports_that_were_replaced_are_marked(workdir: Path) -> None:
+    first, second, third = (Stage("report", 1, {"trials": number}, {}, lambda context: {}) for number in range(3))
+    for made_at, stage in enumerate((first, second)):
+        made = do_stage(stage, workdir, {}, Progress(), "run", lambda: Workers(1, 1, 0))
+        os.utime(made.folder / "stage.json", (made_at, made_at))
+
+    def replaced(plan: list[dict[str, str]]) -> dict[str, bool]:
+        workfolder.update_run(workdir, plan=plan)
+        reports = [each for each in status(workdir)["stages"] if "folder" in each]
+        return {Path(each["folder"]).name: "replaced" in each for each in reports}
+
+    under_way = [{"stage": "report", "folder": ""}]
+    assert replaced(planned([second])) == {second.place: False, first.place: True}
+    assert replaced(planned([first])) == {first.place: False, second.place: True}, "settings of before, once more"
+    assert replaced(under_way) == replaced(planned([third])) == replaced([]) == {first.place: True, second.place: False}
+    workfolder.update_run(workdir, plan=planned([second]))
+    *_, heading, line = nullspace("status", str(workdir)).out.splitlines()
+    assert heading == "of earlier runs:" and line.endswith(" s, replaced by a later one")
 
 
 def test_a_folder_without_a_plan_is_listed_in_the_order_of_the_work_too(workdir: Path) -> None:

@@ -24,7 +24,7 @@ from pipelines.tracking.connection.addresses import run_page
 from pipelines.workflow import workfolder
 from tests.pipelines.conftest import DemoRun
 from tests.pipelines.driver import NULLSPACE, environment
-from tests.waiting import LIMIT, wait_until
+from tests.waiting import LIMIT, is_alive, wait_until
 
 
 def get(url: str) -> bytes:
@@ -51,15 +51,7 @@ def below(pid: int) -> dict[int, str]:
     return found
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def test_ui_serves_the_experiment_of_the_run_until_it_is_told_to_end(demo_run: DemoRun) -> None:
+def test_ui_serves_the_experiment_of_the_run_until_a_signal_ends_it(demo_run: DemoRun) -> None:
     (port,) = free_ports(1)
     command = [str(NULLSPACE), "ui", str(demo_run.workdir), "--port", str(port)]
     shown = subprocess.Popen(

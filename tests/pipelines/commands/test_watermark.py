@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,16 @@ import timm
 import torch
 from PIL import Image
 
-from cluster import cli
 from nullspace.watermark.payload.hidden_mark import STRENGTHS
 from pipelines.commands.messages import KEY_VARIABLE
 from pipelines.commands.pictures.options import load_with_notes
 from pipelines.digits import MODEL_NAME, register
 from tests.nullspace.watermark.payload.marked import pictures
 from tests.pipelines import icc
+from tests.pipelines.commands.typed import typed, with_clear_corner
 
 MODEL = ["--model", "vit_tiny_patch16_224", "--weights", "random"]
 MESSAGE = "mine 2026"
-
-
-class Answer:
-    """Exit code, standard output and standard error of a command."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return json.loads(self.out)
 
 
 @pytest.fixture
@@ -43,16 +32,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """Run `nullspace watermark WORDS` with a key in the environment, in an empty folder."""
     monkeypatch.setenv(KEY_VARIABLE, "a key for tests only")
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> Answer:
-        monkeypatch.setattr("sys.argv", ["nullspace", "watermark", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        printed = capsys.readouterr()
-        return Answer(code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    return run
+    return partial(typed, monkeypatch, capsys, "watermark")
 
 
 def image(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -66,11 +46,7 @@ def photos(tmp_path: Path) -> Path:
     (folder / "deep").mkdir(parents=True)
     image(300, 231).save(folder / "one.jpg", quality=98)
     image(250, 320, seed=1).convert("L").save(folder / "grey.png")
-    layer = image(280, 280, seed=2).convert("RGBA")
-    alpha = np.full((280, 280), 255, np.uint8)
-    alpha[:40, :60] = 0
-    layer.putalpha(Image.fromarray(alpha))
-    layer.save(folder / "deep" / "clear.png")
+    with_clear_corner(image(280, 280, seed=2), 40, 60).save(folder / "deep" / "clear.png")
     return folder
 
 
@@ -106,7 +82,7 @@ def test_one_file_goes_to_one_file_in_the_format_of_its_name(call: Any, photos: 
         assert (written.format, written.size) == ("JPEG", (231, 300))
 
 
-def test_unmarked_pictures_and_strangers_have_exit_code_three(
+def test_unmarked_pictures_and_other_keys_have_exit_code_three(
     call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = call("detect", photos, *MODEL)
@@ -133,14 +109,14 @@ def test_moved_and_stretched_pictures_are_searched_on_request(call: Any, photos:
     assert max(found.rows[0]["readings_tried"] for found in (moved, stretched)) >= 9 * 13 * len(STRENGTHS)
 
 
-def test_what_is_no_picture_is_told_and_stops_no_other(call: Any, photos: Path) -> None:
+def test_a_file_that_is_no_picture_is_reported_and_the_others_are_marked(call: Any, photos: Path) -> None:
     (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:900])
     answer = call("embed", photos, "marked", "--message", MESSAGE, *MODEL)
     assert answer.code == 4 and "broken.png  error: " in answer.out and "damaged or truncated" in answer.out
     assert sorted(path.name for path in Path("marked").rglob("*.png")) == ["clear.png", "grey.png", "one.png"]
 
 
-def test_animations_are_refused_and_odd_colours_told(call: Any, photos: Path) -> None:
+def test_animations_are_refused_and_unusable_profiles_noted(call: Any, photos: Path) -> None:
     frames = [image(240, 240, seed=seed) for seed in (4, 5)]
     frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
     exif = Image.Exif()
@@ -217,9 +193,7 @@ def test_progress_lines_have_the_name_of_the_command(call: Any, photos: Path, mo
     assert "  detect: 1/1 pictures in " in call("detect", photos / "one.jpg", *MODEL).out
 
 
-def test_the_model_is_as_said_and_what_was_found_is_on_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_notes_on_the_model_are_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     register()
     made = timm.create_model(MODEL_NAME, num_classes=7, global_pool="avg").state_dict()
     other = {name: value + 1 for name, value in made.items()}

@@ -69,7 +69,12 @@ def test_arguments_of_a_model_can_be_set(tmp_path: Path) -> None:
         ({"visible_watermark": {"position": "nose"}}, "visible_watermark.position: .*'bottom-right' or 'tile'"),
         ({"visible_watermark": {"text": "  "}}, "visible_watermark.text: expected a text that can be seen"),
         ({"payload": {"distortions": ["jpeg_0"]}}, "payload.distortions: expected a strength of 1 to 100"),
-        ({"search": None}, "learned_noise needs the noise that search finds, and search is null; make it null, too"),
+        (
+            {"search": None},
+            r"search is null; make learned_noise null, too \(--set learned_noise=null\), or",
+        ),
+        ({"kernel": None}, "kernel: every run needs it, so it cannot be null; leave it out to have its defaults"),
+        ({"source": None}, "source: every run needs it, so it cannot be null; give it a value"),
         ({"source": {"kind": "folder"}}, "source: `path` is needed"),
         ({"source": {"kind": "floder", "path": "x"}}, "source.kind: .*'folder'"),
         ({"models": []}, "models: .*at least 1 item"),
@@ -108,7 +113,7 @@ def test_what_was_set_on_the_command_line_is_named_by_its_option() -> None:
         load_config("demo", ["search.epsilon=0.001"])
 
 
-def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)has 2 problems:.*  search.trials.*  kernel_noise.rms"):
         load(tmp_path, kernel_noise={"rms": -1}, search={"trials": 0})
 
@@ -175,6 +180,13 @@ def test_overrides_are_yaml_and_reach_lists_and_new_sections(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        (
+            "search=null",
+            "^--set search: learned_noise needs .*; make learned_noise null, too .--set learned_noise=null",
+        ),
+        ("kernel=null", "^--set kernel: every run needs it, so it cannot be null; leave it out to have its defaults$"),
+        ("models=null", "^--set models: every run needs it, so it cannot be null; give it a value$"),
+        ("fooling.judges=[x]", "^--set fooling.judges: fooling.judges: x is no model of this config; it has "),
         ("seed", "expected key=value, e.g. search.trials=4"),
         ("=3", "expected key=value"),
         ("models.3.weights=a", "there is no 'models.3.weights' in this config"),

@@ -40,7 +40,7 @@ def write(folder: Path, *sizes: int) -> list[str]:
     return ids
 
 
-def test_a_shard_goes_round(tmp_path: Path) -> None:
+def test_a_shard_is_read_as_it_was_written(tmp_path: Path) -> None:
     images = pixels(4)
     file = write_shard(tmp_path / "shard-000000.parquet", shard_table(["a", "ü", "c/d", ""], images, [3, -1, 0, 999]))
     shard = read_shard(file)

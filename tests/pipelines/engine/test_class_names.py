@@ -24,7 +24,7 @@ def test_imagenet_by_the_number_of_classes_in_the_order_of_the_models() -> None:
     assert len(set(class_names(model(21843)).names)) == 21843
 
 
-def test_the_demo_has_digits_and_a_stranger_numbers() -> None:
+def test_class_names_of_the_demo_are_digits_and_of_an_unknown_model_numbers() -> None:
     assert [class_names(model(10, MODEL_NAME))[each] for each in (0, 9)] == ["0", "9"]
     assert class_names(model(10))[7] == "class 7"
 

@@ -43,7 +43,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
         RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO metrics …]"),
     ],
 )
-def test_a_full_disk_is_told_with_the_remedy(error: Exception) -> None:
+def test_a_full_disk_is_reported_with_the_remedy(error: Exception) -> None:
     found = user_error(error)
     assert isinstance(found, DiskFullError) and "free space and repeat the command" in str(found)
     assert len(str(found)) < 500 and "\n" not in str(found)
@@ -61,7 +61,7 @@ def test_a_full_disk_is_told_with_the_remedy(error: Exception) -> None:
         OutOfMemoryError("Task was killed due to the node running low on memory.\nTop 10 users: …\nSee the docs."),
     ],
 )
-def test_too_little_memory_is_told_with_the_remedy(error: Exception) -> None:
+def test_too_little_memory_is_reported_with_the_remedy(error: Exception) -> None:
     found = user_error(error)
     assert isinstance(found, NoMemoryError) and "lower batch_images" in str(found) and "\n" not in str(found)
 
@@ -83,7 +83,7 @@ def test_an_error_that_better_input_cures_is_found_in_the_chain() -> None:
     assert user_error(RuntimeError("x")) is None and user_error(None) is None
 
 
-def test_what_nobody_foresaw_is_kept_with_its_traceback(tmp_path: Path) -> None:
+def test_an_unforeseen_error_is_kept_with_its_traceback(tmp_path: Path) -> None:
     file = tmp_path / "failed-one.txt"
     try:
         raise ZeroDivisionError("division by zero")
@@ -92,7 +92,7 @@ def test_what_nobody_foresaw_is_kept_with_its_traceback(tmp_path: Path) -> None:
     assert "test_failure.py" in file.read_text(encoding="utf-8")
 
 
-def test_what_has_a_remedy_needs_no_traceback(tmp_path: Path) -> None:
+def test_an_error_with_a_remedy_needs_no_traceback(tmp_path: Path) -> None:
     assert summarise_error(SourceError("no images; give some"), tmp_path / "f") == "no images; give some"
     assert not [*tmp_path.iterdir()]
 

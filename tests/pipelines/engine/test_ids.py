@@ -41,7 +41,7 @@ def test_one_lost_and_another_doubled_is_seen() -> None:
 
 
 @given(IDS)
-def test_a_digest_goes_through_json(ids: list[str]) -> None:
+def test_a_digest_survives_json(ids: list[str]) -> None:
     digest = IdDigest().add(ids)
     assert IdDigest.from_dict(json.loads(json.dumps(digest.to_dict()))) == digest
 

@@ -59,7 +59,7 @@ def test_lines_come_at_most_every_ten_seconds(clock: Clock) -> None:
     ]
 
 
-def test_a_note_is_part_of_the_line_and_nothing_done_foretells_nothing(clock: Clock) -> None:
+def test_a_note_is_part_of_the_line_and_there_is_no_forecast_at_the_start(clock: Clock) -> None:
     progress, out = plain()
     with progress.counting(3, "trials") as counter:
         clock.now += 11
@@ -67,7 +67,7 @@ def test_a_note_is_part_of_the_line_and_nothing_done_foretells_nothing(clock: Cl
     assert out.getvalue() == "  reference--digits: 0/3 trials in 11.0 s, trial 1: step 50\n"
 
 
-def test_what_is_said_is_neither_marked_up_nor_broken() -> None:
+def test_printed_lines_are_neither_marked_up_nor_wrapped() -> None:
     progress, out = plain()
     said = "reused   [bold]kernel[/bold] /a/very/long/path/" + "x" * 80
     progress.say(said)
@@ -82,7 +82,7 @@ def on_terminal() -> tuple[Progress, io.StringIO]:
     return progress.of("payload--digits"), out
 
 
-def test_what_an_earlier_run_did_says_nothing_of_the_pace(clock: Clock) -> None:
+def test_what_an_earlier_run_did_does_not_count_for_the_pace(clock: Clock) -> None:
     progress, out = plain()
     with progress.counting(1000, "images") as counter:
         counter.skip(800)
@@ -118,7 +118,7 @@ def test_a_search_that_goes_on_counts_the_trials_it_had_before() -> None:
     assert (counter.done, after.best) == (1, 0.5)
 
 
-def test_long_times_are_said_in_minutes_and_hours(clock: Clock) -> None:
+def test_long_times_are_in_minutes_and_hours(clock: Clock) -> None:
     progress, out = plain()
     with progress.counting(1000, "images") as counter:
         clock.now += 3661

@@ -19,7 +19,7 @@ def test_an_outcome_is_read_from_json() -> None:
     assert found.unchanged == "95.3 % [94.2, 96.4]"
 
 
-def test_a_figure_is_said_with_its_interval_or_not_at_all() -> None:
+def test_a_figure_has_its_interval_or_is_a_dash() -> None:
     found = Outcome.of(
         {"n": 9, "psnr": 41.23, "psnr_ci": [41.0, 41.4], "max_probability_change": 0.004, "ssim_ci": None}
     )

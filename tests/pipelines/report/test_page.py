@@ -123,7 +123,7 @@ def test_models_stand_beside_each_other_by_what_each_stage_names(page: Page) -> 
     assert row.startswith(f"{SEEING} 0 of 768 — 0.82 95.3 % [94.2, 96.4] n = 1,797 41.2 %")
 
 
-def test_report_of_a_run_that_did_nothing_but_fail_to_read(tmp_path: Path) -> None:
+def test_the_report_of_a_run_in_which_no_image_could_be_read(tmp_path: Path) -> None:
     nothing: dict[str, Any] = {"models": {"m": {}}}
     out = report.write_report(nothing, models_of(nothing), tmp_path / "report.html")
     text = Page(out.read_text(encoding="utf-8")).text

@@ -45,7 +45,7 @@ def test_summary_as_markdown_has_a_table_for_each_model_with_numbers(
         assert {line.count("|") for line in table} == {len(terminal.COLUMNS) + 1}
 
 
-def test_every_stage_says_a_line_of_itself_under_its_name(models: list[Model]) -> None:
+def test_every_stage_has_a_line_under_its_name(models: list[Model]) -> None:
     said = list(terminal.stage_lines(models[0]))
     names = [line[2:21].strip() for line in said]
     assert names == [

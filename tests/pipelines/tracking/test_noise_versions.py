@@ -24,7 +24,14 @@ from pipelines.engine.models import learn_facts
 from pipelines.engine.settings import ModelSettings
 from pipelines.tracking.connection.store import TrackingError
 from pipelines.tracking.noise_model import COLUMNS, NoiseModel
-from pipelines.tracking.noise_versions import LOGGED_MODEL, pip_requirements, record_vit, register_noise
+from pipelines.tracking.noise_versions import (
+    LOGGED_MODEL,
+    NoiseToRegister,
+    VitToRecord,
+    pip_requirements,
+    record_vit,
+    register_noise,
+)
 from pipelines.tracking.tracker import Tracker
 from pipelines.workflow.publishing import _packed_weights
 
@@ -72,9 +79,7 @@ def save_noise(vit: SplitViT, path: Path, seed: int, weights_sha256: str | None 
 
 
 def record(tracker: Tracker, run: str, vit: SplitViT) -> str:
-    return record_vit(
-        tracker,
-        run,
+    recorded = VitToRecord(
         name=vit.name,
         weights_source=vit.weights_source,
         weights_sha256=vit.weights_sha256,
@@ -82,6 +87,7 @@ def record(tracker: Tracker, run: str, vit: SplitViT) -> str:
         num_classes=vit.num_classes,
         facts={"embed_dim": vit.embed_dim},
     )
+    return record_vit(tracker, run, recorded)
 
 
 def register_file(tracker: Tracker, run: str, vit: SplitViT, path: Path, **changes: Any) -> str:
@@ -96,7 +102,7 @@ def register_file(tracker: Tracker, run: str, vit: SplitViT, path: Path, **chang
         "settings": {"learning_rate": 0.1},
         "description": "Small noise.",
     }
-    return register_noise(tracker, run, **{**given, **changes})
+    return register_noise(tracker, run, NoiseToRegister(**{**given, **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -240,10 +246,8 @@ def test_a_model_made_with_arguments_is_loaded_with_them(tracker: Tracker, run: 
     changes = {"model_args": facts.spec.args, "registered_name": "larger", "vit_model_id": record(tracker, run, model)}
     register_file(tracker, run, model, path, weights="random", weights_path=None, **changes)
     assert champion(tracker, "larger").predict(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 5)
-    with_args = record_vit(
-        tracker, run, name=model.name, weights_source="", weights_sha256=model.weights_sha256,
-        preprocessing={}, num_classes=10, model_args=facts.spec.args,
-    )  # fmt: skip
+    args = VitToRecord(model.name, "", model.weights_sha256, {}, num_classes=10, model_args=facts.spec.args)
+    with_args = record_vit(tracker, run, args)
     assert with_args != changes["vit_model_id"], "equal weights pooled otherwise are another model"
     assert tracker.client.get_logged_model(with_args).params["model_args.img_size"] == "64"
 

@@ -9,7 +9,7 @@ from pipelines.tracking import stage_runs
 from pipelines.tracking.tracker import Tracker
 
 
-def test_reasons_of_broken_images_are_told_and_are_no_metrics(tmp_path: Path) -> None:
+def test_reasons_of_broken_images_are_recorded_but_not_as_metrics(tmp_path: Path) -> None:
     tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "demo")
     parent = tracker.begin_run("key", name="run", tags={}, params={})
     stage = Stage("ingest", 1, {}, {}, make=lambda context: {}, tracked=lambda place: place != "sizes.largest")

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Dataset
 
-from pipelines.redact import flatten, redact
-from pipelines.tracking.connection.store import HTTP_DEFAULTS, TrackingError
 from pipelines.tracking.tracker import Tracker
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for the module: making the tables costs seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
-    return Tracker(uri, request.node.name)
 
 
 def again(tracker: Tracker) -> Tracker:
@@ -256,90 +240,9 @@ def test_threads_share_one_tracker(tracker: Tracker) -> None:
         assert history(tracker, parent, f"{name}.loss") == [(step, step / 3) for step in range(10)]
 
 
-def test_two_processes_may_make_the_same_experiment_at_once(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Tracker(uri, "together")
-    look, blind = MlflowClient.get_experiment_by_name, [True]
-    # The other process looked before this one had made it.
-    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *a: None if blind and blind.pop() else look(*a))
-    assert Tracker(uri, "together").experiment_id == first.experiment_id and not blind
-
-
-def test_a_login_in_the_address_of_a_server_is_refused() -> None:
-    with pytest.raises(TrackingError, match=r"http://\*\*\*@host:5000.*MLFLOW_TRACKING_PASSWORD") as caught:
-        Tracker("http://me:secret@host:5000", "x")
-    assert "secret" not in str(caught.value)
-
-
 def test_credentials_never_reach_the_store(tracker: Tracker) -> None:
     run = begin(tracker, store="http://me:secret@host:5000/x", nested={"s3": ["s3://key:secret@bucket/y"]})
     tracker.tags(run, {"uri": "postgresql://me:secret@db/mlflow"})
     data = tracker.client.get_run(run).data
     assert "secret" not in json.dumps({**data.params, **data.tags})
     assert data.params["store"] == "http://***@host:5000/x"
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
-        ("see https://u:p@h/a?b=1 and ftp://x@y", "see https://***@h/a?b=1 and ftp://***@y"),
-        ("https://h/a?access_token=abc&b=1", "https://h/a?access_token=***&b=1"),
-        ("mail me@home", "mail me@home"),
-    ],
-)
-def test_redact(given: str, kept: str) -> None:
-    assert redact(given) == kept
-
-
-def test_flatten_keeps_empty_mappings() -> None:
-    assert flatten({"a": {"b": {}}, "c": True}) == {"a.b": "{}", "c": "true"}
-
-
-def test_a_store_of_files_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match=r"expected a usable MLflow store at .*Use sqlite:///"):
-        Tracker((tmp_path / "mlruns").as_uri(), "x")
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TrackingError, match="expected a usable MLflow store at sqlite:.*file"):
-        Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", "x")
-
-
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        (401, r"got .*Who are you\?.*Put user and password into MLFLOW_TRACKING_USERNAME"),
-        (503, r"got too many 503 error responses\. Start it"),
-        (None, r"got .*refused\. Start it"),
-    ],
-)
-def test_a_server_that_cannot_be_used_is_named_at_once(
-    status: int | None, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status or 200)
-            self.end_headers()
-            self.wfile.write(b"Who are you?")
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    for name, value in HTTP_DEFAULTS.items():  # set here, so that they are taken back after the test
-        monkeypatch.setenv(name, value)
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    Thread(target=server.serve_forever, daemon=True).start()
-    if status is None:
-        server.shutdown()
-        server.server_close()
-    with pytest.raises(TrackingError, match=f"usable MLflow store at http://127.0.0.1:{server.server_port}, {said}"):
-        Tracker(f"http://127.0.0.1:{server.server_port}", "x")
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_deleted_experiment_is_named(tracker: Tracker) -> None:
-    MlflowClient(tracker.uri).delete_experiment(tracker.experiment_id)
-    with pytest.raises(TrackingError, match="mlflow experiments restore --experiment-id"):
-        again(tracker)

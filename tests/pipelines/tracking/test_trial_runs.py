@@ -31,16 +31,6 @@ STEPS = 8
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
-    return Tracker(uri, request.node.name)
-
-
-@pytest.fixture(scope="module")
 def ray_here() -> Iterator[str]:
     """The address of a Ray for the module."""
     with patient_start():
@@ -238,7 +228,7 @@ def report(callback: TrialCallback, trial: Any, *steps: int) -> None:
         callback.on_trial_result(0, [], trial, {"step": step, "loss": 1 / step, "label": "text"})
 
 
-def test_what_mlflow_refused_is_written_later_and_told_once(
+def test_what_mlflow_refused_is_written_later_with_one_warning(
     tracker: Tracker,
     callback: TrialCallback,
     trial: Any,

@@ -65,7 +65,7 @@ def test_a_fifth_question_is_asked_and_answered_everywhere(copy: Path, tmp_path:
     )
 
 
-def test_a_wrong_name_of_a_stage_is_said_before_anything_is_opened(tmp_path: Path) -> None:
+def test_a_wrong_name_of_a_stage_is_an_error_before_anything_is_opened(tmp_path: Path) -> None:
     answer = nullspace("run", "demo", "--workdir", str(tmp_path / "work"), "--only", "kernel_nose")
     assert answer.is_one_error and "kernel_nose" in answer.err and "kernel_noise" in answer.err
     assert not (tmp_path / "work").exists()

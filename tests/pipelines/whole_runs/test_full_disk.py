@@ -28,7 +28,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_and_with_room_the_same_command_goes_on(
+def test_a_full_disk_is_reported_and_with_room_the_same_command_goes_on(
     disk: Path, demo_run: DemoRun, tmp_path: Path
 ) -> None:
     workdir = disk / "work"

@@ -73,7 +73,7 @@ def made(folder: Path, kernel: dict[str, Any]) -> dict[str, Done]:
     }
 
 
-def test_the_kernel_has_one_direction_and_is_said_to_be_modulo_the_shift(kernel: dict[str, Any]) -> None:
+def test_the_kernel_has_one_direction_modulo_the_shift(kernel: dict[str, Any]) -> None:
     assert (kernel["nullity"], kernel["plain_nullity"], kernel["modulo_shift"]) == (1, 0, True)
     assert kernel["rank"] == 767
     said = Result(kernel)
@@ -100,7 +100,7 @@ def test_a_visible_mark_lies_along_it(made: dict[str, Done], spec: ModelSpec, tm
     assert found["marked"]["max_abs_logit_change"] < 0.2 * found["plain"]["max_abs_logit_change"]
 
 
-def test_messages_have_too_few_directions_and_are_told_so(
+def test_messages_are_skipped_because_there_are_too_few_directions(
     made: dict[str, Done], spec: ModelSpec, tmp_path: Path
 ) -> None:
     said = tiny.evaluated(PAYLOAD, tmp_path, PayloadSettings(message_bytes=2), made, model=spec).result

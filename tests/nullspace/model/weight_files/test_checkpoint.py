@@ -207,7 +207,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_files_of_another_kind_are_told_by_name(kind: str, ending: str, tmp_path: Path) -> None:
+def test_the_error_names_the_kind_of_a_file_that_holds_no_weights(kind: str, ending: str, tmp_path: Path) -> None:
     content, message = FOREIGN[kind]
     (tmp_path / f"w{ending}").write_bytes(content)
     with pytest.raises(WeightsError, match=rf"w{ending} .*{message}") as refused:

@@ -48,7 +48,7 @@ def test_classes_and_input_size(name: str, tmp_path: Path) -> None:
     [({"img_size": 224, "num_classes": 1000}, ()), ({"img_size": 224, "num_classes": 2}, ("2 classes",))],
     ids=["as timm declares", "classes"],
 )
-def test_only_what_differs_is_said(made: dict[str, Any], noted: tuple[str, ...], tmp_path: Path) -> None:
+def test_notes_name_only_what_differs(made: dict[str, Any], noted: tuple[str, ...], tmp_path: Path) -> None:
     notes = load(stored(tmp_path, **made)).notes
     assert notes == tuple(f"{note} from the file's shapes" for note in noted)
 
@@ -83,7 +83,7 @@ def test_heads_that_differ_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "w.safetensors", DISTILLED)
 
 
-def test_a_grid_that_is_no_square_must_be_said(tmp_path: Path) -> None:
+def test_a_grid_that_is_no_square_must_be_given(tmp_path: Path) -> None:
     path = stored(tmp_path, img_size=(32, 64))
     with pytest.raises(WeightsError, match=r"has 32 patches, which form no square; .* img_size=\[224, 448\]"):
         load(path)

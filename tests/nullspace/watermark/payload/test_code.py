@@ -52,7 +52,7 @@ def test_what_cannot_be_corrected_is_none_beside_the_message_as_read() -> None:
     assert message is None and len(as_read) == 4
 
 
-def test_a_codeword_with_a_strangers_tag_is_not_a_message() -> None:
+def test_a_codeword_with_the_tag_of_another_key_is_not_a_message() -> None:
     assert Code(8, SECRET).decode(Code(8, Secret(b"t" * 32)).encode(b"12345678"))[0] is None
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cluster import cli
 from pipelines.digits import MODEL_NAME
 from tests.pipelines import tiny
+from tests.pipelines.commands.typed import typed, with_clear_corner
 
 DIGITS = ["--model", MODEL_NAME]
 
@@ -20,15 +21,7 @@ DIGITS = ["--model", MODEL_NAME]
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Run `nullspace fool WORDS` in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nullspace", "fool", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code if isinstance(ended.value.code, int) else 0, printed.out, printed.err
-
-    return run
+    return partial(typed, monkeypatch, capsys, "fool")
 
 
 @pytest.fixture
@@ -39,11 +32,8 @@ def photos(tmp_path: Path) -> Path:
     second = next(at for at, label in enumerate(digits.labels) if label != digits.labels[first])
     one, other = (Image.fromarray(digits.images[at]) for at in (first, second))
     one.save(tmp_path / "one.png")
-    large = other.resize((90, 104), Image.Resampling.BICUBIC).convert("RGBA")
-    alpha = np.full((104, 90), 255, np.uint8)
-    alpha[:9, :11] = 0
-    large.putalpha(Image.fromarray(alpha))
-    large.save(tmp_path / "other.png")
+    large = other.resize((90, 104), Image.Resampling.BICUBIC)
+    with_clear_corner(large, 9, 11).save(tmp_path / "other.png")
     return tmp_path
 
 

@@ -70,7 +70,7 @@ def test_cmyk_is_converted_by_its_profile() -> None:
         ("CMYK", icc.wide_rgb(), "it is for RGB colours, the pixels are CMYK"),
     ],
 )
-def test_a_profile_that_cannot_be_used_is_left_out_and_told(mode: str, profile: bytes, why: str) -> None:
+def test_a_profile_that_cannot_be_used_is_left_out_with_a_note(mode: str, profile: bytes, why: str) -> None:
     image = RGB.convert(mode)
     found = to_srgb(image, profile)
     assert (values(found.rgb) == np.asarray(image.convert("RGB"))).all() and found.profile is None

@@ -93,7 +93,7 @@ def test_a_resolution_alone_is_kept_in_webp_too() -> None:
     assert float(exif[ExifTags.Base.XResolution]) == pytest.approx(300, abs=0.01)
 
 
-def test_what_a_format_cannot_hold_is_told() -> None:
+def test_a_note_names_what_a_format_cannot_hold() -> None:
     picture = picture_of(encoded(RGB, "PNG", **described().options("PNG")))
     assert picture.notes_for(".bmp") == ["EXIF and XMP left out: a BMP file holds none"]
     long = picture_of(encoded(RGB, "PNG", **Metadata(xmp=b"<x>" + b" " * 70_000).options("PNG")))
@@ -168,7 +168,7 @@ def test_modes_of_few_or_many_bits_are_read_as_what_they_show(mode: str) -> None
     assert written(picture, ".png").mode == ("RGB" if mode == "P" else "L")
 
 
-def test_sixteen_bits_of_colour_are_told_too() -> None:
+def test_a_note_names_sixteen_bits_of_colour() -> None:
     import struct
     import zlib
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster import cli
 from nullspace.kernel.file_kernel import FileKernel, kernel_on_file
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.draws import Draws
@@ -24,6 +24,7 @@ from pipelines.digits import MODEL_NAME
 from pipelines.engine.models import load_model
 from tests.nullspace.watermark.payload.marked import pictures
 from tests.pipelines import tiny
+from tests.pipelines.commands.typed import typed, with_clear_corner
 
 DIGITS = ["--model", MODEL_NAME]
 
@@ -37,15 +38,7 @@ def model() -> SplitViT:
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Run `nullspace show WORDS` in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nullspace", "show", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code if isinstance(ended.value.code, int) else 0, printed.out, printed.err
-
-    return run
+    return partial(typed, monkeypatch, capsys, "show")
 
 
 @pytest.fixture
@@ -56,11 +49,7 @@ def photos(tmp_path: Path) -> Path:
     first, second = (Image.fromarray(each) for each in tiny.digits().images[:2])
     first.save(folder / "exact.png")
     second.resize((90, 104), Image.Resampling.BICUBIC).save(folder / "larger.png")
-    layer = second.convert("RGBA")
-    alpha = np.full((64, 64), 255, np.uint8)
-    alpha[:9, :11] = 0
-    layer.putalpha(Image.fromarray(alpha))
-    layer.save(folder / "clear.png")
+    with_clear_corner(second, 9, 11).save(folder / "clear.png")
     return folder
 
 
@@ -107,7 +96,7 @@ def test_noise_is_drawn_around_grey() -> None:
     assert centred(torch.zeros(3, 2, 2))[0].unique().tolist() == [128]
 
 
-def test_a_folder_is_shown_and_what_is_said_is_of_the_files(call: Any, photos: Path, model: SplitViT) -> None:
+def test_a_folder_is_shown_and_figures_are_measured_on_the_files(call: Any, photos: Path, model: SplitViT) -> None:
     code, out, err = call(photos, *DIGITS, "-o", "pages", "--json")
     assert code == 0, err
     rows = json.loads(out)
@@ -132,7 +121,7 @@ def test_a_folder_is_shown_and_what_is_said_is_of_the_files(call: Any, photos: P
         assert (np.asarray(written)[hidden] == np.asarray(source)[hidden]).all()
 
 
-def test_one_picture_is_told_in_a_table_beside_its_page(call: Any, photos: Path) -> None:
+def test_one_picture_has_a_table_beside_its_page(call: Any, photos: Path) -> None:
     code, out, err = call(photos / "exact.png", *DIGITS, "--largest", "--seed", 3)
     assert code == 0, err
     lines = [line for line in out.splitlines() if "pictures in" not in line]

@@ -119,7 +119,7 @@ def test_a_head_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -
             unreachable.workers()
 
 
-def test_a_machine_that_cannot_start_ray_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_remedy_where_ray_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     def too_slow(**said: Any) -> None:
@@ -219,7 +219,7 @@ def test_ray_started_aside_lives_as_long_as_its_thread(monkeypatch: pytest.Monke
     assert not began[0].is_alive()
 
 
-def test_what_ends_the_start_aside_is_told_where_ray_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_early_start_is_raised_where_ray_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Compute) -> None:
         raise ClusterError("cannot start Ray on this machine")
 
@@ -231,7 +231,7 @@ def test_what_ends_the_start_aside_is_told_where_ray_is_needed(monkeypatch: pyte
             alone.start()
 
 
-def test_what_others_say_while_ray_starts_comes_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_during_the_start_of_ray_come_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
     with module._native_stderr_away():
         os.write(2, b"[I] logging.cc:303: Set ray log level from environment variable\n")
         os.write(2, b"running  ingest\n")

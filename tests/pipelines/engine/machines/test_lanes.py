@@ -105,12 +105,12 @@ def test_an_interrupt_starts_no_further_job(monkeypatch: pytest.MonkeyPatch) -> 
     assert begun == ["one", "one"]
 
 
-def test_two_things_beside_each_other_are_both_done() -> None:
+def test_both_of_two_jobs_side_by_side_are_done() -> None:
     met = threading.Barrier(2, timeout=LIMIT)
     beside(met.wait, met.wait)
 
 
-def test_an_error_of_what_is_done_aside_is_raised_when_the_work_is_done() -> None:
+def test_an_error_of_the_job_beside_the_work_is_raised_when_the_work_is_done() -> None:
     done: list[str] = []
 
     def fail() -> None:
@@ -122,7 +122,7 @@ def test_an_error_of_what_is_done_aside_is_raised_when_the_work_is_done() -> Non
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_what_ends_the_work_ends_what_is_done_aside(error: type[BaseException]) -> None:
+def test_an_error_of_the_work_ends_the_job_beside_it(error: type[BaseException]) -> None:
     at_work, ended = threading.Event(), threading.Event()
 
     def aside() -> None:

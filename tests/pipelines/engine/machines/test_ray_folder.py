@@ -48,7 +48,7 @@ def test_the_limit_is_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             too_long.bind("y" * (LIMIT + 1))
 
 
-def test_without_a_short_place_the_remedy_is_said(tmp_path: Path) -> None:
+def test_without_a_short_folder_the_error_names_the_remedy(tmp_path: Path) -> None:
     nowhere = (str(tmp_path / "missing"), LONG)
     with pytest.raises(
         ClusterError, match=r"^TMPDIR is /scratch/x+, of 120 bytes: .* set RAY_TMPDIR to a folder of at"

@@ -56,6 +56,6 @@ def test_an_actor_s_number_of_threads_is_kept(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "rows-one.parquet")["threads"].to_pylist() == [1]
 
 
-def test_what_no_better_input_cures_is_raised(tmp_path: Path) -> None:
+def test_an_error_that_is_not_caused_by_the_input_is_raised(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         workdir(tmp_path, "broken")

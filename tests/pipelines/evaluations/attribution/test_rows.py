@@ -44,7 +44,11 @@ def test_every_drawn_image_has_a_row_in_every_condition(explained: Done, made: d
     rows = tiny.rows(explained.folder)
     drawn = draw(made["ingest"].folder, 12, "attribution", tiny.SEED)
     by = dict(list(rows.groupby("condition")))
-    assert set(by) == {way.name for way in ways_of(SETTINGS, kernel=True)} == set(explained.result["conditions"])
+    assert (
+        set(by)
+        == {way.name for way in ways_of(SETTINGS, kernel=True, learned=True)}
+        == set(explained.result["conditions"])
+    )
     assert all(set(group["id"]) == drawn and len(group) == 12 for group in by.values())
     assert set(rows.columns) >= OUTCOMES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.evaluations.kernel_noise.report import REPORT, figures, saved_line, section, tile
+from pipelines.evaluations.kernel_noise.report import REPORT, figures, lines, section, tile
 from pipelines.report.parts import Cell
 from tests.pipelines.report.results import model_results, outcome, view
 
@@ -35,9 +35,9 @@ def test_the_headline_has_its_control_beside_it() -> None:
 
 def test_what_8_bits_cost_is_a_line() -> None:
     saved = outcome(1.0, 0.002, 1e-6, largest_token_change=0.0003, max_probability_change=4.7e-4)
-    said = saved_line(view(conditions={"exact": saved, "in_box": saved}))
+    said = lines(view(conditions={"exact": saved, "in_box": saved}))
     assert said == ["8 bits: tokens moved by 0.03 % of their norm at most, probabilities by 4.7e-4"]
-    assert saved_line(view(conditions={"exact": saved})) == []
+    assert lines(view(conditions={"exact": saved})) == []
 
 
 def test_models_are_compared_by_exact_noise() -> None:

@@ -20,7 +20,7 @@ def test_the_learned_number_has_its_controls_beside_it() -> None:
     assert (tile(VIEW).value, tile(VIEW).sentence) == ("95.3 %", sentence(Result(FOUND)))
 
 
-def test_a_control_that_does_as_well_is_told() -> None:
+def test_the_sentence_says_when_a_control_does_as_well() -> None:
     conditions = {**FOUND["conditions"], "gaussian": outcome(0.95, 0.023, 12.2)}
     assert "The intervals overlap" in sentence(Result({**FOUND, "conditions": conditions}))
     alone = {**FOUND, "conditions": {"learned": FOUND["conditions"]["learned"]}}

@@ -64,7 +64,7 @@ def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
     assert REPORT.columns["Messages read"](view(**found)) == Cell("98.0 %", "[96.0, 99.0]\nn = 600")
 
 
-def test_where_no_picture_was_only_saved_nothing_is_said_of_messages_read() -> None:
+def test_without_pictures_only_saved_there_is_no_line_on_messages() -> None:
     found = read_after({"jpeg_50+blur_1": (0.1, [0, 0.2])})
     assert messages(Result(found)) is None and messages(Result({})) is None
     assert REPORT.lines(view(**found)) == []

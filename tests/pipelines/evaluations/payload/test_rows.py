@@ -115,7 +115,7 @@ def test_why_messages_cannot_be_hidden(model: SplitViT, tmp_path: Path) -> None:
     assert "64 embedding sites, too few for messages of 8 bytes" in str(said)
 
 
-def test_without_a_kernel_nobody_says_that_it_has_a_direction(tmp_path: Path) -> None:
+def test_without_a_kernel_the_reason_does_not_claim_a_direction(tmp_path: Path) -> None:
     args = {"img_size": 32, "patch_size": 4, "embed_dim": 96, "num_heads": 3}
     square = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=args)
     question = asked(spec_of(square, **args), SETTINGS, tmp_path)

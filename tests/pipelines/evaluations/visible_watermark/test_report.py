@@ -9,7 +9,7 @@ from pipelines.report.view import Result
 from tests.pipelines.report.results import mark, outcome, view
 
 
-def test_the_visible_mark_is_told_after_jpeg_too() -> None:
+def test_the_section_has_a_table_after_jpeg() -> None:
     plain = {"agreement": 0.99, "n": 600, "max_abs_logit_change": 0.3}
     marked = {"psnr": 20.0, "max_probability_change": 0.004, **plain}
     found = section(view(conditions={"marked": marked, "plain": plain, "jpeg_95": plain, "jpeg_75": plain}))
@@ -41,7 +41,7 @@ def test_its_rows_have_both_controls() -> None:
     ]
 
 
-def test_it_is_told_in_a_sentence_two_lines_and_a_cell() -> None:
+def test_the_tile_the_lines_and_the_cell_of_the_comparison() -> None:
     one = view(conditions={"marked": {**mark(), "largest_token_change": 0.0003, "max_probability_change": 4.7e-4}})
     assert lines(one) == [
         "PSNR 17.5 dB, SSIM 0.713",

@@ -101,7 +101,7 @@ def test_the_cut_changes_no_image(tmp_path: Path, source: Source) -> None:
     assert all(np.array_equal(found[0][id_], found[1][id_]) for id_ in GOOD)
 
 
-def test_first_frames_are_used_counted_and_told(tmp_path: Path) -> None:
+def test_first_frames_are_used_counted_and_cause_a_warning(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 24), (value, 0, 0)) for value in (10, 200)]
     (tmp_path / "images").mkdir()
     for name in ("a.gif", "b.tif", "c.webp", "d.png"):

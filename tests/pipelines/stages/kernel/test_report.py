@@ -37,11 +37,11 @@ def test_dimensions_evidence_and_shift_are_facts() -> None:
         ({"modulo_shift": True}, "no change of a patch only shifts its token"),
     ],
 )
-def test_what_only_shifts_a_token_is_told_apart(more: dict[str, Any], said: str) -> None:
+def test_the_direction_that_only_shifts_a_token_is_counted_apart(more: dict[str, Any], said: str) -> None:
     assert said in nullity_fact(Result({**KERNEL, **more}))
 
 
-def test_a_trivial_kernel_is_said_to_be_worth_nothing() -> None:
+def test_the_sentence_on_a_trivial_kernel() -> None:
     assert "sees all 768 directions of a patch (nullity 0)" in sentence(Result(TRIVIAL))
     assert sentence(Result(KERNEL)) == "The model is blind to 96 of 192 directions of a patch."
     assert REPORT.columns["Nullity"](view(**TRIVIAL)) == Cell("0", "of 768")

@@ -35,7 +35,7 @@ def test_all_of_imagenet_stays_as_it_is() -> None:
     assert found.numbers is None and not found.warnings
 
 
-def test_wnids_that_the_model_does_not_know_are_unlabelled_and_told() -> None:
+def test_wnids_that_the_model_does_not_know_are_unlabelled_with_a_warning() -> None:
     found = class_numbers(["n01440764", "n99999999", "other"], 1000)
     assert found.numbers == (0, -1, -1)
     assert found.warnings == (
@@ -44,7 +44,7 @@ def test_wnids_that_the_model_does_not_know_are_unlabelled_and_told() -> None:
     )
 
 
-def test_another_number_of_classes_is_told() -> None:
+def test_another_number_of_classes_causes_a_warning() -> None:
     for names, classes in ((["ant", "bee", "cat", "dog"], 10), (WNIDS, 10)):
         (said,) = class_numbers(names, classes).warnings
         assert f"the source has {len(names)} classes ({', '.join(names[:3])}" in said and "the model has 10:" in said

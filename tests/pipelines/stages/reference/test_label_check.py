@@ -32,7 +32,7 @@ def test_right_labels_are_not_warned_of(classes: int, images: int, accuracy: flo
 
 
 @pytest.mark.parametrize("images", [0, 1, 5])
-def test_few_images_say_nothing(images: int) -> None:
+def test_few_images_cause_no_warning(images: int) -> None:
     assert label_warnings(counted(1000, images, 0.0)) == []
 
 
@@ -60,14 +60,14 @@ def test_a_shift_needs_evidence_and_size(correct: dict[int, int], shift: int) ->
     assert fitting_shift(correct) == shift
 
 
-def test_chance_of_a_false_shift_is_as_said() -> None:
+def test_the_chance_of_a_false_shift_is_the_stated_one() -> None:
     rng = np.random.default_rng(1)
     draws = rng.multinomial(200, [0.05, 0.05, 0.05, 0.85], size=20_000)
     false = sum(fitting_shift({-1: int(a), 0: int(b), 1: int(c)}) != 0 for a, b, c, _ in draws)
     assert false <= 20_000 * 1e-3
 
 
-def test_an_accuracy_at_chance_of_a_model_that_is_sure_is_told() -> None:
+def test_an_accuracy_at_chance_of_a_confident_model_causes_a_warning() -> None:
     (said,) = label_warnings(counted(1000, 100, 0.0, confidence=0.62))
     assert "no better than guessing, while the model is 62 % sure" in said and "(n = 100)" in said
     assert label_warnings(counted(1000, 100, 0.0, confidence=0.002)) == [], "random weights are not sure"

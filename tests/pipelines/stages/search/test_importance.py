@@ -28,7 +28,7 @@ def test_the_same_trials_give_the_same_shares() -> None:
     assert one == other
 
 
-def test_too_few_or_equal_trials_say_nothing() -> None:
+def test_too_few_or_equal_trials_have_no_importance() -> None:
     assert importance(trials(7), ("norm", "rate"), value="radius", seed=0) is None
     failed = [{**trial, "radius": None} for trial in trials(30)]
     assert importance([*failed, *trials(5)], ("norm",), value="radius", seed=0) is None

@@ -12,7 +12,7 @@ import pytest
 from pipelines.report.parts import Cell
 from pipelines.report.view import Result
 from pipelines.stages.search.figures import search_curves, trials_scatter
-from pipelines.stages.search.report import REPORT, facts, line, sentence, trials_table
+from pipelines.stages.search.report import REPORT, facts, lines, sentence, trials_table
 from tests.pipelines.report.results import view, write_search
 
 SEARCH: dict[str, Any] = {
@@ -21,36 +21,36 @@ SEARCH: dict[str, Any] = {
 }
 
 
-def test_the_space_searched_is_told_value_by_value() -> None:
+def test_the_facts_list_the_range_of_every_searched_setting() -> None:
     said = dict(facts(Result(SEARCH)))["Searched"]
     assert said == "relative norm 0.25 to 2; learning rate 0.001 to 0.1; steps 200 to 400"
 
 
-def test_what_decided_the_radius_is_told_largest_share_first() -> None:
+def test_the_facts_list_what_decided_the_radius_largest_share_first() -> None:
     said = dict(facts(Result(SEARCH)))["What decided the radius"]
     assert said.startswith("relative norm 70") and said.endswith("of its variance over the trials (fANOVA)")
     assert said.index("relative norm") < said.index("learning rate 25") < said.index("steps 5")
 
 
-def test_a_search_that_kept_neither_says_nothing_of_them() -> None:
+def test_a_search_without_space_and_importance_has_no_facts_of_them() -> None:
     for nothing in ({}, {"space": None, "importance": None}, {"space": {}, "importance": {}}):
         assert not {"Searched", "What decided the radius"} & dict(facts(Result(nothing))).keys()
 
 
-def test_what_is_promised_is_said_with_bound_confidence_and_n() -> None:
+def test_the_guarantee_is_stated_with_bound_confidence_and_n() -> None:
     guarantee = {"epsilon": 0.05, "bound": 0.0481, "confidence": 0.95, "n": 200, "scale": 0.84, "tested": []}
     noise = {**SEARCH, "relative_norm": 2.07, "guarantee": guarantee}
     said = dict(facts(Result(noise)))["Guarantee"]
     assert said.startswith("mean ‖Δprobabilities‖² ≤ 0.0481 on new images")
     assert "confidence 95 %" in said and "200 calibration" in said
     size = "2.07 times the token norm; mean |dp|^2 <= 0.0481 on new images, with confidence 95 %"
-    assert line(view(**noise)) == [size]
+    assert lines(view(**noise)) == [size]
     assert "Guaranteed: mean ‖Δprobabilities‖² ≤ 0.0481" in sentence(Result(noise))
 
 
-def test_without_a_promise_the_size_alone_is_said() -> None:
+def test_without_a_guarantee_only_the_size_is_stated() -> None:
     assert sentence(Result({"relative_norm": 2.07})) == "Noise 2.07 times the token norm."
-    assert line(view(relative_norm=2.07)) == ["2.07 times the token norm"]
+    assert lines(view(relative_norm=2.07)) == ["2.07 times the token norm"]
     assert REPORT.columns["Relative norm"](view(relative_norm=2.07)) == Cell("2.07")
     assert "Guarantee" not in dict(facts(Result({"relative_norm": 2.07})))
 

@@ -32,7 +32,7 @@ def told(searcher: ResumableOptuna) -> list[tuple[float, float | None, str]]:
     return [(trial.params["norm"], trial.value, trial.state.name) for trial in searcher._ot_study.trials]  # pyright: ignore
 
 
-def test_a_trial_it_suggested_is_told_as_ever(searcher: ResumableOptuna) -> None:
+def test_a_trial_it_suggested_is_reported_to_optuna(searcher: ResumableOptuna) -> None:
     norm = suggested(searcher, "a")
     searcher.on_trial_result("a", result(norm, 0.3))
     searcher.on_trial_complete("a", result(norm, 0.5))

@@ -47,7 +47,7 @@ def failing(times: int, error: Exception | None = None) -> Callable[[], str]:
     return operation
 
 
-def test_an_outage_is_waited_for_and_told_once(sleeps: Sleeps, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_waited_for_with_one_warning(sleeps: Sleeps, caplog: pytest.LogCaptureFixture) -> None:
     patient = Patience("http://h", 600)
     assert patient(failing(10)) == "done"
     assert patient(failing(0)) == "done"

@@ -16,7 +16,7 @@ import pytest
 
 from pipelines.tracking.connection.watchdog import Watchdog, close_runs
 from pipelines.tracking.tracker import Tracker
-from tests.waiting import end_of, wait_until
+from tests.waiting import end_of, is_alive, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -51,16 +51,6 @@ nap()
 """
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def tracker(uri: str, request: pytest.FixtureRequest) -> Tracker:
-    return Tracker(uri, request.node.name)
-
-
 @pytest.fixture
 def driver(tracker: Tracker, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """A driver at work, and what it printed: pids of sidecar, forked child, program; run ids."""
@@ -83,14 +73,6 @@ def driver(tracker: Tracker, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the driver's children and its Ray, whatever the test did
         process.wait()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def statuses(tracker: Tracker, run_ids: list[str]) -> list[str]:
@@ -150,7 +132,7 @@ def test_runs_of_another_session_are_left_alone(tracker: Tracker) -> None:
     assert statuses(tracker, [run, orphan]) == ["RUNNING", "KILLED"]
 
 
-def test_signals_to_everybody_do_not_end_the_witness(tracker: Tracker) -> None:
+def test_signals_to_the_process_group_do_not_end_the_sidecar(tracker: Tracker) -> None:
     run = begin(tracker)
     watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -159,7 +141,7 @@ def test_signals_to_everybody_do_not_end_the_witness(tracker: Tracker) -> None:
     assert end_of(watchdog.process, "the sidecar ends") == 0
 
 
-def test_a_sidecar_somebody_killed_does_not_disturb_the_driver(tracker: Tracker) -> None:
+def test_the_driver_goes_on_after_its_sidecar_was_killed(tracker: Tracker) -> None:
     run = begin(tracker)
     watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
     watchdog.process.kill()
