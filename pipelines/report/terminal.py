@@ -84,4 +84,4 @@ def texts_of(named: NamedOutcome) -> tuple[str, str, str, str, str]:
 
 def _ascii(text: str) -> str:
     """A Windows pipe or LANG=C can print neither a dash nor an infinity sign nor an epsilon."""
-    return text.replace(wording.MISSING, "-").replace("∞", "inf").replace("ε", "eps")
+    return text.replace(wording.MISSING, "-").replace("∞", "inf").replace("ε", "eps").replace("×", "x")

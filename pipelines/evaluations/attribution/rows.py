@@ -226,7 +226,7 @@ def _tallies(asked: Asked[AttributionSettings]) -> dict[str, AttributionTally]:
 
 def tracked(place: str) -> bool:
     """Whether a figure becomes a metric: of each condition its outcome and the rank correlation of each map."""
-    return place.endswith(_TRACKED) or ".spearman_" in place or ".deletion_" in place
+    return place.endswith(_TRACKED) or (("spearman_" in place or "deletion_" in place) and "_ci" not in place)
 
 
 EVALUATION = Evaluation(

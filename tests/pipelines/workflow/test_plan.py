@@ -55,7 +55,7 @@ def test_stages_are_in_the_order_they_are_done() -> None:
         ("payload.distortions=[none,jpeg_75]", ["payload"]),
         ("visible_watermark.text=OTHER", ["visible_watermark"]),
         ("kernel_noise.rms=0.7", ["kernel_noise"]),
-        ("search.trials=9", ["search", "learned_noise"]),
+        ("search.trials=9", ["search", "learned_noise", "attribution"]),
         ("kernel.rtol=1e-5", ["kernel", "search", *QUESTIONS]),
         ("ingest.shard_images=7", ["ingest", *STAGES]),
         ("seed=1", ["search", *QUESTIONS]),

@@ -62,11 +62,9 @@ def test_noise_in_the_kernel_leaves_every_map_over_tokens(found: dict[str, Any])
     assert steered["pixels_top"] < 0.5, "pixel by pixel it is another map"
     # cut along the patches nothing shows; across them the noise does
     clean = found["clean"]
-    along, across = (
-        abs(steered[f"deletion_{way}_{ATTENTION}"] - clean[f"deletion_{way}_{ATTENTION}"])
-        for way in ("along", "across")
-    )
-    assert along < 0.01 < across
+    curves = {way: f"deletion_{way}_{ATTENTION}" for way in ("along", "across")}
+    assert abs(steered[curves["along"]] - clean[curves["along"]]) < 1e-3
+    assert abs(steered[curves["across"]] - clean[curves["across"]]) > 3e-3
 
 
 def test_search_moves_a_map_and_holds_the_prediction(found: dict[str, Any]) -> None:
@@ -151,5 +149,5 @@ def test_few_of_the_figures_become_metrics(explained: Done) -> None:
     figures = dict(flat_metrics(explained.result))
     metrics = {place: value for place, value in figures.items() if EVALUATION.tracked(place)}
     assert f"conditions.away_{ATTENTION}_eps16.spearman_{ATTENTION}" in metrics
-    assert len(metrics) < 300 and not any(".ssim_" in name for name in metrics)
+    assert len(metrics) < 200 and not any(".ssim_" in name for name in metrics)
     assert all(np.isfinite(value) for value in metrics.values())
