@@ -2,8 +2,8 @@
 
     python benchmarks/bench_explanations.py --assets FOLDER --out results/explanations
 
-Every photograph gets the noise that brings the map of input × gradient nearest to that of another photograph, found
-without a pass of the network, as 8-bit pixels. For each map: how alike it is before and after (Spearman over tokens,
+Every photograph gets the noise that puts the map of input × gradient on other pixels (`elsewhere`), found without a
+pass of the network, as 8-bit pixels. For each map: how alike it is before and after (Spearman over tokens,
 share of the largest quarter that stays), beside the same change of pixels in random order. For input × gradient pixel
 by pixel: the 1000 largest of 50 176. `--device cuda` uses a GPU; needs torch and timm alone.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 from nullspace.attribution.compare import spearman, top_intersection
 from nullspace.attribution.gradients import gradient, integrated_gradients, on_tokens
 from nullspace.attribution.maps import MAPS
-from nullspace.attribution.steering import map_of, steer
+from nullspace.attribution.steering import elsewhere, map_of, steer
 from nullspace.kernel.shift import exact_kernel
 from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
@@ -70,7 +70,7 @@ def main() -> None:
         with torch.no_grad():
             classes = model(images).argmax(dim=1)
         slope = gradient(model, images, classes)
-        wanted = map_of(model, images, slope).roll(1, 0)
+        wanted = elsewhere(model, images, slope, PIXELS)
         began = time.perf_counter()
         found = steer(model, images, slope, wanted, kernel, steps=arguments.steps, eight_bits=rounding)
         seconds += time.perf_counter() - began

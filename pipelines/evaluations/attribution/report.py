@@ -215,10 +215,10 @@ def _tile(view: StageView) -> Tile:
 
 
 def _outcomes(view: StageView) -> list[NamedOutcome]:
-    """For the terminal: noise in the kernel, and every search that moves a map, each with its permuted control."""
+    """For the terminal: noise in the kernel, and searches in pixels that move a map, each with its permuted control."""
     found, named = view.result, []
     for way in _ways(found):
-        if way.kind in ("kernel", "search") and not way.control:
+        if (way is STEERED or (way.epsilon is not None and way.goal == "away")) and not way.control:
             named.append(NamedOutcome(way.title, found.conditions[way.name]))
             permuted = found.conditions.get(control(way, "permuted").name)
             if permuted is not None:

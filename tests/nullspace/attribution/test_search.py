@@ -126,6 +126,18 @@ def test_many_points_need_the_memory_of_one(model: SplitViT, images: Tensor) -> 
     assert float((many * shift).sum()) == pytest.approx(float(apart[0] - apart[1]) / 2, rel=0.05)
 
 
+def test_a_map_is_drawn_into_a_corner(model: SplitViT, images: Tensor) -> None:
+    found = map_named("gradient_weighted_attention")
+    corner = torch.zeros(4, 4)
+    corner[:2, :2] = torch.tensor([[4.0, 3.0], [3.0, 2.0]])
+    wanted = corner.flatten().expand(3, -1)
+    moved = move_map(model, images, found, around(model, images, epsilon=48 / 255), towards=wanted, steps=30)
+    pictures = from_uint8(moved.made)
+    maps = [found(model, each, model(images).argmax(dim=1)) for each in (images, pictures)]
+    share = [each.unflatten(1, (4, 4))[:, :2, :2].sum(dim=(1, 2)) / each.sum(dim=1) for each in maps]
+    assert bool(moved.kept.all()) and bool((share[1] > share[0]).all())
+
+
 def test_soft_ranks_are_ranks_where_entries_are_apart() -> None:
     apart = torch.randperm(30, generator=torch.Generator().manual_seed(0)).double()[None]
     ranks = stats.rankdata(apart.numpy(), axis=1)

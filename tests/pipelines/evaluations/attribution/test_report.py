@@ -32,8 +32,7 @@ def test_the_headline_is_the_search_at_the_least_epsilon_beside_random_signs() -
     assert REPORT.tile is not None and REPORT.tile(VIEW).value == "-0.31"
     assert REPORT.columns["Map moved"](VIEW).text == "-0.31"
     assert [each.title for each in REPORT.outcomes(VIEW) if not each.control] == [
-        "input × gradient moved in the kernel", f"{ATTENTION} moved, ε = 4/255", f"{ATTENTION} moved, on tokens, 0.1",
-        f"{ATTENTION} of another image, ε = 4/255",
+        "input × gradient moved in the kernel", f"{ATTENTION} moved, ε = 4/255",
     ]  # fmt: skip
 
 
