@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,15 +13,12 @@ from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.certify import certify
-
-TINY: dict[str, Any] = {
-    "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10,
-}  # fmt: skip
+from tests.nullspace.tiny_vit import tiny_vit
 
 
 @pytest.fixture(scope="module")
 def model() -> SplitViT:
-    return SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY)
+    return tiny_vit()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,15 +24,12 @@ from nullspace.pixels.projection import project_to_box
 from nullspace.watermark.certify import certify, token_changes
 from nullspace.watermark.payload.hidden_mark import HiddenMark
 from nullspace.watermark.payload.on_file import embed_on_file
-
-TINY: dict[str, Any] = {
-    "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8, "num_classes": 10,
-}  # fmt: skip
+from tests.nullspace.tiny_vit import tiny_vit
 
 
 @pytest.fixture(scope="module")
 def model() -> SplitViT:
-    return SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY)
+    return tiny_vit()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +68,7 @@ def test_levels_are_near_and_tokens_nearer_than_nearest_rounding_leaves_them(mod
 def test_the_certificate_is_the_change_of_the_tokens(model: SplitViT, eight: EightBits) -> None:
     images = pictures()
     saved = from_uint8(eight.save(images, noised(model, images)))
-    exact = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY).double()
+    exact = tiny_vit().double()
     before, after = (exact.tokens(each.double()) for each in (images, saved))
     expected = (after - before).norm(dim=-1) / before.norm(dim=-1).mean(dim=1, keepdim=True)
     found = token_changes(model, eight.plan.mapping, images, saved)
@@ -104,7 +100,7 @@ def test_a_picture_is_rounded_alike_in_any_batch(model: SplitViT, eight: EightBi
 
 
 def test_a_square_embedding_is_rounded_modulo_the_shift() -> None:
-    square = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**TINY, "embed_dim": 192})
+    square = tiny_vit(embed_dim=192)
     kernel = exact_kernel(square)
     assert (kernel.nullity, kernel.modulo_shift) == (1, True)
     eight = EightBits.of(square, kernel)
@@ -194,7 +190,7 @@ def test_what_is_no_resize_of_pil_is_left_to_plain_rounding(model: SplitViT, eig
 
 
 def test_a_message_on_a_file_is_still_read_and_as_strong_as_asked_for() -> None:
-    model = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**TINY, "img_size": 64})
+    model = tiny_vit(img_size=64)
     mark = HiddenMark(model, "a key for tests only")
     eight, seen, file = EightBits.of(model, mark.kernel), seen_by(model), photo((90, 100))
     made, plain = (

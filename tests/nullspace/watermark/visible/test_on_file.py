@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,15 +13,12 @@ from nullspace.model.vit import SplitViT
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.on_file import embed_visible_on_file
 from nullspace.watermark.visible.visible import blend
-
-TINY: dict[str, Any] = {
-    "depth": 1, "embed_dim": 48, "num_heads": 3, "img_size": 48, "patch_size": 8, "num_classes": 10,
-}  # fmt: skip
+from tests.nullspace.tiny_vit import tiny_vit
 
 
 @pytest.fixture(scope="module")
 def model() -> SplitViT:
-    return SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY)
+    return tiny_vit(img_size=48)
 
 
 def file(height: int, width: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,15 +18,12 @@ from nullspace.watermark.luma import luma
 from nullspace.watermark.visible.legibility import texture_contrast
 from nullspace.watermark.visible.texture import EDGE
 from nullspace.watermark.visible.visible import blend, embed, shown, token_residual
-
-TINY: dict[str, Any] = {
-    "depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 48, "patch_size": 8, "num_classes": 10,
-}  # fmt: skip
+from tests.nullspace.tiny_vit import tiny_vit
 
 
 @pytest.fixture(scope="module")
 def model() -> SplitViT:
-    return SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=TINY)
+    return tiny_vit(depth=2, img_size=48)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +133,7 @@ def test_same_input_same_mark(model: SplitViT, kernel: PatchKernel) -> None:
 
 
 def test_a_trivial_kernel_is_refused() -> None:
-    square = SplitViT.load(
-        "vit_tiny_patch16_224", weights="random", model_args={**TINY, "patch_size": 4, "img_size": 48}
-    )
+    square = tiny_vit(depth=2, img_size=48, patch_size=4)
     assert patch_kernel(square).is_trivial
     with pytest.raises(NullspaceError, match="its kernel is zero"):
         embed(square, patch_kernel(square), images(), *cross())
@@ -159,7 +153,7 @@ def test_bad_input_is_refused(model: SplitViT, kernel: PatchKernel) -> None:
         blend(images() - 1, mark, alpha)
     with pytest.raises(NullspaceError, match="nothing would be marked"):
         embed(model, kernel, images(), mark, 0 * alpha)
-    other = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args={**TINY, "patch_size": 16})
+    other = tiny_vit(depth=2, img_size=48, patch_size=16)
     with pytest.raises(NullspaceError, match="make it with patch_kernel"):
         embed(model, patch_kernel(other), images(), mark, alpha)
 
