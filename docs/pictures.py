@@ -18,11 +18,13 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sklearn.datasets import load_sample_images
 
 HERE = Path(__file__).parent
+EXPLAINED = ("--noise", "search", "--map", "gradient_weighted_attention", "--map", "grad_cam")
+LARGEST = 1400  # pixels of a side
 QUALITY = 90  # JPEG: noise makes PNG four times as large
 
 
 def draw(weights: Path, folder: Path) -> None:
-    """docs/show.jpg, docs/mark.jpg and docs/fool.jpg."""
+    """docs/show.jpg, docs/mark.jpg, docs/explain.jpg and docs/fool.jpg."""
     china, flower = (Image.fromarray(pixels) for pixels in load_sample_images().images)
     flower.crop((106, 0, 533, 427)).save(folder / "flower.png")
     china.save(folder / "china.png")
@@ -30,10 +32,13 @@ def draw(weights: Path, folder: Path) -> None:
     for words in (
         ["show", "flower.png", "-o", "show.png", *model],
         ["watermark", "visible", "china.png", "mark.png", "--text", "NULL", *model],
+        ["explain", "china.png", *EXPLAINED, "-o", "explain.png", *model],
     ):
         subprocess.run(["nullspace", *words], cwd=folder, check=True)
-    for name in ("show", "mark"):
-        Image.open(folder / f"{name}.png").convert("RGB").save(HERE / f"{name}.jpg", quality=QUALITY, subsampling=0)
+    for name in ("show", "mark", "explain"):
+        page = Image.open(folder / f"{name}.png").convert("RGB")
+        page.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+        page.save(HERE / f"{name}.jpg", quality=QUALITY, subsampling=0)
     fooled(folder, model)
 
 

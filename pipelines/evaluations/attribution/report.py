@@ -203,9 +203,10 @@ def sentence(found: Result) -> str:
         return f"Noise in the kernel leaves {wording.format_percent(mean.value)} of the largest pixels where they were."
     outcome, mean = found.conditions[way.name], _mean(found, way.name, f"spearman_{way.map}")
     beside = _mean(found, control(way, "signs").name, f"spearman_{way.map}")
-    against = "" if beside is None else f", random signs of that size {beside.text}"
+    against = "" if beside is None else f", random signs {beside.text}"
     correlation = wording.MISSING if mean is None else mean.both
-    return f"{way.title}: rank correlation {correlation}{against}; {outcome.unchanged} of predictions unchanged."
+    unchanged = wording.MISSING if outcome.agreement is None else outcome.agreement.text
+    return f"{way.title}: rank correlation {correlation}{against}; {unchanged} unchanged"
 
 
 def _tile(view: StageView) -> Tile:

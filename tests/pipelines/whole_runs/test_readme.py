@@ -45,6 +45,9 @@ def test_no_command_of_the_readme_is_left_untested() -> None:
         "nullspace kernel deit_tiny_patch16_224 --random": "test_kernel_command",
         "nullspace show photo.jpg --weights FILE": "commands/show/test_views.py, on a real photo too",
         "nullspace fool photo.jpg --like other.jpg --weights FILE": "commands/fool/test_fool.py",
+        "nullspace explain photo.jpg --noise search --map gradient_weighted_attention --map grad_cam --weights FILE": (
+            "commands/explain/test_explain.py"
+        ),
         "nullspace run deit_tiny --set source.path=IMAGES --set source.labels=LABELS.csv --set models.0.weights=FILE": (
             "test_real_run.py, with these three set"
         ),

@@ -28,7 +28,7 @@ def test_a_sentence_says_what_becomes_of_each_map() -> None:
 def test_the_headline_is_the_search_at_the_least_epsilon_beside_random_signs() -> None:
     text = sentence(Result(FOUND))
     assert text.startswith(f"{ATTENTION} moved, ε = 4/255: rank correlation -0.31 [-0.33, -0.29], random signs")
-    assert "0.94" in text and text.endswith("of predictions unchanged.")
+    assert "0.94" in text and text.endswith("; 100 % unchanged")
     assert REPORT.tile is not None and REPORT.tile(VIEW).value == "-0.31"
     assert REPORT.columns["Map moved"](VIEW).text == "-0.31"
     assert [each.title for each in REPORT.outcomes(VIEW) if not each.control] == [
