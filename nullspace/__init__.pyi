@@ -36,6 +36,7 @@ from nullspace.kernel.shift_lift import shift_lift as shift_lift
 from nullspace.kernel.zoo import ZooRow as ZooRow
 from nullspace.kernel.zoo import zoo_names as zoo_names
 from nullspace.kernel.zoo import zoo_rows as zoo_rows
+from nullspace.metrics.draws import Draws as Draws
 from nullspace.metrics.encoder_data import EncoderData as EncoderData
 from nullspace.metrics.encoder_data import prepare as prepare
 from nullspace.metrics.nullness import Evidence as Evidence

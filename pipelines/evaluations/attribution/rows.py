@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nullspace.attribution.gradients import gradient
@@ -52,7 +53,15 @@ from pipelines.evaluations.token_noise import TokenNoise
 
 NAME = "attribution"
 _ITERATIONS = 30  # of steering in the kernel
+_ON_A_CPU = 4  # images whose graphs of a gradient's gradient are in memory there at once
 _TRACKED = (".agreement", ".agreement_ci.low", ".agreement_ci.high", ".mse_probabilities", ".pixels_top")
+
+
+_SEARCHED = tuple(
+    f"away_gradient_weighted_attention_eps{epsilon}.{figure}"
+    for epsilon in (4, 8)
+    for figure in ("agreement", "spearman_gradient_weighted_attention")
+)
 
 
 @dataclass(frozen=True)
@@ -138,33 +147,50 @@ class AttributionShards(EvaluationShards[AttributionSettings]):
 
     def _searched(self, way: Way, explained: Explained) -> Iterator[tuple[str, Columns]]:
         """Noise that moves one map and holds the prediction, beside its controls."""
-        batch, found = explained.batch, map_named(way.map)
-        other = self.pairs.looks(batch.ids)
-        base = from_uint8(other.images).to(self.device) if way.goal == "as_image" else batch.images
-        goal = explained.maps[way.map]
-        if way.goal == "towards":
-            theirs = other.outputs.logits.argmax(dim=1).to(self.device)
-            goal = found(self.model, from_uint8(other.images).to(self.device), theirs).detach()
-        moved = move_map(
-            self.model, batch.images, found, self._place(way, batch, base),
-            towards=None if way.goal == "away" else goal, steps=self.settings.steps,
-        )  # fmt: skip
+        batch = explained.batch
+        base, goal = self._sought(way, explained)
+        made = self._moved(way, batch, base, goal)
         if way.relative_norm is not None:
-            permuted = hold_token_norm(
-                Draws(self.seed, "attribution_tokens", batch.ids).shuffled(moved.made), token_norms(moved.made)
-            )
-            for each, noise in ((way, moved.made), (control(way, "permuted"), permuted)):
+            draws = Draws(self.seed, "attribution_tokens", batch.ids)
+            permuted = hold_token_norm(draws.shuffled(made), token_norms(made))
+            for each, noise in ((way, made), (control(way, "permuted"), permuted)):
                 yield each.name, self._on_tokens(explained, noise)
             return
-        pictures = from_uint8(moved.made)
+        pictures = from_uint8(made)
         keep_pictures(self.out, batch, way, base, pictures, self.measures, explained.classes)
         for each, changed in self._beside(way, batch.ids, base, pictures):
             yield each.name, self._asked(each, explained, changed, goal)
 
-    def _place(self, way: Way, batch: ImageBatch, base: Tensor) -> Place:
-        draws = Draws(self.seed, f"attribution_{way.name}", batch.ids)
+    def _sought(self, way: Way, explained: Explained) -> tuple[Tensor, Tensor | None]:
+        """The pictures that are changed, and the map that is wanted; None where the map is to be any other."""
+        images, own = explained.batch.images, explained.maps[way.map]
+        if way.goal == "away":
+            return images, None
+        other = self.pairs.looks(explained.batch.ids)
+        pictures = from_uint8(other.images).to(self.device)
+        if way.goal == "as_image":
+            return pictures, own
+        theirs = other.outputs.logits.argmax(dim=1).to(self.device)
+        return images, map_named(way.map)(self.model, pictures, theirs).detach()
+
+    def _moved(self, way: Way, batch: ImageBatch, base: Tensor, goal: Tensor | None) -> Tensor:
+        """What the search makes: pictures uint8, or noise on tokens; a few images at once, as graphs are large."""
+        count = len(batch.ids)
+        size = count if batch.images.is_cuda else _ON_A_CPU
+        made = []
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            place = self._place(way, batch.images[part], base[part], batch.ids[part])
+            wanted = None if goal is None else goal[part]
+            found = map_named(way.map)
+            moved = move_map(self.model, batch.images[part], found, place, towards=wanted, steps=self.settings.steps)
+            made.append(moved.made)
+        return torch.cat(made)
+
+    def _place(self, way: Way, images: Tensor, base: Tensor, ids: list[str]) -> Place:
+        draws = Draws(self.seed, f"attribution_{way.name}", ids)
         if way.relative_norm is not None:
-            return TokenPlace.of(self.model, batch.images, draws, relative_norm=way.relative_norm)
+            return TokenPlace.of(self.model, images, draws, relative_norm=way.relative_norm)
         assert way.epsilon is not None
         return PixelPlace.around(self.model, base, draws, epsilon=way.epsilon / 255)
 
@@ -179,7 +205,7 @@ class AttributionShards(EvaluationShards[AttributionSettings]):
         """What became of the answers and of every map in pictures; how near one came to its goal."""
         after = self.measures.maps(pictures, explained.classes)
         columns = self._said(explained.batch, pictures) | self.measures.alike(explained.maps, after)
-        if goal is not None and way.goal != "away":
+        if goal is not None:
             columns |= {f"{name}_goal": each for name, each in self._near(goal, after[way.map], way).items()}
         return columns
 
@@ -240,9 +266,5 @@ EVALUATION = Evaluation(
     draws=lambda settings: settings.images,
     verdict=verdict,
     tracked=tracked,
-    headlines=(
-        "steered.agreement",
-        "away_gradient_weighted_attention_eps4.agreement",
-        "away_gradient_weighted_attention_eps4.spearman_gradient_weighted_attention",
-    ),
+    headlines=("steered.agreement", "steered.pixels_top", *_SEARCHED),
 )
