@@ -1,6 +1,9 @@
 """Noise of a few levels that keeps the prediction of deit_tiny and moves its explanation, on photographs.
 
     python benchmarks/bench_moved_maps.py --assets FOLDER --map gradient_weighted_attention --out results/moved_maps
+    python benchmarks/bench_moved_maps.py --merge a.values.json b.values.json --out results/moved_maps
+
+The second joins what several processes measured on photographs of their own (`--start`).
 
 Away: the map is to be unlike the clean one; towards: like that of another photograph. Columns are the largest change
 of a pixel, of 255, beside signs at random of that size; rows are likeness of maps over tokens (of 196 the largest 49
@@ -11,8 +14,10 @@ file is written again after every batch. `--device cuda` uses a GPU; needs torch
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from columns import Columns
@@ -27,6 +32,7 @@ from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import SplitViT
 
+TITLE = "Explanations moved within a few levels"
 CHOSEN_ON = 8  # photographs of the seeded order that settings were chosen on
 
 
@@ -47,13 +53,17 @@ def measured(model: SplitViT, found: TokenMap, images: Tensor, pictures: Tensor,
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.merge:
+        merge(arguments.merge, arguments.out)
+        return
     model = deit_tiny(arguments.assets).to(arguments.device)
-    photographs = asset_images(arguments.assets, model, arguments.images, start=CHOSEN_ON)
+    photographs = asset_images(arguments.assets, model, arguments.images, start=CHOSEN_ON + arguments.start)
     photographs = from_uint8(round_to_uint8(photographs))
     found, ways, seconds, done = map_named(arguments.map), {}, 0.0, 0
     for part in photographs.split(arguments.batch):
         images = part.to(arguments.device)
-        draws = Draws(0, "bench_moved_maps", [str(done + row) for row in range(len(images))])
+        first = arguments.start + done
+        draws = Draws(0, "bench_moved_maps", [str(first + row) for row in range(len(images))])
         with torch.no_grad():
             own = found(model, images, model(images).argmax(dim=1)).detach()
         goals = {"away": own, "towards": own.roll(1, 0)}
@@ -73,8 +83,21 @@ def main() -> None:
         done += len(images)
         facts = {"map": arguments.map, "n": done, "steps": arguments.steps}
         facts["seconds per image and way"] = f"{seconds / done / len(arguments.ways):.2g}"
-        write(arguments.out, "Explanations moved within a few levels", list(_rows(ways)), facts=facts)
+        write(arguments.out, TITLE, list(_rows(ways)), facts=facts)
+        known = {"facts": facts, "ways": {name: way.to_lists() for name, way in ways.items()}}
+        arguments.out.with_suffix(".values.json").write_text(json.dumps(known), encoding="utf-8")
         print(f"{done} of {len(photographs)} photographs", flush=True)
+
+
+def merge(files: list[Path], out: Path) -> None:
+    """Join the values of several processes into one table."""
+    ways: dict[str, Columns] = {}
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    for each in found:
+        for name, lists in each["ways"].items():
+            ways.setdefault(name, Columns("")).take_in(lists)
+    facts = found[0]["facts"] | {"n": sum(each["facts"]["n"] for each in found)}
+    write(out, TITLE, list(_rows(ways)), facts=facts)
 
 
 def _rows(ways: dict[str, Columns]) -> Iterator[dict[str, str]]:
@@ -94,6 +117,8 @@ def _arguments() -> argparse.Namespace:
     parser = assets_parser(__doc__, out="results/moved_maps")
     parser.add_argument("--map", default="gradient_weighted_attention")
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--start", type=int, default=0, help="first photograph")
+    parser.add_argument("--merge", type=Path, nargs="+", help="values to join, instead of measuring")
     parser.add_argument("--steps", type=int, default=20, help="of the search for each picture")
     parser.add_argument("--ways", type=_way, nargs="+", default=[("away", 4), ("away", 8), ("towards", 8)])
     parser.add_argument("--batch", type=int, default=10)

@@ -17,6 +17,14 @@ class Columns:
     def add(self, name: str, values: Tensor) -> None:
         self.values.setdefault(name, []).append(values.detach().double().cpu())
 
+    def to_lists(self) -> dict[str, list[float]]:
+        """All values, to be joined with those of other pictures."""
+        return {name: torch.cat(parts).tolist() for name, parts in self.values.items()}
+
+    def take_in(self, lists: dict[str, list[float]]) -> None:
+        for name, values in lists.items():
+            self.add(name, torch.tensor(values))
+
     def mean(self, name: str) -> str:
         """With the half width of its 95 % interval."""
         values = torch.cat(self.values[name])

@@ -105,9 +105,9 @@ class _Search:
                 # Within it, because whatever a map computes again for its slope is to see the noise, too.
                 (slope,) = torch.autograd.grad((self.sign * likeness + self.weight * held).sum(), values)
         change = self._change(logits.detach())
-        # Half the limit is aimed at: the 8-bit picture is another one.
-        allowed = self._kept(logits) & (change <= limit / 2)
+        allowed = self._kept(logits) & (change <= limit)
         self._keep(torch.where(allowed, self.sign * likeness.detach(), _WORSE + change))
+        # Half the limit is aimed at, so that steps to both sides of it are allowed.
         self.weight = torch.where(change > limit / 2, self.weight * FASTER, self.weight * SLOWER)
         size = slope.abs().mean(dim=tuple(range(1, slope.ndim)), keepdim=True).clamp_min(1e-30)
         self.momentum = MOMENTUM * self.momentum + slope / size
