@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 AGENTS = ("DashboardAgent", "RuntimeEnvAgent")
 
 # Questions are asked by one function, see `evaluations/base.py`: two stand for all.
-KILLED_IN = [stage for stage in STAGES if stage not in ("learned_noise", "payload", "attribution", "fooling")]
+KILLED_IN = [stage for stage in STAGES if stage not in ("learned_noise", "payload", "fooling")]
 
 
 def test_a_run_killed_in_every_stage_ends_as_if_it_was_not(demo_run: DemoRun, tmp_path: Path) -> None:
