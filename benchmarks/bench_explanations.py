@@ -2,8 +2,8 @@
 
     python benchmarks/bench_explanations.py --assets FOLDER --out results/explanations
 
-Every photograph gets the noise that puts the map of input × gradient on other pixels (`elsewhere`), found without a
-pass of the network, as 8-bit pixels. For each map: how alike it is before and after (Spearman over tokens,
+Every photograph gets the noise that brings the map of input × gradient nearest to that of another photograph, or with
+`--goal elsewhere` puts it on other pixels, found without a pass of the network, as 8-bit pixels. For each map: how alike it is before and after (Spearman over tokens,
 share of the largest quarter that stays), beside the same change of pixels in random order. For input × gradient pixel
 by pixel: the 1000 largest of 50 176. `--device cuda` uses a GPU; needs torch and timm alone.
 """
@@ -70,7 +70,10 @@ def main() -> None:
         with torch.no_grad():
             classes = model(images).argmax(dim=1)
         slope = gradient(model, images, classes)
-        wanted = elsewhere(model, images, slope, PIXELS)
+        if arguments.goal == "another":
+            wanted = map_of(model, images, slope).roll(1, 0)
+        else:
+            wanted = elsewhere(model, images, slope, PIXELS)
         began = time.perf_counter()
         found = steer(model, images, slope, wanted, kernel, steps=arguments.steps, eight_bits=rounding)
         seconds += time.perf_counter() - began
@@ -100,6 +103,7 @@ def _arguments() -> argparse.Namespace:
     parser = assets_parser(__doc__, out="results/explanations")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--steps", type=int, default=60, help="of the search for each picture")
+    parser.add_argument("--goal", choices=("another", "elsewhere"), default="another")
     parser.add_argument("--batch", type=int, default=10)
     return with_assets(parser)
 
