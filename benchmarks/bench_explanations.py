@@ -3,9 +3,10 @@
     python benchmarks/bench_explanations.py --assets FOLDER --out results/explanations
 
 Every photograph gets the noise that brings the map of input × gradient nearest to that of another photograph, or with
-`--goal elsewhere` puts it on other pixels, found without a pass of the network, as 8-bit pixels. For each map: how alike it is before and after (Spearman over tokens,
-share of the largest quarter that stays), beside the same change of pixels in random order. For input × gradient pixel
-by pixel: the 1000 largest of 50 176. `--device cuda` uses a GPU; needs torch and timm alone.
+`--goal elsewhere` puts it on other pixels, found without a pass of the network, as 8-bit pixels. For each map: how
+alike it is before and after (Spearman over tokens, share of the largest quarter that stays), beside the same change of
+pixels in random order. For input × gradient pixel by pixel: the 1000 largest of 50 176. `--device cuda`
+uses a GPU; needs torch and timm alone.
 """
 
 from __future__ import annotations
