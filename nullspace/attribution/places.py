@@ -16,6 +16,7 @@ from nullspace.metrics.draws import Draws
 from nullspace.metrics.norms import token_norms
 from nullspace.model.preprocessing import check_images
 from nullspace.model.shapes import Float
+from nullspace.model.token_hook import add_to_tokens
 from nullspace.model.vit import SplitViT
 
 _TINY = 1e-30
@@ -126,9 +127,7 @@ class TokenPlace:
 @contextmanager
 def token_noise(model: SplitViT, noise: Float[Tensor, "B N D"]) -> Iterator[None]:
     """Within it `noise` (B,N,D), of which gradients may be taken, is on the patch tokens of whatever the model sees."""
-    hook = model.stem.register_forward_hook(
-        lambda _module, _inputs, raw: model.layout.from_tokens(model.layout.to_tokens(raw) + noise.to(raw))
-    )
+    hook = add_to_tokens(model, noise)
     try:
         yield
     finally:

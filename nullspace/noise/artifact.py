@@ -24,6 +24,7 @@ from nullspace.metrics.norms import total_norm
 from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import PATCH_TOKENS, Encoder, block_of
 from nullspace.model.shapes import Float
+from nullspace.model.token_hook import add_to_tokens
 from nullspace.model.vit import SplitViT
 from nullspace.paths import SAVE_HERE, local_path
 
@@ -154,9 +155,7 @@ class NullNoise:
 
     def _hook(self, model: SplitViT, noise: Tensor) -> RemovableHandle:
         if self.injection == PATCH_TOKENS:
-            return model.stem.register_forward_hook(
-                lambda _module, _inputs, raw: model.layout.from_tokens(model.layout.to_tokens(raw) + noise)
-            )
+            return add_to_tokens(model, noise)
         encoder = Encoder(model, self.injection)  # checks that the model can be entered there
         block = model.model.get_submodule(f"blocks.{encoder.block}")
         return block.register_forward_pre_hook(lambda _module, inputs: (encoder.add(inputs[0], noise), *inputs[1:]))

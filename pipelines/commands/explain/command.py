@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.arguments import print_json
-from pipelines.commands.model_options import Ema, ModelArgs
+from pipelines.commands.model_options import Classes, Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import load_with_notes, names_of
 from pipelines.errors import ConfigError
 from pipelines.local_options import OUTPUT, here
@@ -49,10 +49,7 @@ def explain(
         int | None, typer.Option("--class", min=0, help="Number of the class that is explained; default the predicted.")
     ] = None,
     model: Annotated[str, typer.Option(help="timm model to explain.")] = "deit_tiny_patch16_224",
-    weights: Annotated[
-        str,
-        typer.Option(metavar="FILE", callback=here("--weights"), help="Its weights file, `pretrained`, or `random`."),
-    ] = "pretrained",
+    weights: Weights = "pretrained",
     model_args: ModelArgs = None,
     ema: Ema = True,
     output: Annotated[
@@ -65,12 +62,7 @@ def explain(
             help="A .png file; default NAME-explained.png here.",
         ),
     ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA", callback=here("--classes"), help="Class folders, or other labelled data, that name classes."
-        ),
-    ] = None,
+    classes: Classes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search's start and of the permutation.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -90,6 +82,8 @@ def explain(
     """  # fmt: skip
     if noise != SEARCH and (epsilon is not None or steps is not None):
         raise ConfigError("--epsilon and --steps belong to --noise search; other noise has a size of its own")
+    if noise == SEARCH and class_ is not None:
+        raise ConfigError("--noise search moves the map of the predicted class; leave --class out, or take other noise")
     from pipelines.commands.explain.explainer import Explainer, Request
     from pipelines.commands.explain.page import page
     from pipelines.commands.explain.table import table

@@ -13,7 +13,7 @@ from torch import Tensor
 from nullspace.attribution.compare import spearman, top_intersection
 from nullspace.attribution.gradients import gradient
 from nullspace.attribution.maps import map_named, reasons_against
-from nullspace.attribution.overlay import as_drawn, laid_over
+from nullspace.attribution.overlay import as_drawn, laid_over, pixels_as_drawn
 from nullspace.attribution.places import PixelPlace, token_noise
 from nullspace.attribution.search import move_map
 from nullspace.attribution.steering import elsewhere, map_of, steer
@@ -27,12 +27,12 @@ from pipelines.commands.explain.command import KERNEL, NONE, SEARCH
 from pipelines.commands.pictures.files import Picture
 from pipelines.engine.class_names import ClassNames
 from pipelines.errors import ConfigError
+from pipelines.evaluations.attribution.measures import count_of
 
 TOP = 3
 PIXELS = "pixels"
 _LARGEST = 0.02  # of the pixels, which noise in the kernel is to move
 _STEERING_STEPS = 60
-_BRIGHTEST = 0.995  # of the pixels: a few are far above all others
 _PERMUTED = "explain_permuted"
 
 
@@ -104,10 +104,9 @@ class Explainer:
         kind = predicted if request.kind is None else request.kind
         classes = torch.tensor([kind])
         sights = [_Sight("the picture", image), *self._noised(image, classes, request)]
-        before = self._maps(sights[0], classes, request.maps)
-        panels = tuple(
-            self._panel(each, classes, request.maps, None if not at else before) for at, each in enumerate(sights)
-        )
+        maps = [self._maps(each, classes, request.maps) for each in sights]
+        panels = [self._panel(sights[0], maps[0], None)]
+        panels += [self._panel(each, after, maps[0]) for each, after in zip(sights[1:], maps[1:], strict=True)]
         said = {"class": kind, "name": self.names[kind], "predicted": kind == predicted}
         return Explained(self.model.name, request.noise, said, tuple(panels))
 
@@ -162,22 +161,18 @@ class Explainer:
             slope = gradient(self.model, sight.images, classes)
         return found | {PIXELS: map_of(self.model, sight.images, slope).abs().flatten(1)}
 
-    def _panel(
-        self, sight: _Sight, classes: Tensor, names: tuple[str, ...], before: Mapping[str, Tensor] | None
-    ) -> Panel:
-        maps = self._maps(sight, classes, names)
+    def _panel(self, sight: _Sight, maps: Mapping[str, Tensor], before: Mapping[str, Tensor] | None) -> Panel:
         with torch.no_grad(), sight.under():
             logits = self.model(sight.images)
         alike = {}
         if before is not None:
-            alike = {name: float(spearman(before[name], maps[name])) for name in names}
+            alike = {name: float(spearman(before[name], each)) for name, each in maps.items() if name != PIXELS}
             alike[PIXELS] = float(top_intersection(before[PIXELS], maps[PIXELS], _count(sight.images)))
         return Panel(sight.title, sight.images[0], self._top(logits[0]), self._drawn(sight.images, maps), alike)
 
     def _drawn(self, images: Tensor, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        pixels = maps[PIXELS].unflatten(1, images.shape[2:])[:, None]
         drawn = {name: as_drawn(self.model, each) for name, each in maps.items() if name != PIXELS}
-        drawn[PIXELS] = (pixels / pixels.quantile(_BRIGHTEST).clamp_min(1e-30)).clamp(0, 1)
+        drawn[PIXELS] = pixels_as_drawn(maps[PIXELS].unflatten(1, images.shape[2:]))
         return {name: laid_over(images, each)[0] for name, each in drawn.items()}
 
     def _top(self, logits: Tensor) -> tuple[dict[str, Any], ...]:
@@ -190,4 +185,4 @@ class Explainer:
 
 def _count(images: Tensor) -> int:
     """How many pixels are the largest."""
-    return max(1, round(_LARGEST * images[0, 0].numel()))
+    return count_of(_LARGEST, images[0, 0].numel())

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nullspace.attribution.maps import map_named
-from nullspace.attribution.overlay import as_drawn, laid_over
+from nullspace.attribution.overlay import as_drawn, laid_over, pixels_as_drawn
 from nullspace.model.vit import SplitViT
 from pipelines.evaluations.attribution.measures import Maps, Measures
 from pipelines.evaluations.attribution.ways import CLEAN, STEERED, Way
@@ -16,7 +16,6 @@ from pipelines.evaluations.base import ImageBatch
 from pipelines.evaluations.pictures import save_difference, save_picture
 
 PIXELS = "pixels"
-_BRIGHTEST = 0.995  # of the pixels: a few are far above all others
 
 
 def keep_maps(
@@ -40,7 +39,7 @@ def keep_pictures(
     model, some, kinds = measures.model, pictures[:count], classes[:count]
     if way.name == STEERED.name:
         for each, seen in ((CLEAN, base[:count]), (way, some)):
-            drawn = _pixels(measures.pixel_map(seen, kinds))
+            drawn = pixels_as_drawn(measures.pixel_map(seen, kinds))
             for number, laid in enumerate(laid_over(seen, drawn)):
                 save_picture(_file(out, batch, number, map_picture(each, PIXELS)), laid)
         keep_maps(model, out, batch, way, some, {}, ())
@@ -59,12 +58,6 @@ def picture(way: Way) -> str:
 def map_picture(way: Way, name: str) -> str:
     """The name of the picture of a map."""
     return f"{picture(way)}_map_{name}"
-
-
-def _pixels(maps: Tensor) -> Tensor:
-    """Maps of pixels (n,H,W) from 0 to 1, (n,1,H,W)."""
-    most = maps.flatten(1).quantile(_BRIGHTEST, dim=1)[:, None, None].clamp_min(1e-30)
-    return (maps / most).clamp(0, 1)[:, None]
 
 
 def _file(out: Path, batch: ImageBatch, number: int, name: str) -> Path:

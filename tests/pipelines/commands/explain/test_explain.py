@@ -78,6 +78,7 @@ def test_without_noise_there_is_the_picture_alone_and_any_class_can_be_explained
     [
         (["one.png", "--map", "saliency"], "expected a map of gradient"),
         (["one.png", "--epsilon", "4"], "--epsilon and --steps belong to --noise search"),
+        (["one.png", "--noise", "search", "--class", "3"], "the map of the predicted class; leave --class out"),
         (["one.png", "--class", "10"], "--class 10: expected 0 to 9"),
         (["one.png", "-o", "page.jpg"], "expected a name that ends in .png"),
         (["one.png", "-o", "one.png", "--force"], "is the picture and would be overwritten"),
