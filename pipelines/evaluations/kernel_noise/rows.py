@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from nullspace.kernel.patch_kernel import patch_kernel
 from nullspace.watermark.certify import mean_and_worst
 from pipelines.evaluations.base import (
     Asked,
@@ -17,6 +16,7 @@ from pipelines.evaluations.base import (
     needs_kernel,
     outcome_columns,
 )
+from pipelines.evaluations.found_kernel import found_kernel
 from pipelines.evaluations.kernel_noise.noise import CONDITIONS, KernelNoise
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.pictures import save_difference, save_picture
@@ -30,8 +30,7 @@ class KernelNoiseShards(EvaluationShards[KernelNoiseSettings]):
 
     def __init__(self, out: str, asked: Asked[KernelNoiseSettings], device: str, with_examples: str) -> None:
         super().__init__(out, asked, device, with_examples)
-        exact = asked.inputs["kernel"].result
-        kernel = patch_kernel(self.model, rtol=exact["rtol"], modulo_shift=exact["modulo_shift"])
+        kernel = found_kernel(asked, self.model)
         self.noise = KernelNoise(self.model, kernel, self.settings.rms, self.seed)
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from nullspace.kernel.patch_kernel import patch_kernel
 from nullspace.metrics.draws import Draws
 from nullspace.model.images import from_uint8, round_to_uint8
 from nullspace.model.vit import Outputs
@@ -29,6 +28,7 @@ from pipelines.evaluations.base import (
     needs_kernel,
     outcome_columns,
 )
+from pipelines.evaluations.found_kernel import found_kernel
 from pipelines.evaluations.image_quality import psnr, ssim
 from pipelines.evaluations.pictures import save_difference, save_picture
 from pipelines.evaluations.tallies import OutcomeTally
@@ -47,8 +47,7 @@ class VisibleWatermarkShards(EvaluationShards[VisibleWatermarkSettings]):
 
     def __init__(self, out: str, asked: Asked[VisibleWatermarkSettings], device: str, with_examples: str) -> None:
         super().__init__(out, asked, device, with_examples)
-        exact = asked.inputs["kernel"].result
-        self.kernel = patch_kernel(self.model, rtol=exact["rtol"], modulo_shift=exact["modulo_shift"])
+        self.kernel = found_kernel(asked, self.model)
         self.within = jpeg_kernel(self.model, self.kernel) if self.settings.jpeg else self.kernel
         self.eight_bits = EightBits.of(self.model, self.kernel)
         self.mark = make_mark(self.settings, self.model.preprocessing.input_size)
