@@ -249,10 +249,7 @@ def test_what_mlflow_holds_of_each_run(demo_run: DemoRun) -> None:
     assert {"noise.safetensors", "trials.parquet", "curves.parquet"} <= files["search"]
     assert {"report.html", "results.json", "figures"} <= files["report"]
     assert {"kernel.json", "spectrum.parquet"} <= files["kernel"]
-    assert all(
-        "examples" in files[stage]
-        for stage in ("kernel_noise", "visible_watermark", "payload", "fooling", "attribution")
-    )
+    assert all("examples" in files[stage] for stage in ("kernel_noise", "visible_watermark", "payload", "fooling"))
     assert stages["kernel"].data.metrics["nullity"] == demo_run.results["models"]["digits"]["kernel"]["nullity"]
     model = demo_run.results["models"]["digits"]
     for stage, condition, name in (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipelines.conftest import DemoRun
-from tests.pipelines.driver import SMALL, Driver, children_of, runs_of, stage_runs
+from tests.pipelines.driver import SMALL, Driver, children_of, client_of, runs_of, stage_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -40,4 +40,5 @@ def test_they_are_asked_on_what_is_there_and_answered_everywhere(demo_run: DemoR
     (parent,) = children_of(runs, None)
     stage = stage_runs(runs, parent.info.run_id)["attribution"]
     assert stage.data.metrics[f"conditions.away_{ATTENTION}_eps32.spearman_{ATTENTION}"] == moved
+    assert "examples" in {file.path for file in client_of(workdir).list_artifacts(stage.info.run_id)}
     assert parent.data.metrics["attribution.steered.agreement"] == 1
