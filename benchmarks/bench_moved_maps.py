@@ -70,10 +70,10 @@ def main() -> None:
         measured(model, found, images, images, goals["towards"], ways.setdefault("towards, before", Columns("")))
         for name, epsilon in arguments.ways:
             place = PixelPlace.around(model, images, draws, epsilon=epsilon / 255)
-            began = time.perf_counter()
+            began = time.process_time()
             towards = None if name == "away" else goals[name]
             moved = move_map(model, images, found, place, towards=towards, steps=arguments.steps)
-            seconds += time.perf_counter() - began
+            seconds += time.process_time() - began
             into = ways.setdefault(f"{name}, {epsilon}/255", Columns(""))
             measured(model, found, images, from_uint8(moved.made), goals[name], into)
             if name == "away":
@@ -82,7 +82,7 @@ def main() -> None:
                 measured(model, found, images, from_uint8(round_to_uint8(signs.clamp(0, 1))), own, into)
         done += len(images)
         facts = {"map": arguments.map, "n": done, "steps": arguments.steps}
-        facts["seconds per image and way"] = f"{seconds / done / len(arguments.ways):.2g}"
+        facts["seconds of the processor per image and way"] = f"{seconds / done / len(arguments.ways):.2g}"
         write(arguments.out, TITLE, list(_rows(ways)), facts=facts)
         known = {"facts": facts, "ways": {name: way.to_lists() for name, way in ways.items()}}
         arguments.out.with_suffix(".values.json").write_text(json.dumps(known), encoding="utf-8")

@@ -28,7 +28,7 @@ LIMIT = 0.01  # of the squared change of the probabilities
 MOMENTUM = 0.9
 FIRST_STEP, LAST_STEP, DECAY = 0.5, 0.05, 1.5  # of how far noise may go, and power of the share of steps that are left
 SOFTNESS = 0.1  # of a map's standard deviation: differences below it count in part
-FIRST_WEIGHT, FASTER, SLOWER = 1.0, 1.5, 0.9  # of what holds the prediction, and how it grows and shrinks
+FIRST_WEIGHT, FASTER, SLOWER = 0.1, 1.5, 0.9  # of what holds the prediction; begun at 1 it never lets go of some
 _TINY = 1e-12
 _WORSE = 10.0  # than any correlation: of two that do not hold the prediction the one that changes it less is better
 

@@ -257,7 +257,7 @@ def tracked(place: str) -> bool:
 
 EVALUATION = Evaluation(
     name=NAME,
-    version=1,
+    version=2,
     settings=AttributionSettings,
     worker=AttributionShards,
     tallies=_tallies,
