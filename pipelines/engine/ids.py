@@ -28,6 +28,9 @@ class IdDigest:
             total += int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=16).digest(), "big")
         return IdDigest(count, total % _MODULUS)
 
+    def __add__(self, other: IdDigest) -> IdDigest:
+        return IdDigest(self.count + other.count, (self.total + other.total) % _MODULUS)
+
     def to_dict(self) -> dict[str, int | str]:
         return {"count": self.count, "total": f"{self.total:032x}"}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import wording
 from pipelines.report.inputs import Examples
-from pipelines.report.outcomes import FOR_COMPARISON, LARGEST, OUTCOMES, Outcome, Share, in_order
+from pipelines.report.outcomes import FOR_COMPARISON, LARGEST, OUTCOMES, Mean, Outcome, Share, in_order
 
 if TYPE_CHECKING:  # matplotlib, when something is drawn
     from pipelines.report.drawing import Theme
@@ -16,10 +16,15 @@ if TYPE_CHECKING:  # matplotlib, when something is drawn
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and, smaller below it, its interval."""
+    """A value and, smaller below it, its interval.
+
+    Cells of columns that compare models also carry the figure itself, to sort, plot and export by, and its `n` images.
+    """
 
     text: str
     detail: str = ""
+    figure: Mean | None = None
+    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def cell_of(share: Share | None, n: int) -> Cell:
     """A share with interval and n, or a dash for what was not measured."""
     if share is None:
         return Cell(wording.MISSING)
-    return Cell(share.text, f"{share.interval}\nn = {wording.format_number(n)}".strip())
+    return Cell(share.text, f"{share.interval}\nn = {wording.format_number(n)}".strip(), share, n)
 
 
 def agreement_figure(

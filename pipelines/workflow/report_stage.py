@@ -14,13 +14,15 @@ from pipelines.files import read_json, write_json, written_aside
 from pipelines.redact import redact
 from pipelines.report.page import write_report
 from pipelines.report.saved_figures import save_figures
+from pipelines.settings import deciding
 from pipelines.tracking.tracker import Tracker
 from pipelines.workflow.order import models_of
-from pipelines.workflow.plan import Plan
-from pipelines.workflow.results import all_warnings, data_results, model_results
+from pipelines.workflow.plan import EVALUATIONS, Plan
+from pipelines.workflow.results import PROTOCOL, all_warnings, data_results, model_results
 
-VERSION = 5
+VERSION = 6
 RESULTS, REPORT = "results.json", "report.html"
+STAGES = ("reference", "kernel", "search", *(each.name for each in EVALUATIONS))
 
 
 def report_stage(
@@ -47,6 +49,7 @@ def report_stage(
             for facts in models
         }
         results = {
+            "protocol": PROTOCOL,
             "warnings": all_warnings(ingested, found),
             "models": found,
             "data": data_results(ingested, config_said["source"]),
@@ -74,6 +77,9 @@ def _run(config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: 
         {
             "name": stage.name,
             "branch": stage.branch,
+            "version": stage.version,
+            "folder": stage.place,
+            "reads": list(stage.inputs),
             "seconds": round(done[stage.place].seconds, 3),
             "reused": done[stage.place].reused,
         }
@@ -87,6 +93,7 @@ def _run(config: PipelineConfig, plan: Plan, done: Mapping[str, Done], tracker: 
         "tracking_uri": redact(tracker.uri),
         "config_fingerprint": config.fingerprint(),
         "seed": config.seed,
+        "settings": {name: deciding(section) for name in STAGES if (section := getattr(config, name)) is not None},
         "stages": stages,
     }
 

@@ -8,6 +8,9 @@ from typing import Any
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Done
 
+PROTOCOL = 1
+"""Raised when the figures of results.json come to mean something else; runs of different ones are never compared."""
+
 
 def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mapping[str, Any]) -> dict[str, Any]:
     """Everything found for one model, a key for each of its stages. `done` holds them by name."""
@@ -26,6 +29,7 @@ def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mappi
             "ema": facts.spec.ema,
             "notes": list(facts.notes),
             "preprocessing": facts.preprocessing.to_dict(),
+            "preprocessing_key": facts.preprocessing.key(),
         },
         **found,
         "warnings": distinct(done.values()),
@@ -50,7 +54,7 @@ def distinct(stages: Iterable[Done]) -> list[str]:
 def data_results(ingested: Mapping[str, Done], source: Mapping[str, Any]) -> dict[str, Any]:
     """What was read: counts for each preprocessing, and the source as configured."""
     each = {
-        key: {n: done.result[n] for n in ("images", "errors", "reasons", "first_of_many")}
+        key: {n: done.result[n] for n in ("images", "errors", "reasons", "first_of_many", "contents")}
         for key, done in ingested.items()
     }
     first = next(iter(each.values()))

@@ -131,7 +131,7 @@ def _said(outcome: Outcome) -> list[Cell]:
 
 def _cell(found: Result, way: Way, name: str) -> Cell:
     mean = _mean(found, way.name, name)
-    return Cell(wording.MISSING) if mean is None else Cell(mean.text, mean.interval)
+    return Cell(wording.MISSING) if mean is None else Cell(mean.text, mean.interval, mean, found.conditions[way.name].n)
 
 
 def _goals(found: Result, ways: list[Way]) -> Iterator[Table]:

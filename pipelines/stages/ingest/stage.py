@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from nullspace.model.preprocessing import Preprocessing
 from pipelines.data.decode import DecodeError, decode_counted
 from pipelines.data.shards import PREFIX, shard_table, write_shard
-from pipelines.data.sources import Record, Source
+from pipelines.data.sources import Source
 from pipelines.engine.ids import IdDigest, check_ids, digest_files
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Check, Context, Stage
@@ -28,9 +29,10 @@ from pipelines.stages.ingest.listing import listed
 from pipelines.stages.ingest.manifest import MANIFEST, planned_shards, records_of, write_manifest
 from pipelines.stages.ingest.settings import IngestSettings
 
-VERSION = 7
+VERSION = 8
 _NAMED = 3
 _FIRST_OF_MANY = b"nullspace.first_of_many"  # in the error file: images of which the first frame or page was read
+_CONTENTS = b"nullspace.contents"  # in the error file: digest of the encoded images that could be read
 _ERROR = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason", pa.string())])
 
 
@@ -54,9 +56,11 @@ class IngestShards(ShardWorker):
         images: list[np.ndarray] = []
         errors: list[dict[str, str]] = []
         first_of_many: list[str] = []
+        contents = IdDigest()
         for record in records_of(self.out / MANIFEST, shard):
             try:
-                image, count = self._image(record)
+                data = self.source.read(record)
+                image, count = decode_counted(data, self.transform, max_pixels=self.max_pixels)
             except (DecodeError, OSError) as error:
                 errors.append({"id": record.id, "path": record.location, "reason": str(error)})
                 continue
@@ -64,17 +68,18 @@ class IngestShards(ShardWorker):
             images.append(image)
             ids.append(record.id)
             labels.append(record.label)
+            contents = contents.add([f"{record.id} {record.label} {hashlib.sha256(data).hexdigest()}"])
         # The error rows go first: the shard's own file is what says that the slice is done.
-        said = {_FIRST_OF_MANY: json.dumps([len(first_of_many), first_of_many[:_NAMED]])}
+        said = {
+            _FIRST_OF_MANY: json.dumps([len(first_of_many), first_of_many[:_NAMED]]),
+            _CONTENTS: json.dumps(contents.to_dict()),
+        }
         rows = pa.Table.from_pylist(errors, schema=_ERROR).replace_schema_metadata(said)
         write_table(self.out / f"errors-{shard}.parquet", rows)
         return shard_table(ids, np.stack(images) if images else np.empty((0, 3, *self.size), np.uint8), labels)
 
     def write(self, target: Path, table: pa.Table) -> None:
         write_shard(target, table)
-
-    def _image(self, record: Record) -> tuple[np.ndarray, int]:
-        return decode_counted(self.source.read(record), self.transform, max_pixels=self.max_pixels)
 
 
 def ingest(
@@ -111,8 +116,15 @@ def _result(folder: Path, manifest: Path) -> dict[str, Any]:
         "unreadable": unreadable,
         "shards": len(shards),
         "ids": readable.to_dict(),
+        "contents": _contents(errors),
         **_first_of_many(errors, readable.count),
     }
+
+
+def _contents(files: list[Path]) -> str:
+    """Digest of all images that could be read, as files: equal on any machine, for any model, in any order."""
+    found = [IdDigest.from_dict(json.loads((pq.read_schema(file).metadata or {})[_CONTENTS])) for file in files]
+    return str(sum(found, IdDigest()).to_dict()["total"])
 
 
 def _first_of_many(files: list[Path], total: int) -> dict[str, Any]:

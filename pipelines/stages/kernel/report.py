@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines import wording
+from pipelines.report.outcomes import Mean
 from pipelines.report.parts import Cell, ReportFigure, Section, Tile
 from pipelines.report.view import Result, StageReport, StageView
 from pipelines.stages.kernel.figures import spectrum
@@ -90,7 +91,9 @@ def figures(view: StageView) -> Iterator[ReportFigure]:
 
 
 def nullity_cell(view: StageView) -> Cell:
-    return Cell(view.result.number("nullity"), f"of {view.result.number('patch_dim')}")
+    value = view.result.value("nullity")
+    detail = f"of {view.result.number('patch_dim')}"
+    return Cell(view.result.number("nullity"), detail, None if value is None else Mean(value))
 
 
 REPORT = StageReport(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipelines import wording
 from pipelines.redact import redact
+from pipelines.report.outcomes import Mean
 from pipelines.report.parts import Cell, ReportFigure, Section, Table
 from pipelines.report.view import Result, StageReport, StageView
 from pipelines.stages.search.figures import search_curves, trials_scatter
@@ -146,7 +147,8 @@ def _course(curves: pd.DataFrame, column: str, best: str | None) -> ReportFigure
 
 
 def _norm(view: StageView) -> Cell:
-    return Cell(view.result.number("relative_norm"))
+    value = view.result.value("relative_norm")
+    return Cell(view.result.number("relative_norm"), figure=None if value is None else Mean(value))
 
 
 REPORT = StageReport(
