@@ -1,4 +1,4 @@
-"""AutoAttack in its standard version on deit_tiny, image by image: the yardstick that `bench_attacks.py` is held beside.
+"""AutoAttack in its standard version on deit_tiny: the yardstick of `bench_attacks.py`, on the same images.
 
     pip install pyautoattack
     python benchmarks/attack_peers.py --assets FOLDER --epsilon 1 4 --out results/attack_peers

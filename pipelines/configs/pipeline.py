@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
+from pipelines.evaluations.adversarial.settings import AdversarialSettings
 from pipelines.evaluations.attribution.settings import AttributionSettings
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
@@ -39,6 +40,7 @@ class PipelineConfig(Settings):
     visible_watermark: VisibleWatermarkSettings | None = VisibleWatermarkSettings()
     payload: PayloadSettings | None = PayloadSettings()
     attribution: AttributionSettings | None = AttributionSettings()
+    adversarial: AdversarialSettings | None = AdversarialSettings()
     fooling: FoolingSettings | None = FoolingSettings()
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()
     tracking: Annotated[TrackingSettings, HOW] = TrackingSettings()

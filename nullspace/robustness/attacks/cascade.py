@@ -84,8 +84,8 @@ def attacked(
 ) -> Verdicts:
     """What is robust among images (n,3,H,W) in [0,1] at each of `epsilons`, rising, in pixel units.
 
-    `model` gives logits (n,K) in float32 of images in [0,1]; `labels` (n,) hold -1 where the class is not known. `inside`
-    confines every change to a subspace. Raises NullspaceError, ImageRangeError.
+    `model` gives logits (n,K) in float32 of images in [0,1]; `labels` (n,) hold -1 where the class is not known.
+    `inside` confines every change to a subspace. Raises NullspaceError, ImageRangeError.
     """
     check_unit_range(images)
     chosen = checked_attacks(attacks, inside)

@@ -1,4 +1,4 @@
-"""Square: random squares of pixels kept where they lower the margin, without a gradient (Andriushchenko et al. 2020)."""
+"""Square: random squares that are kept where they raise the loss, without gradients (Andriushchenko et al. 2020)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Linear:
         return images.flatten(1) @ self.weight.T.to(images) + self.bias.to(images)
 
     def radius(self, images: Tensor, norm: str) -> Tensor:
-        """The distance (n,) of the nearest other class: least margin over the dual norm of the difference of weights."""
+        """The distance (n,) of the nearest other class: least margin over the dual norm of its weights."""
         logits = self(images.double())
         own = logits.argmax(dim=1)
         found = []

@@ -37,7 +37,9 @@ def kernel(model: SplitViT) -> PatchKernel:
 
 @pytest.fixture(scope="module")
 def images(model: SplitViT) -> torch.Tensor:
-    return torch.rand(4, 3, *model.preprocessing.input_size, generator=torch.Generator().manual_seed(5)).round(decimals=1)
+    return torch.rand(4, 3, *model.preprocessing.input_size, generator=torch.Generator().manual_seed(5)).round(
+        decimals=1
+    )
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -81,6 +83,4 @@ def test_gradients_lie_in_the_row_space(model: SplitViT, kernel: PatchKernel, im
 
 def test_what_has_no_subspace_is_refused(model: SplitViT, kernel: PatchKernel, images: torch.Tensor) -> None:
     with pytest.raises(NullspaceError, match="square cannot be confined to a subspace; leave fgsm, pgd"):
-        attacked(
-            model, images, UNKNOWN, DRAWS, norm="linf", epsilons=[0.1], inside=Subspace.kernel(model, kernel)
-        )
+        attacked(model, images, UNKNOWN, DRAWS, norm="linf", epsilons=[0.1], inside=Subspace.kernel(model, kernel))
