@@ -3,9 +3,9 @@
     python benchmarks/bench_attacks.py --assets FOLDER --images 100 --out results/attacks
     python benchmarks/bench_attacks.py --assets FOLDER --peers results/attack_peers.json --out results/attacks
 
-The second sets AutoAttack's verdicts beside ours, for the images that `attack_peers.py` has done. Passes are those of
-the network for each image, forward and backward together; for each ε they are counted from the image on, as if no
-smaller ε had been asked. Smallest: the median L2 of DDN's change, at 40 gradients; with foolbox installed, of its DDN
+The second sets AutoAttack's verdicts beside ours, for the images that `attack_peers.py` has done so far. Passes are
+those of the network for each image, forward and backward together; for each ε they are counted from the image on, as
+if no smaller ε had been asked. Smallest: the median L2 of DDN's change, at 40 gradients; with foolbox installed, of its DDN
 at as many steps. The file is written again after every batch.
 """
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,8 @@ from torch import Tensor
 
 from nullspace.metrics.draws import Draws
 from nullspace.model.vit import SplitViT
-from nullspace.robustness.attacks.cascade import attacked, opened
-from nullspace.robustness.attacks.case import Threat
-from nullspace.robustness.attacks.smallest import smallest
-from nullspace.robustness.attacks.victim import Victim
+from nullspace.robustness.attacks.cascade import attacked
+from nullspace.robustness.attacks.smallest import smallest_l2
 
 TITLE = "Attacks on deit_tiny"
 EPSILONS = (1.0, 4.0)  # of 255
@@ -36,45 +35,59 @@ STEPS = 40
 
 def main() -> None:
     arguments = _arguments()
-    peers = json.loads(arguments.peers.read_text(encoding="utf-8")) if arguments.peers else []
     model = deit_tiny(arguments.assets).to(arguments.device)
     rows: list[dict[str, Any]] = []
     lengths: dict[str, list[float]] = {}
-    for first in range(0, arguments.images, arguments.batch):
-        images, labels = labelled_images(arguments.assets, model, arguments.batch, start=first)
-        draws = Draws(0, "bench_attacks", [str(first + row) for row in range(len(images))], arguments.device)
-        images, labels = images.to(arguments.device), labels.to(arguments.device)
+    for batch in _batches(arguments, model, arguments.images):
         for epsilon in EPSILONS:
-            rows += _verdicts(model, images, labels, draws, epsilon, first)
-        for name, found in _lengths(model, images, labels, draws).items():
+            rows += _verdicts(model, batch, epsilon)
+        _write(arguments, rows, lengths)
+    for batch in _batches(arguments, model, arguments.smallest):
+        for name, found in _lengths(model, batch).items():
             lengths.setdefault(name, []).extend(found.tolist())
-        told = [_row(epsilon, rows, peers) for epsilon in EPSILONS]
-        write(arguments.out, TITLE, told, facts=_facts(rows, lengths))
-        arguments.out.with_suffix(".values.json").write_text(
-            json.dumps({"rows": rows, "l2": lengths}), encoding="utf-8"
-        )
-        print(f"{first + len(images)} of {arguments.images} photographs", flush=True)
+        _write(arguments, rows, lengths)
 
 
-def _verdicts(
-    model: SplitViT, images: Tensor, labels: Tensor, draws: Draws, epsilon: float, first: int
-) -> list[dict[str, Any]]:
-    found = attacked(model, images, labels, draws, norm="linf", epsilons=[epsilon / 255])
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Photographs from `first` on."""
+
+    first: int
+    images: Tensor
+    labels: Tensor
+    draws: Draws
+
+
+def _batches(arguments: Any, model: SplitViT, count: int) -> Iterator[_Batch]:
+    for first in range(0, count, arguments.batch):
+        images, labels = labelled_images(arguments.assets, model, min(arguments.batch, count - first), start=first)
+        draws = Draws(0, "bench_attacks", [str(first + row) for row in range(len(images))], arguments.device)
+        yield _Batch(first, images.to(arguments.device), labels.to(arguments.device), draws)
+
+
+def _write(arguments: Any, rows: list[dict[str, Any]], lengths: dict[str, list[float]]) -> None:
+    there = arguments.peers is not None and arguments.peers.is_file()
+    peers = json.loads(arguments.peers.read_text(encoding="utf-8")) if there else []
+    write(arguments.out, TITLE, [_row(epsilon, rows, peers) for epsilon in EPSILONS], facts=_facts(rows, lengths))
+    print(f"{len(rows) // len(EPSILONS)} photographs, {max(map(len, lengths.values()), default=0)} lengths", flush=True)
+
+
+def _verdicts(model: SplitViT, batch: _Batch, epsilon: float) -> list[dict[str, Any]]:
+    found = attacked(model, batch.images, batch.labels, batch.draws, norm="linf", epsilons=[epsilon / 255])
     passes = (found.forwards[0] + found.backwards[0]).tolist()
     return [
-        {"image": first + row, "epsilon": epsilon, "robust": bool(found.robust[0, row]), "by": found.by[0][row],
-         "passes": passes[row]} for row in range(len(images))
+        {"image": batch.first + row, "epsilon": epsilon, "robust": bool(found.robust[0, row]), "by": found.by[0][row],
+         "passes": passes[row]} for row in range(len(batch.images))
     ]  # fmt: skip
 
 
-def _lengths(model: SplitViT, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
+def _lengths(model: SplitViT, batch: _Batch) -> dict[str, Tensor]:
     """Lengths (n,) of the smallest changes by method, of the images that are right as they are."""
-    victim = Victim(model, len(images))
-    case = opened(victim, images, labels, draws, "l2")
-    right = case.distance > 0
-    smallest(victim, case, Threat("l2", 0.5), steps=STEPS)
-    found = {"DDN": case.distance[right]}
-    other = _of_foolbox(model, images[right.to(images.device)], labels[right.to(images.device)])
+    changes = smallest_l2(model, batch.images, batch.labels, batch.draws, steps=STEPS)
+    right = changes.distance > 0
+    found = {"DDN": changes.distance[right]}
+    chosen = right.to(batch.images.device)
+    other = _of_foolbox(model, batch.images[chosen], batch.labels[chosen])
     return found | ({} if other is None else {"foolbox DDN": other})
 
 
@@ -85,7 +98,7 @@ def _of_foolbox(model: SplitViT, images: Tensor, labels: Tensor) -> Tensor | Non
     except ImportError:
         return None
     ask: Callable[[Tensor], Tensor] = lambda points: model(points, check_range=False)  # noqa: E731
-    wrapped = foolbox.models.PyTorchModel(_Module(ask), bounds=(0, 1), device=images.device)
+    wrapped = foolbox.models.PyTorchModel(_Module(ask).eval(), bounds=(0, 1), device=images.device)
     attack = foolbox.attacks.DDNAttack(steps=STEPS)
     _, pictures, fooled = attack(wrapped, images, labels, epsilons=None)
     return torch.where(fooled.cpu(), (pictures - images).flatten(1).norm(dim=1).cpu(), torch.inf)
@@ -133,8 +146,9 @@ def _facts(rows: list[dict[str, Any]], lengths: dict[str, list[float]]) -> dict[
 def _arguments() -> Any:
     parser = assets_parser(__doc__, out="results/attacks")
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--smallest", type=int, default=20, help="photographs that smallest changes are sought of")
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--peers", type=Path, help="what attack_peers.py wrote")
+    parser.add_argument("--peers", type=Path, help="what attack_peers.py writes")
     return with_assets(parser)
 
 

@@ -16,7 +16,7 @@ from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
 from nullspace.model.images import check_unit_range
 from nullspace.robustness.attacks.apgd import apgd_ce, apgd_t
-from nullspace.robustness.attacks.case import Case, Threat
+from nullspace.robustness.attacks.case import Case, Threat, opened
 from nullspace.robustness.attacks.fab import fab_t
 from nullspace.robustness.attacks.norm import checked_norm
 from nullspace.robustness.attacks.pgd import pgd
@@ -28,25 +28,26 @@ ATTACKS = ("fgsm", "pgd", "apgd_ce", "apgd_t", "fab_t", "square")
 """In the order of the cascade."""
 BY_GRADIENT = ATTACKS[:4]
 """Those that can be confined to a subspace."""
-CLEAN = "clean"
-"""What broke an image that is taken for another class as it is."""
 
 
 @dataclass(frozen=True)
-class Budget:
-    """Passes for each image: gradients of PGD, of APGD and of each target of APGD-T and FAB-T, queries of Square."""
+class Cascade:
+    """Which attacks are made, and passes for each image: gradients of PGD, of APGD and of each target of APGD-T and
+    FAB-T, queries of Square."""
 
+    attacks: tuple[str, ...] = ATTACKS
     pgd_steps: int = 10
     steps: int = 50
     targets: int = 9
     queries: int = 1000
 
     @classmethod
-    def of(cls, steps: int) -> Budget:
-        """By the passes of APGD: as many for each of up to 9 targets, 20 times as many queries, a tenth for PGD."""
-        return cls(pgd_steps=min(10, steps), steps=steps, queries=20 * steps)
+    def of(cls, steps: int, attacks: Sequence[str] = ATTACKS) -> Cascade:
+        """By the passes of APGD: as many for each of up to 9 targets, 20 times as many queries, at most 10 of PGD."""
+        return cls(tuple(attacks), pgd_steps=min(10, steps), steps=steps, queries=20 * steps)
 
     def __post_init__(self) -> None:
+        checked_attacks(self.attacks)
         for name in ("pgd_steps", "steps", "targets", "queries"):
             if getattr(self, name) < 1:
                 raise NullspaceError(f"expected {name} >= 1, got {getattr(self, name)}")
@@ -78,8 +79,7 @@ def attacked(
     *,
     norm: str,
     epsilons: Sequence[float],
-    attacks: Sequence[str] = ATTACKS,
-    budget: Budget | None = None,
+    cascade: Cascade | None = None,
     inside: Subspace | None = None,
 ) -> Verdicts:
     """What is robust among images (n,3,H,W) in [0,1] at each of `epsilons`, rising, in pixel units.
@@ -88,7 +88,8 @@ def attacked(
     `inside` confines every change to a subspace. Raises NullspaceError, ImageRangeError.
     """
     check_unit_range(images)
-    chosen = checked_attacks(attacks, inside)
+    chosen = cascade or Cascade()
+    names = checked_attacks(chosen.attacks, inside)
     if not epsilons or list(epsilons) != sorted(set(epsilons)):
         raise NullspaceError(f"expected values of epsilon that rise, got {list(epsilons)}; sort them")
     if not len(images) == len(labels) == len(draws):
@@ -96,33 +97,23 @@ def attacked(
             f"expected a label and an id for each of {len(images)} images, got {len(labels)} and {len(draws)}"
         )
     victim = Victim(model, len(images))
-    case = opened(victim, images, labels, draws, norm)
-    spent, plan = budget or Budget(), []
+    case = opened(victim, images, labels, draws, checked_norm(norm))
+    known = []
     for epsilon in epsilons:
-        for name in chosen:
+        for name in names:
             case.attack = name
-            _attack(name, victim, case, Threat(case.norm, float(epsilon), inside), spent)
-        plan.append((case.distance > epsilon, list(case.by), victim.forwards.clone(), victim.backwards.clone()))
+            _attack(name, victim, case, Threat(case.norm, float(epsilon), inside), chosen)
+        known.append((case.distance > epsilon, list(case.by), victim.forwards.clone(), victim.backwards.clone()))
     return Verdicts(
         epsilons=tuple(float(each) for each in epsilons),
-        robust=torch.stack([each[0] for each in plan]),
-        by=[[name if not safe else "" for name, safe in zip(by, robust, strict=True)] for robust, by, *_ in plan],
+        robust=torch.stack([each[0] for each in known]),
+        by=[[name if not safe else "" for name, safe in zip(by, robust, strict=True)] for robust, by, *_ in known],
         pictures=case.pictures,
         distance=case.distance,
         labels=case.labels,
-        forwards=torch.stack([each[2] for each in plan]),
-        backwards=torch.stack([each[3] for each in plan]),
+        forwards=torch.stack([each[2] for each in known]),
+        backwards=torch.stack([each[3] for each in known]),
     )
-
-
-def opened(victim: Victim, images: Tensor, labels: Tensor, draws: Draws, norm: str) -> Case:
-    """A case of which the images that are taken for another class as they are count as broken, at no distance."""
-    everywhere = torch.arange(len(images), device=images.device)
-    logits = victim.logits(images, everywhere)
-    given = labels.to(images.device)
-    case = Case(images, torch.where(given >= 0, given, logits.argmax(dim=1)), draws, checked_norm(norm), attack=CLEAN)
-    case.note(everywhere, images, logits)
-    return case
 
 
 def checked_attacks(names: Sequence[str], inside: Subspace | None = None) -> list[str]:
@@ -136,13 +127,13 @@ def checked_attacks(names: Sequence[str], inside: Subspace | None = None) -> lis
     return [name for name in known if name in names]
 
 
-def _attack(name: str, victim: Victim, case: Case, threat: Threat, budget: Budget) -> None:
+def _attack(name: str, victim: Victim, case: Case, threat: Threat, cascade: Cascade) -> None:
     run: Mapping[str, Callable[[], None]] = {
         "fgsm": lambda: pgd(victim, case, threat, steps=1),
-        "pgd": lambda: pgd(victim, case, threat, steps=budget.pgd_steps),
-        "apgd_ce": lambda: apgd_ce(victim, case, threat, steps=budget.steps),
-        "apgd_t": lambda: apgd_t(victim, case, threat, steps=budget.steps, targets=budget.targets),
-        "fab_t": lambda: fab_t(victim, case, threat, steps=budget.steps, targets=budget.targets),
-        "square": lambda: square(victim, case, threat, queries=budget.queries),
+        "pgd": lambda: pgd(victim, case, threat, steps=cascade.pgd_steps),
+        "apgd_ce": lambda: apgd_ce(victim, case, threat, steps=cascade.steps),
+        "apgd_t": lambda: apgd_t(victim, case, threat, steps=cascade.steps, targets=cascade.targets),
+        "fab_t": lambda: fab_t(victim, case, threat, steps=cascade.steps, targets=cascade.targets),
+        "square": lambda: square(victim, case, threat, queries=cascade.queries),
     }
     run[name]()

@@ -11,8 +11,10 @@ from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
 from nullspace.robustness.attacks.norm import NormName, sizes, steepest, within
 from nullspace.robustness.attacks.subspace import Subspace
+from nullspace.robustness.attacks.victim import Victim
 
-_UNKNOWN = ""
+CLEAN = "clean"
+"""What broke an image that is taken for another class as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +56,13 @@ class Case:
     pictures: Tensor = field(init=False)
     distance: Tensor = field(init=False)
     by: list[str] = field(init=False)
-    attack: str = _UNKNOWN
+    attack: str = ""
     """The one under way."""
 
     def __post_init__(self) -> None:
         self.pictures = self.images.clone()
         self.distance = torch.full((len(self.images),), torch.inf, dtype=torch.float64)
-        self.by = [_UNKNOWN] * len(self.images)
+        self.by = [""] * len(self.images)
 
     def open(self, epsilon: float) -> Tensor:
         """Places (m,) of the images without an adversarial picture at distance `epsilon` or less."""
@@ -86,3 +88,13 @@ class Case:
     def broken(self, index: Tensor, epsilon: float) -> Tensor:
         """Whether images `index` (m,) have an adversarial picture at distance `epsilon` or less."""
         return (self.distance[index.cpu()] <= epsilon).to(index.device)
+
+
+def opened(victim: Victim, images: Tensor, labels: Tensor, draws: Draws, norm: NormName) -> Case:
+    """A case of which the images that are taken for another class as they are count as broken, at no distance."""
+    everywhere = torch.arange(len(images), device=images.device)
+    logits = victim.logits(images, everywhere)
+    given = labels.to(images.device)
+    case = Case(images, torch.where(given >= 0, given, logits.argmax(dim=1)), draws, norm, attack=CLEAN)
+    case.note(everywhere, images, logits)
+    return case

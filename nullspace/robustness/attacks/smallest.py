@@ -1,18 +1,25 @@
 """The smallest adversarial change in L2: decoupled direction and norm (Rony et al. 2019), then bisection.
 
-The direction follows the gradient of the cross-entropy; the norm shrinks after a success and grows after a failure.
-What was found is then taken back towards the image until it is at the boundary.
+The direction follows the gradient of the best other class's margin; the norm shrinks after a success and grows after a
+failure. What was found is then taken back towards the image until it is at the boundary.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from nullspace.robustness.attacks.case import Case, Threat
+from nullspace.errors import NullspaceError
+from nullspace.metrics.draws import Draws
+from nullspace.model.images import check_unit_range
+from nullspace.robustness.attacks.case import Case, Threat, opened
 from nullspace.robustness.attacks.losses import margin, untargeted
-from nullspace.robustness.attacks.norm import column, sizes, unit
+from nullspace.robustness.attacks.norm import column, unit
+from nullspace.robustness.attacks.subspace import Subspace
 from nullspace.robustness.attacks.victim import Victim
 
 _FIRST_NORM = 0.5  # pixel units
@@ -21,16 +28,49 @@ _LEAST_STEP = 0.01  # of the step along the gradient, which begins at 1
 _BISECTIONS = 8
 
 
-def smallest(victim: Victim, case: Case, threat: Threat, *, steps: int) -> None:
-    """`steps` gradients and 8 looks for each image that is taken for its label; see `Case.distance`.
+@dataclass(frozen=True, eq=False)
+class SmallestChanges:
+    """Of n images: adversarial `pictures` (n,3,H,W) at `distance` (n,) in L2, infinite where none was found.
 
-    Changes may be of any size; the epsilon of the threat is where the norm begins.
+    Zero for an image that is taken for another class as it is. Passes (n,) are counted for each image.
     """
+
+    pictures: Tensor
+    distance: Tensor
+    forwards: Tensor
+    backwards: Tensor
+
+
+def smallest_l2(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    draws: Draws,
+    *,
+    steps: int = 40,
+    inside: Subspace | None = None,
+) -> SmallestChanges:
+    """The smallest changes found of images (n,3,H,W) in [0,1] in `steps` gradients; arguments as for `attacked`.
+
+    Nothing is drawn: `draws` only says whose the images are. Raises NullspaceError, ImageRangeError.
+    """
+    check_unit_range(images)
+    if steps < 1:
+        raise NullspaceError(f"expected steps >= 1, got {steps}")
+    victim = Victim(model, len(images))
+    case = opened(victim, images, labels, draws, "l2")
+    _descend(victim, case, Threat("l2", _FIRST_NORM, inside), steps)
+    _to_the_boundary(victim, case)
+    return SmallestChanges(case.pictures, case.distance, victim.forwards, victim.backwards)
+
+
+def _descend(victim: Victim, case: Case, threat: Threat, steps: int) -> None:
+    """`steps` gradients for each image that is taken for its label; the norm begins at the epsilon of the threat."""
     index = case.open(0)
     if not len(index):
         return
     images, point = case.images[index], case.images[index]
-    norm = images.new_full((len(index),), min(threat.epsilon, _FIRST_NORM))
+    norm = images.new_full((len(index),), threat.epsilon)
     loss = untargeted(margin)
     for step in range(steps):
         logits, _, slope = victim.slope(point, case.labels[index], index, loss)
@@ -40,7 +80,6 @@ def smallest(victim: Victim, case: Case, threat: Threat, *, steps: int) -> None:
         change = point - images + length * column(norm) * threat.steepest(slope)
         point = threat.nearest(images, images + column(norm) * unit(change), norm)
     case.note(index, point, victim.logits(point, index))
-    _to_the_boundary(victim, case)
 
 
 def _to_the_boundary(victim: Victim, case: Case) -> None:
@@ -57,9 +96,3 @@ def _to_the_boundary(victim: Victim, case: Case) -> None:
         pictures = images + column(middle) * change
         fooled = case.note(index, pictures, victim.logits(pictures, index))
         least, most = torch.where(fooled, least, middle), torch.where(fooled, middle, most)
-
-
-def lengths(case: Case) -> torch.Tensor:
-    """The L2 norm (n,) of the nearest adversarial change; infinite where none was found."""
-    found = sizes(case.pictures - case.images, "l2").cpu()
-    return torch.where(torch.isfinite(case.distance), found, torch.inf)

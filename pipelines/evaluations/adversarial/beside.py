@@ -12,7 +12,7 @@ from nullspace.metrics.draws import Draws
 from nullspace.model.vit import SplitViT
 from nullspace.pixels.largest import largest_noise
 from nullspace.pixels.projection import project_to_box
-from nullspace.robustness.attacks.cascade import Budget, attacked
+from nullspace.robustness.attacks.cascade import Cascade, attacked
 from nullspace.robustness.attacks.norm import column, steepest
 from nullspace.robustness.attacks.subspace import Subspace
 from pipelines.evaluations.adversarial.ways import Way
@@ -54,8 +54,8 @@ class Beside:
         made = Subspace.kernel if what == "kernel" else Subspace.row_space
         subspace = made(self.model, self.kernel)
         return attacked(
-            self.model, images, labels, draws, norm=way.norm, epsilons=[way.epsilon], attacks=["pgd"],
-            budget=Budget(), inside=subspace,
+            self.model, images, labels, draws, norm=way.norm, epsilons=[way.epsilon], cascade=Cascade(("pgd",)),
+            inside=subspace,
         ).pictures  # fmt: skip
 
     def largest_invisible(self, images: Tensor, ids: list[str]) -> Tensor:

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
-from nullspace.robustness.attacks.cascade import Budget, Verdicts, attacked, opened
-from nullspace.robustness.attacks.case import Case, Threat
+from nullspace.robustness.attacks.cascade import Cascade, Verdicts, attacked
 from nullspace.robustness.attacks.losses import FEWEST_CLASSES
-from nullspace.robustness.attacks.smallest import smallest
-from nullspace.robustness.attacks.victim import Victim
+from nullspace.robustness.attacks.smallest import smallest_l2
 from pipelines.engine.class_names import class_names
 from pipelines.evaluations.adversarial.beside import Beside, reached
 from pipelines.evaluations.adversarial.pictures import keep
@@ -31,7 +29,6 @@ from pipelines.evaluations.base import (
 from pipelines.evaluations.found_kernel import kernel_of
 
 NAME = "adversarial"
-_SMALLEST_EPSILON, _SMALLEST_STEPS = 0.5, 40  # where the norm of the smallest change begins, pixel units; passes
 _TRACKED = (".robust", ".robust_ci.low", ".robust_ci.high", ".agreement", ".forwards", ".backwards")
 
 
@@ -53,8 +50,8 @@ class AdversarialShards(EvaluationShards[AdversarialSettings]):
             ways = [way for way in ways_of(self.settings) if way.norm == norm]
             verdicts = attacked(
                 self.model, batch.images, labels, Draws(self.seed, f"{NAME}_{norm}", batch.ids, self.device),
-                norm=norm, epsilons=[way.epsilon for way in ways], attacks=self.settings.attacks,
-                budget=Budget.of(self.settings.steps),
+                norm=norm, epsilons=[way.epsilon for way in ways],
+                cascade=Cascade.of(self.settings.steps, self.settings.attacks),
             )  # fmt: skip
             for number, way in enumerate(ways):
                 yield from self._at(way, number, verdicts, batch, labels)
@@ -89,24 +86,22 @@ class AdversarialShards(EvaluationShards[AdversarialSettings]):
 
     def _smallest(self, batch: ImageBatch, labels: Tensor) -> dict[str, Tensor]:
         """The smallest adversarial change in L2, beside the largest that is invisible."""
-        victim = Victim(self.model, len(batch.ids))
-        case = opened(victim, batch.images, labels, Draws(self.seed, NAME, batch.ids, self.device), "l2")
-        smallest(victim, case, Threat("l2", _SMALLEST_EPSILON), steps=_SMALLEST_STEPS)
+        found = smallest_l2(self.model, batch.images, labels, Draws(self.seed, NAME, batch.ids, self.device))
         invisible = self.beside.largest_invisible(batch.images, batch.ids)
         return {
-            **outcome_columns(batch.before, self.outputs(case.pictures)),
-            **_sizes(case, invisible),
-            "forwards": victim.forwards,
-            "backwards": victim.backwards,
+            **outcome_columns(batch.before, self.outputs(found.pictures)),
+            **_sizes(found.distance, invisible),
+            "forwards": found.forwards,
+            "backwards": found.backwards,
         }
 
 
-def _sizes(case: Case, invisible: Tensor) -> dict[str, Tensor]:
+def _sizes(distance: Tensor, invisible: Tensor) -> dict[str, Tensor]:
     """Lengths (n,) of the smallest adversarial change, infinite where none was found, and of the largest invisible one.
 
     Images that are taken for another class as they are have none: NaN.
     """
-    found = torch.where(case.distance > 0, case.distance, torch.nan)
+    found = torch.where(distance > 0, distance, torch.nan)
     return {"smallest_l2": found, "invisible_l2": invisible, "invisible_over_smallest": invisible / found}
 
 

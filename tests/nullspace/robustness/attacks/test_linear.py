@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
-from nullspace.robustness.attacks.cascade import ATTACKS, Budget, Verdicts, attacked, opened
-from nullspace.robustness.attacks.case import Threat
+from nullspace.robustness.attacks.cascade import ATTACKS, Cascade, Verdicts, attacked
 from nullspace.robustness.attacks.norm import NORMS, sizes
-from nullspace.robustness.attacks.smallest import smallest
-from nullspace.robustness.attacks.victim import Victim
+from nullspace.robustness.attacks.smallest import smallest_l2
 from tests.nullspace.robustness.attacks.linear import IDS, Linear, draws_of, linear, pictures, unlabelled
 
-SMALL = Budget(pgd_steps=10, steps=40, targets=4, queries=300)
+SMALL = Cascade(pgd_steps=10, steps=40, targets=4, queries=300)
 # From which multiple of the radius on an attack breaks every image; Square draws its changes by chance.
 REACHED = {"fgsm": 2.0, "pgd": 1.5, "apgd_ce": 1.5, "apgd_t": 1.02, "fab_t": 1.01, "square": 3.0}
 
@@ -29,7 +27,7 @@ def scaled(model: Linear, images: Tensor, norm: str) -> Tensor:
 
 def verdicts(model: Linear, images: Tensor, norm: str, factor: float, **more: Any) -> Verdicts:
     radius = float(model.radius(images, norm).min())
-    given = {"norm": norm, "epsilons": [factor * radius], "budget": SMALL, **more}
+    given = {"norm": norm, "epsilons": [factor * radius], **more}
     return attacked(model, images, unlabelled(len(images)), draws_of(IDS[: len(images)]), **given)
 
 
@@ -47,8 +45,8 @@ def test_an_attack_breaks_beyond_the_radius_and_never_below(model: Linear, name:
     assert torch.allclose(radii, radii.min().expand_as(radii), rtol=1e-4)
     factor = REACHED[name] * (1.5 if (name, norm) == ("square", "l2") else 1)
     few = replace(SMALL, steps=8, queries=5)
-    assert bool(verdicts(model, images, norm, 0.99, attacks=[name], budget=few).robust.all())
-    found = verdicts(model, images, norm, factor, attacks=[name])
+    assert bool(verdicts(model, images, norm, 0.99, cascade=replace(few, attacks=(name,))).robust.all())
+    found = verdicts(model, images, norm, factor, cascade=replace(SMALL, attacks=(name,)))
     assert not bool(found.robust.any()) and found.by == [[name] * len(images)]
     reached = sizes(found.pictures - images, "linf" if norm == "linf" else "l2")
     assert bool((reached <= factor * radii.min()).all()) and bool((found.distance >= 0.999 * radii).all())
@@ -60,18 +58,16 @@ def test_an_attack_breaks_beyond_the_radius_and_never_below(model: Linear, name:
 def test_fab_finds_the_distance_to_the_boundary(model: Linear, norm: str) -> None:
     images = pictures()
     radii = model.radius(images, norm)
-    found = verdicts(model, images, norm, 0.5, attacks=["fab_t"], budget=replace(SMALL, steps=20))
+    found = verdicts(model, images, norm, 0.5, cascade=replace(SMALL, attacks=("fab_t",), steps=20))
     assert torch.allclose(found.distance, radii, rtol=1e-2)
 
 
 def test_the_smallest_change_has_the_length_of_the_radius(model: Linear) -> None:
     images = pictures()
-    victim = Victim(model, len(images))
-    case = opened(victim, images, unlabelled(), draws_of(), "l2")
-    smallest(victim, case, Threat("l2", 0.5), steps=60)
+    found = smallest_l2(model, images, unlabelled(), draws_of(), steps=60)
     radii = model.radius(images, "l2")
-    assert torch.allclose(case.distance, radii, rtol=1e-2) and bool((case.distance >= 0.9999 * radii).all())
-    assert victim.backwards.tolist() == [60] * 6 and victim.forwards.tolist() == [60 + 1 + 1 + 8] * 6
+    assert torch.allclose(found.distance, radii, rtol=1e-2) and bool((found.distance >= 0.9999 * radii).all())
+    assert found.backwards.tolist() == [60] * 6 and found.forwards.tolist() == [60 + 1 + 1 + 8] * 6
 
 
 def test_images_are_broken_once_and_for_all_and_passes_are_counted(model: Linear) -> None:
@@ -80,7 +76,9 @@ def test_images_are_broken_once_and_for_all_and_passes_are_counted(model: Linear
     labels = unlabelled()
     labels[0] = (model(images[:1]).argmax() + 1) % 5
     epsilons = [0.5 * float(radii[1:].min()), 1.5 * float(radii[1:].min()), 1.5 * float(radii.max())]
-    found = attacked(model, images, labels, draws_of(), norm="linf", epsilons=epsilons, attacks=["fgsm", "pgd"])
+    found = attacked(
+        model, images, labels, draws_of(), norm="linf", epsilons=epsilons, cascade=Cascade(("fgsm", "pgd"))
+    )
     assert not bool(found.robust[:, 0].any()) and [row[0] for row in found.by] == ["clean"] * 3
     assert found.distance[0] == 0 and found.forwards[:, 0].tolist() == [1, 1, 1]  # the look at the image itself
     assert bool((found.robust[1:] <= found.robust[:-1]).all()) and not bool(found.robust[2].any())
@@ -92,12 +90,12 @@ def test_images_are_broken_once_and_for_all_and_passes_are_counted(model: Linear
 
 
 def test_an_image_gets_the_same_in_any_batch(model: Linear) -> None:
-    images, more = pictures(), {"attacks": ["pgd", "apgd_ce", "square"], "budget": replace(SMALL, queries=40)}
+    images, some = pictures(), Cascade(("pgd", "apgd_ce", "square"), steps=40, queries=40)
     epsilons = [1.1 * float(model.radius(images, "linf").median())]
-    whole = attacked(model, images, unlabelled(), draws_of(), norm="linf", epsilons=epsilons, **more)
+    whole = attacked(model, images, unlabelled(), draws_of(), norm="linf", epsilons=epsilons, cascade=some)
     order = torch.tensor([4, 1, 3])
     draws = draws_of([IDS[place] for place in order])
-    part = attacked(model, images[order], unlabelled(3), draws, norm="linf", epsilons=epsilons, **more)
+    part = attacked(model, images[order], unlabelled(3), draws, norm="linf", epsilons=epsilons, cascade=some)
     assert torch.equal(part.robust[0], whole.robust[0, order]) and part.by[0] == [whole.by[0][at] for at in order]
     assert torch.equal(part.forwards[0], whole.forwards[0, order])
     assert torch.allclose(part.pictures, whole.pictures[order], atol=1e-6)
@@ -111,10 +109,14 @@ def test_square_needs_no_gradient(model: Linear, norm: str) -> None:
         return torch.floor(model(points) / 1e-3) * 1e-3 + 0 * points.sum()
 
     radius = float(model.radius(images, norm).min())
-    given: dict[str, Any] = {"norm": norm, "epsilons": [4.5 * radius], "budget": SMALL}
-    blind = attacked(steps, images, unlabelled(3), draws_of(IDS[:3]), attacks=["fgsm", "fab_t"], **given)
+    given: dict[str, Any] = {"norm": norm, "epsilons": [4.5 * radius]}
+    blind = attacked(
+        steps, images, unlabelled(3), draws_of(IDS[:3]), cascade=replace(SMALL, attacks=("fgsm", "fab_t")), **given
+    )
     assert bool(blind.robust.all()), "a gradient of zero leads nowhere"
-    found = attacked(steps, images, unlabelled(3), draws_of(IDS[:3]), attacks=["square"], **given)
+    found = attacked(
+        steps, images, unlabelled(3), draws_of(IDS[:3]), cascade=replace(SMALL, attacks=("square",)), **given
+    )
     assert not bool(found.robust.any()) and found.backwards.tolist() == [[0, 0, 0]]
 
 
@@ -122,7 +124,9 @@ def test_square_needs_no_gradient(model: Linear, norm: str) -> None:
 def test_with_few_classes_the_margin_takes_the_place_of_the_ratio(classes: int) -> None:
     few, images = linear(classes=classes), pictures()
     epsilon = 1.05 * float(few.radius(images, "linf").max())
-    found = attacked(few, images, unlabelled(), draws_of(), norm="linf", epsilons=[epsilon], attacks=["apgd_t"])
+    found = attacked(
+        few, images, unlabelled(), draws_of(), norm="linf", epsilons=[epsilon], cascade=Cascade(("apgd_t",))
+    )
     assert not bool(found.robust.any())
 
 
@@ -134,7 +138,11 @@ def test_what_cannot_be_attacked_is_refused(model: Linear) -> None:
     with pytest.raises(NullspaceError, match=r"that rise, got \[0.2, 0.1\]; sort them"):
         attacked(model, images, unlabelled(), draws, norm="linf", epsilons=[0.2, 0.1])
     with pytest.raises(NullspaceError, match="got deepfool"):
-        attacked(model, images, unlabelled(), draws, attacks=["deepfool"], **given)
+        Cascade(("deepfool",))
+    with pytest.raises(NullspaceError, match="expected steps >= 1, got 0"):
+        Cascade(steps=0)
+    with pytest.raises(NullspaceError, match="expected steps >= 1, got 0"):
+        smallest_l2(model, images, unlabelled(), draws, steps=0)
     with pytest.raises(NullspaceError, match="epsilon > 0"):
         attacked(model, images, unlabelled(), draws, norm="linf", epsilons=[-1.0])
     with pytest.raises(NullspaceError, match="float32, got torch.bfloat16"):

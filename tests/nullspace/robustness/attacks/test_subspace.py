@@ -11,10 +11,10 @@ from nullspace.errors import NullspaceError
 from nullspace.kernel.patch_kernel import PatchKernel, patch_kernel
 from nullspace.metrics.draws import Draws
 from nullspace.model.vit import SplitViT
-from nullspace.robustness.attacks.cascade import Budget, attacked, opened
+from nullspace.robustness.attacks.cascade import Cascade, attacked
 from nullspace.robustness.attacks.case import Threat
 from nullspace.robustness.attacks.norm import NORMS, NormName, sizes
-from nullspace.robustness.attacks.smallest import smallest
+from nullspace.robustness.attacks.smallest import smallest_l2
 from nullspace.robustness.attacks.subspace import Subspace
 from nullspace.robustness.attacks.victim import Victim
 from tests.nullspace.reacting import TINY, reacting
@@ -22,7 +22,7 @@ from tests.nullspace.reacting import TINY, reacting
 IDS = ["a", "b", "c", "d"]
 DRAWS, UNKNOWN = Draws(0, "attacks", IDS), torch.full((4,), -1)
 EPSILON: dict[str, float] = {"linf": 0.3, "l2": 12.0}
-STEPS = Budget(pgd_steps=6, steps=10, targets=3)
+STEPS = Cascade(("pgd", "apgd_ce"), pgd_steps=6, steps=10)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_in_the_kernel_nothing_changes(
     model: SplitViT, kernel: PatchKernel, images: torch.Tensor, norm: NormName
 ) -> None:
     inside = Subspace.kernel(model, kernel)
-    more: dict[str, Any] = {"norm": norm, "epsilons": [EPSILON[norm]], "budget": STEPS}
-    found = attacked(model, images, UNKNOWN, DRAWS, attacks=["pgd", "apgd_ce"], inside=inside, **more)
+    more: dict[str, Any] = {"norm": norm, "epsilons": [EPSILON[norm]], "cascade": STEPS}
+    found = attacked(model, images, UNKNOWN, DRAWS, inside=inside, **more)
     assert bool(found.robust.all())
     wanted = images + EPSILON[norm] * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     pictures = Threat(norm, EPSILON[norm], inside).nearest(images, wanted)
@@ -63,13 +63,11 @@ def test_in_the_row_space_an_attack_does_as_well(model: SplitViT, kernel: PatchK
     inside = Subspace.row_space(model, kernel)
     lengths = []
     for subspace in (None, inside):
-        victim = Victim(model, len(images))
-        case = opened(victim, images, UNKNOWN, DRAWS, "l2")
-        smallest(victim, case, Threat("l2", 0.5, subspace), steps=25)
-        lengths.append(case.distance)
+        found = smallest_l2(model, images, UNKNOWN, DRAWS, steps=25, inside=subspace)
+        lengths.append(found.distance)
         if subspace is not None:
-            patches = model.patchify(case.pictures - images)
-            left = subspace.project(case.pictures - images) - (case.pictures - images)
+            patches = model.patchify(found.pictures - images)
+            left = subspace.project(found.pictures - images) - (found.pictures - images)
             assert float(model.patchify(left).norm(dim=2).max()) < 1e-3 * float(patches.norm(dim=2).max())
     free, confined = lengths
     assert bool(torch.isfinite(free).all()) and bool((confined < 1.2 * free).all())
