@@ -10,6 +10,7 @@ from pipelines.evaluations.fooling.report import REPORT as FOOLING
 from pipelines.evaluations.kernel_noise.report import REPORT as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.report import REPORT as LEARNED_NOISE
 from pipelines.evaluations.payload.report import REPORT as PAYLOAD
+from pipelines.evaluations.transfer.report import REPORT as TRANSFER
 from pipelines.evaluations.visible_watermark.report import REPORT as VISIBLE_WATERMARK
 from pipelines.report.model import Model, ReportedStage
 from pipelines.report.outcomes import JsonObject
@@ -17,7 +18,9 @@ from pipelines.report.view import Result, StageView
 from pipelines.stages.kernel.report import REPORT as KERNEL
 from pipelines.stages.search.report import REPORT as SEARCH
 
-REPORTS = (KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, FOOLING, ATTRIBUTION, VISIBLE_WATERMARK, PAYLOAD)
+REPORTS = (
+    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, TRANSFER, FOOLING, ATTRIBUTION, VISIBLE_WATERMARK, PAYLOAD,
+)  # fmt: skip
 
 
 def models_of(results: JsonObject, folders: Mapping[str, Mapping[str, Path]] | None = None) -> list[Model]:
