@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipelines.configs.patterns import expanded
 from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
 from pipelines.evaluations.attribution.settings import AttributionSettings
@@ -44,6 +45,11 @@ class PipelineConfig(Settings):
     transfer: TransferSettings | None = None  # asked where it is named: it costs passes of every other model
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()
     tracking: Annotated[TrackingSettings, HOW] = TrackingSettings()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _patterns(cls, models: Any) -> Any:
+        return expanded(models)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> PipelineConfig:
