@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.commands import kernel, run, watermark, zoo
+from pipelines.commands import kernel, leaderboard, run, watermark, zoo
 from pipelines.commands.arguments import AsJson, ConfigArgument, Overrides, WorkdirArgument, print_json
 from pipelines.commands.explain import command as explain
 from pipelines.commands.fool import command as fool
@@ -31,6 +31,7 @@ app.command()(explain.explain)
 app.command()(run.run)
 app.command(cls=kernel.KernelCommand)(kernel.kernel)
 app.command()(zoo.zoo)
+app.command()(leaderboard.leaderboard)
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jinja2
@@ -38,21 +38,29 @@ def write_report(
         ingests: folders of the ingest stages, for unreadable images.
         config: the resolved configuration, shown in full without credentials.
     """
-    page = page_template().render(
-        title=(results.get("run") or {}).get("experiment") or "nullspace",
-        subtitle=subtitle(results),
-        warnings=results.get("warnings") or [],
-        articles=[model.article(position) for position, model in enumerate(models, 1)],
-        comparison=comparison(models) if len(models) > 1 else None,
-        closing=list(closing_sections(results, ingests, config)),
+    page = (
+        templates()
+        .get_template(TEMPLATE)
+        .render(
+            title=(results.get("run") or {}).get("experiment") or "nullspace",
+            subtitle=subtitle(results),
+            warnings=results.get("warnings") or [],
+            articles=[model.article(position) for position, model in enumerate(models, 1)],
+            comparison=comparison(models) if len(models) > 1 else None,
+            closing=list(closing_sections(results, ingests, config)),
+        )
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     return out
 
 
-def page_template() -> jinja2.Template:
-    """The template with every string escaped; a name it does not know is an error, not an empty place."""
+def templates(**sources: Callable[..., str]) -> jinja2.Environment:
+    """The templates, with every string escaped; a name they do not know is an error, not an empty place.
+
+    `light` and `dark` give the source of a figure for the two themes, `picture` that of an example picture: data URIs,
+    unless `sources` has other functions of these names.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -60,8 +68,8 @@ def page_template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"light": light, "dark": dark, "picture": picture}
-    return environment.get_template(TEMPLATE)
+    environment.filters |= {"light": light, "dark": dark, "picture": picture, "number": format_number, **sources}
+    return environment
 
 
 def light(figure: ReportFigure) -> str:

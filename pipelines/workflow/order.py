@@ -11,6 +11,7 @@ from pipelines.evaluations.fooling.report import REPORT as FOOLING
 from pipelines.evaluations.kernel_noise.report import REPORT as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.report import REPORT as LEARNED_NOISE
 from pipelines.evaluations.payload.report import REPORT as PAYLOAD
+from pipelines.evaluations.transfer.report import REPORT as TRANSFER
 from pipelines.evaluations.visible_watermark.report import REPORT as VISIBLE_WATERMARK
 from pipelines.report.model import Model, ReportedStage
 from pipelines.report.outcomes import JsonObject
@@ -19,7 +20,7 @@ from pipelines.stages.kernel.report import REPORT as KERNEL
 from pipelines.stages.search.report import REPORT as SEARCH
 
 REPORTS = (
-    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, FOOLING, ATTRIBUTION, ADVERSARIAL,
+    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, TRANSFER, FOOLING, ATTRIBUTION, ADVERSARIAL,
     VISIBLE_WATERMARK, PAYLOAD,
 )  # fmt: skip
 

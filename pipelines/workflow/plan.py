@@ -18,6 +18,7 @@ from pipelines.evaluations.fooling.rows import EVALUATION as FOOLING
 from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.rows import EVALUATION as LEARNED_NOISE
 from pipelines.evaluations.payload.rows import EVALUATION as PAYLOAD
+from pipelines.evaluations.transfer.rows import EVALUATION as TRANSFER
 from pipelines.evaluations.visible_watermark.rows import EVALUATION as VISIBLE_WATERMARK
 from pipelines.stages.branch import Branch, Means
 from pipelines.stages.ingest.stage import ingest_stage
@@ -26,7 +27,7 @@ from pipelines.stages.reference.stage import reference_stage
 from pipelines.stages.search.stage import enough_images, search_stage
 
 EVALUATIONS: tuple[Evaluation[Any], ...] = (
-    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, ADVERSARIAL, FOOLING,
+    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, ADVERSARIAL, FOOLING, TRANSFER,
 )  # fmt: skip
 
 

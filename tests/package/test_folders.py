@@ -46,7 +46,11 @@ FOLDERS = {
         "evaluations/*": {"data", "engine", "report", "evaluations"},
         "configs": {"data", "engine", "stages/*", "evaluations/*"},
         "workflow": {"configs", "data", "engine", "evaluations", "report", "stages", "tracking"},
-        "commands": {"configs", "data", "digits", "engine", "evaluations", "report", "stages", "tracking", "workflow"},
+        "leaderboard": {"report", "workflow"},
+        "commands": {
+            *("configs", "data", "digits", "engine", "evaluations"),
+            *("leaderboard", "report", "stages", "tracking", "workflow"),
+        },
     },
 }
 # `configs` puts sections together; no other file of a stage or an evaluation concerns it.

@@ -69,10 +69,21 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
         }},
         "visible_watermark": {"skipped": SKIPPED} if trivial else {"conditions": {"marked": mark()}},
         "payload": {"skipped": SKIPPED} if trivial else payload(),
+        "transfer": transfer(BLIND if trivial else SEEING, exact=not trivial),
         "fooling": fooling(exact=not trivial),
         "attribution": attribution(exact=not trivial),
         "adversarial": adversarial(exact=not trivial),
     }  # fmt: skip
+
+
+def transfer(other: str, *, exact: bool) -> dict[str, Any]:
+    """One model's noise on itself and on another one, whose tokens have another shape."""
+    kernel = {
+        "kernel_own": outcome(1.0, 0.002, 1e-6), "kernel_own_permuted": outcome(0.2, 0.02, 18.0),
+        f"kernel_on_{other}": outcome(0.37, 0.02, 11.0), f"kernel_on_{other}_permuted": outcome(0.31, 0.02, 12.0),
+    }  # fmt: skip
+    learned = {"learned_own": outcome(0.95, 0.01, 1.9), f"learned_on_{other}": {}}
+    return {"others": [other], "conditions": (kernel if exact else {}) | learned}
 
 
 def mark() -> dict[str, Any]:

@@ -52,6 +52,7 @@ def test_every_stage_has_a_line_under_its_name(models: list[Model]) -> None:
         "kernel",
         "kernel noise",
         "search",
+        "transfer",
         "fooling",
         "attribution",
         "adversarial",

@@ -27,6 +27,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "attribution": {"conditions": {"steered": CONDITION}},
     "adversarial": {"conditions": {"linf_eps1": CONDITION}},
     "fooling": {"conditions": {"logits_eps4": CONDITION}},
+    "transfer": {"others": ["b"], "conditions": {"kernel_own": CONDITION, "kernel_on_b": CONDITION}},
 }
 
 
@@ -69,9 +70,9 @@ def test_equal_models_under_two_labels_keep_their_own_stages(tmp_path: Path) -> 
 
 
 def test_data_results_count_for_each_preprocessing() -> None:
-    counts = {"images": 9, "errors": 1, "reasons": {"the file is empty": 1}, "first_of_many": 0}
+    counts = {"images": 9, "errors": 1, "reasons": {"the file is empty": 1}, "first_of_many": 0, "contents": "a1"}
     one = Done(Path("a"), {**counts, "ids": {}}, 1.0, False)
-    counts = {"images": 8, "errors": 2, "reasons": {}, "first_of_many": 1}
+    counts = {"images": 8, "errors": 2, "reasons": {}, "first_of_many": 1, "contents": "b2"}
     other = Done(Path("b"), {**counts, "ids": {}}, 1.0, False)
     found = data_results({"small": one, "large": other}, {"kind": "folder"})
     assert (found["images"], found["errors"], found["source"]) == (9, 1, {"kind": "folder"})

@@ -94,11 +94,24 @@ def test_the_result_counts_images_errors_and_reasons(tmp_path: Path, source: Sou
 def test_the_cut_changes_no_image(tmp_path: Path, source: Source) -> None:
     one, other = (ingested(tmp_path / str(size), source, size) for size in (3, 10))
     assert _result(one, one / MANIFEST)["ids"] == _result(other, other / MANIFEST)["ids"]
+    assert _result(one, one / MANIFEST)["contents"] == _result(other, other / MANIFEST)["contents"]
     found = []
     for folder in (one, other):
         shards = [read_shard(shard_path(folder, name)) for name in shard_sizes(folder)]
         found.append({i: x.numpy() for shard in shards for i, x in zip(shard.ids, shard.images, strict=True)})
     assert all(np.array_equal(found[0][id_], found[1][id_]) for id_ in GOOD)
+
+
+def test_contents_change_with_an_image_and_not_with_where_it_lies(tmp_path: Path) -> None:
+    def contents(place: str, shade: int, name: str = "a.png") -> str:
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (20, 20), (shade, 0, 0)).save(tmp_path / place / name)
+        folder = ingested(tmp_path / f"{place}-ingest", open_source(SourceSettings(path=str(tmp_path / place))), 4)
+        return str(_result(folder, folder / MANIFEST)["contents"])
+
+    found = contents("one", 10)
+    assert found == contents("other", 10) and len(found) == 32
+    assert len({found, contents("third", 11), contents("fourth", 10, "b.png")}) == 3, "pixels and ids count"
 
 
 def test_first_frames_are_used_counted_and_cause_a_warning(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""The pages of a leaderboard: an index of all boards, a card for each model, figures and pictures beside them.
+
+No server and nothing from elsewhere: it works from a file and wherever static files are served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from pipelines.files import write_json, write_text
+from pipelines.leaderboard.boards import Board, Row
+from pipelines.leaderboard.card import article, how_measured
+from pipelines.leaderboard.data import boards_json, hub_results
+from pipelines.leaderboard.figures import figures
+from pipelines.report.drawing import DARK, LIGHT
+from pipelines.report.inputs import thumbnail
+from pipelines.report.page import templates
+from pipelines.report.parts import ReportFigure
+from pipelines.report.saved_figures import file_stem
+
+INDEX, DATA, MODELS, HUB = "index.html", "leaderboard.json", "models", ".eval_results"
+
+
+def write_site(boards: list[Board], out: Path, *, title: str, dataset: str | None = None) -> Path:
+    """Write the site into the folder `out` and return its first page; files of the same names are replaced.
+
+    `dataset` is a benchmark's data set on Hugging Face: with it, each model's figures are also written in the form that
+    is read there.
+    """
+    rows = [row for board in boards for row in board.rows]
+    stems = {id(row): file_stem(row.name, number) for number, row in enumerate(rows, 1)}
+    (out / MODELS).mkdir(parents=True, exist_ok=True)
+    for board in boards:
+        for row in board.rows:
+            stem = stems[id(row)]
+            write_text(out / MODELS / f"{stem}.html", _card(row, out / MODELS / stem))
+            if dataset is not None:
+                _write_hub(out / HUB / f"{stem}.yaml", hub_results(row, board.columns, dataset))
+    write_json(out / DATA, boards_json(boards))
+    return write_text(out / INDEX, _index(boards, title, {id_: f"{MODELS}/{stem}.html" for id_, stem in stems.items()}))
+
+
+def _index(boards: list[Board], title: str, pages: dict[int, str]) -> str:
+    count = sum(len(board.rows) for board in boards)
+    models = "1 model" if count == 1 else f"{count} models"
+    return (
+        templates()
+        .get_template("board.html.j2")
+        .render(
+            title=title,
+            subtitle=models if len(boards) == 1 else f"{models} on {len(boards)} sets of images",
+            boards=boards,
+            figures=[list(figures(board)) for board in boards],
+            pages={row.name: pages[id(row)] for board in boards for row in board.rows},
+        )
+    )
+
+
+def _card(row: Row, folder: Path) -> str:
+    """A model's page; its figures and pictures are written into `folder`, beside the page."""
+    folder.mkdir(exist_ok=True)
+    sources: dict[str, Callable[..., str]] = {
+        "light": partial(_figure, folder, "light"),
+        "dark": partial(_figure, folder, "dark"),
+        "picture": partial(_picture, folder),
+    }
+    page = templates(**sources).get_template("card.html.j2")
+    return page.render(name=row.name, article=article(row.entry), measured=how_measured(row.entry))
+
+
+def _figure(folder: Path, theme: str, figure: ReportFigure) -> str:
+    name = f"{figure.name}-{theme}.png"
+    (folder / name).write_bytes(figure.draw(DARK if theme == "dark" else LIGHT))
+    return f"{folder.name}/{name}"
+
+
+def _picture(folder: Path, path: Path) -> str:
+    name = f"{path.parent.parent.name.partition('--')[0]}-{path.name}"  # of the stage in whose folder it lies
+    (folder / name).write_bytes(thumbnail(path))
+    return f"{folder.name}/{name}"
+
+
+def _write_hub(file: Path, results: list[dict[str, object]]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    write_text(file, yaml.safe_dump(results, sort_keys=False, allow_unicode=True))
