@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.model.shapes import Float
-from nullspace.robustness.corruptions.corruption import NAMES
+from nullspace.robustness.corruptions.names import NAMES
 
 ALEXNET = {
     "gaussian_noise": 0.886428, "shot_noise": 0.894468, "impulse_noise": 0.922640, "defocus_blur": 0.819880,

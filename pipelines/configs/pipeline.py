@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
 from pipelines.evaluations.attribution.settings import AttributionSettings
+from pipelines.evaluations.corruption.settings import CorruptionSettings
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
@@ -39,6 +40,7 @@ class PipelineConfig(Settings):
     visible_watermark: VisibleWatermarkSettings | None = VisibleWatermarkSettings()
     payload: PayloadSettings | None = PayloadSettings()
     attribution: AttributionSettings | None = AttributionSettings()
+    corruption: CorruptionSettings | None = CorruptionSettings()
     fooling: FoolingSettings | None = FoolingSettings()
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()
     tracking: Annotated[TrackingSettings, HOW] = TrackingSettings()

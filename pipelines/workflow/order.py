@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.evaluations.attribution.report import REPORT as ATTRIBUTION
+from pipelines.evaluations.corruption.report import REPORT as CORRUPTION
 from pipelines.evaluations.fooling.report import REPORT as FOOLING
 from pipelines.evaluations.kernel_noise.report import REPORT as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.report import REPORT as LEARNED_NOISE
@@ -17,7 +18,9 @@ from pipelines.report.view import Result, StageView
 from pipelines.stages.kernel.report import REPORT as KERNEL
 from pipelines.stages.search.report import REPORT as SEARCH
 
-REPORTS = (KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, FOOLING, ATTRIBUTION, VISIBLE_WATERMARK, PAYLOAD)
+REPORTS = (
+    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, FOOLING, ATTRIBUTION, CORRUPTION, VISIBLE_WATERMARK, PAYLOAD,
+)  # fmt: skip
 
 
 def models_of(results: JsonObject, folders: Mapping[str, Mapping[str, Path]] | None = None) -> list[Model]:

@@ -13,6 +13,7 @@ from pipelines.engine.stage import Stage, find_done
 from pipelines.errors import ConfigError
 from pipelines.evaluations.attribution.rows import EVALUATION as ATTRIBUTION
 from pipelines.evaluations.base import Evaluation, evaluation_stage
+from pipelines.evaluations.corruption.rows import EVALUATION as CORRUPTION
 from pipelines.evaluations.fooling.rows import EVALUATION as FOOLING
 from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.rows import EVALUATION as LEARNED_NOISE
@@ -25,7 +26,7 @@ from pipelines.stages.reference.stage import reference_stage
 from pipelines.stages.search.stage import enough_images, search_stage
 
 EVALUATIONS: tuple[Evaluation[Any], ...] = (
-    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, FOOLING,
+    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, CORRUPTION, FOOLING,
 )  # fmt: skip
 
 

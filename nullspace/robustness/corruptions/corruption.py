@@ -1,9 +1,9 @@
 """Corruptions by name: the 15 of ImageNet-C at severities 1 to 5 (Hendrycks & Dietterich 2019, ICLR).
 
-The parameters are those that were published for 224×224 pixels. They hold at any other size, so that the same radius in
-pixels is a stronger change of a smaller image; only the elastic ones are shares of a side, as published. What is random
-is keyed by seed, corruption, severity and the image's id. All is computed on the CPU, an image at a time: neither device
-nor batch change a pixel.
+The parameters are those that were published for 224×224 pixels. They hold at any other size, where the same radius in
+pixels is another change; only the elastic ones are shares of a side, as published. What is random is keyed by seed,
+corruption, severity and the image's id. All is computed on the CPU, an image at a time: neither device nor batch
+changes a pixel.
 
 Two things differ from the published files in all corruptions: values are rounded to 8 bits, where these were cut off,
 and there is no JPEG of quality 85 after them. What differs in one of them stands in the file that makes it.
@@ -20,15 +20,8 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
 from nullspace.model.shapes import UInt8
+from nullspace.robustness.corruptions.names import FAMILIES, NAMES, SEVERITIES
 
-FAMILIES = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-}
-NAMES = tuple(name for names in FAMILIES.values() for name in names)
-SEVERITIES = (1, 2, 3, 4, 5)
 LEAST_SIDE = 32  # pixels: the widest blurs reach 21 pixels, of which a smaller image has too few
 
 

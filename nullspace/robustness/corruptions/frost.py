@@ -3,7 +3,7 @@
 The published code lays crops of five photographs of frost over the image. They are not ours to give on, so the frost is
 made here: needles of ice in three directions 60 degrees apart, grown from seeds at random places, on a cloud of rime,
 with a blue tint. Brightness differs from pane to pane; its range, and the deviation within a pane of about .09, are
-those of the photographs. Shapes are not: figures of this corruption are near the published ones, not comparable with them.
+those of the photographs. Its shapes are not: figures of this corruption are not comparable with published ones.
 """
 
 from __future__ import annotations

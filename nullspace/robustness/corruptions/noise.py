@@ -38,7 +38,7 @@ def impulse_noise(image: Tensor, severity: int, draws: Draws) -> Tensor:
 def poisson(image: Tensor, photons: int, chance: Tensor) -> Tensor:
     """Counts, int64, of mean `photons` times the image, whose values are levels of 8 bits.
 
-    The count at which the distribution function passes `chance`, uniform in [0,1): scipy.stats.poisson.ppf, from tables.
+    The count at which the distribution function passes `chance`, uniform in [0,1): scipy.stats.poisson.ppf from tables.
     """
     table = _distribution(photons)
     level = (image * 255).round().long()

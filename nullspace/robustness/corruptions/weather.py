@@ -1,7 +1,7 @@
 """Snow and fog.
 
-The streaks of snow are moved by `motion` instead of ImageMagick, and stay as they are where the published code cuts them
-to 8 bits. Fog of images of other sizes than 224 is the corner of a map of the next power of 2.
+The streaks of snow are moved by `motion` instead of ImageMagick, and stay as they are where the published code cuts
+them to 8 bits. Fog of images of other sizes than 224 is the corner of a map of the next power of 2.
 """
 
 from __future__ import annotations
