@@ -51,7 +51,7 @@ def _facts(found: Result) -> Iterator[tuple[str, str]]:
     if error is None or excess is None:
         yield "Error", "the images have no labels"
     else:
-        yield "Mean error", f"{error.both}; {_clean(found)} of the clean images, which is {excess.both} less"
+        yield "Mean error", f"{error.both}; of the clean images {_clean(found)}, a difference of {excess.both}"
     yield "mCE, relative to AlexNet", _mce(found)
     yield "Predictions unchanged", mean.unchanged + _beside(found)
     share = mean.share(KERNEL)

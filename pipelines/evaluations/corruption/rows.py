@@ -59,9 +59,8 @@ class CorruptionShards(EvaluationShards[CorruptionSettings]):
         self.shown = min(self.settings.severities, key=lambda severity: abs(severity - _SHOWN))
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
-        known = batch.labels >= 0
         wrong = _wrong(batch, batch.before.logits)
-        yield CLEAN, {ERROR: wrong, AGREEMENT: torch.ones(len(known), dtype=torch.float64)}
+        yield CLEAN, {ERROR: wrong, AGREEMENT: torch.ones_like(wrong)}
         found: dict[str, Figures] = {}
         for name in self.settings.names:
             for severity in self.settings.severities:
@@ -87,14 +86,18 @@ class CorruptionShards(EvaluationShards[CorruptionSettings]):
 
     def _asked(self, batch: ImageBatch, pictures: Tensor) -> dict[str, Tensor]:
         after, change = self.outputs(pictures), pictures - batch.images
-        columns = outcome_columns(batch.before, after) | {
+        return outcome_columns(batch.before, after) | {
             ERROR: _wrong(batch, after.logits),
             RMS: change.double().square().mean(dim=(1, 2, 3)).sqrt(),
+            KERNEL: self._unseen(change),
         }
-        if self.kernel is not None:
-            share = kernel_share(self.model.patchify(change), self.kernel).double()
-            columns[KERNEL] = share.masked_fill(change.flatten(1).eq(0).all(dim=1), torch.nan)
-        return columns
+
+    def _unseen(self, change: Tensor) -> Tensor:
+        """Share (n,) of changes (n,3,H,W) in the kernel; NaN where it is trivial, or nothing has changed."""
+        if self.kernel is None:
+            return torch.full((len(change),), torch.nan, dtype=torch.float64)
+        share = kernel_share(self.model.patchify(change), self.kernel).double()
+        return share.masked_fill(change.flatten(1).eq(0).all(dim=1), torch.nan)
 
     def _means(self, found: Mapping[str, Figures], wrong: Tensor) -> Iterator[tuple[str, Columns]]:
         """For every image the means over severities, over corruptions, and over both, controls too."""

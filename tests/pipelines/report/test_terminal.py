@@ -54,6 +54,7 @@ def test_every_stage_has_a_line_under_its_name(models: list[Model]) -> None:
         "search",
         "fooling",
         "attribution",
+        "corruption",
         *["visible watermark"] * 2,
         "payload",
     ]
