@@ -44,8 +44,10 @@ def test_each_corruption_and_severity_is_a_row_beside_its_control() -> None:
 
 def test_error_has_its_interval_and_the_clean_one_beside_it() -> None:
     found = facts(RESULT)
-    assert found["Mean error"] == ("32.0 % [31.0, 33.0]; 4.00 % of the clean images, which is 28.0 % [27.0, 29.0] less")
-    assert sentence(VIEW.result).startswith("mean error 32.0 % [31.0, 33.0], clean 4.00 %; 71.0 %")
+    assert found["Mean error"] == (
+        "32.0 % [31.0, 33.0]; of the clean images 4.0 %, a difference of 28.0 % [27.0, 29.0]"
+    )
+    assert sentence(VIEW.result).startswith("mean error 32.0 % [31.0, 33.0], clean 4.0 %; 71.0 %")
     assert REPORT.columns["Mean corruption error"](VIEW).text == "32.0 %"
     assert REPORT.columns["Mean corruption error"](view(conditions={})) == Cell("—")
     assert [(each.title, each.control) for each in REPORT.outcomes(VIEW)] == [
