@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
+
+if TYPE_CHECKING:  # Pillow, when a picture is made
+    from PIL.Image import Image as Picture
 
 _BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
 _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
@@ -31,24 +35,28 @@ def contrast(image: Tensor, severity: int, draws: Draws) -> Tensor:
 
 def pixelate(image: Tensor, severity: int, draws: Draws) -> Tensor:
     """Pillow's box filter to a share of each side and back."""
-    picture = _picture(image)
-    small = [int(side * _PIXELATE[severity - 1]) for side in picture.size]
-    box = Image.Resampling.BOX
-    return _values(picture.resize((small[0], small[1]), box).resize(picture.size, box))
+    from PIL import Image
+
+    picture, box = _picture(image), Image.Resampling.BOX
+    width, height = (int(side * _PIXELATE[severity - 1]) for side in picture.size)
+    return _values(picture.resize((width, height), box).resize(picture.size, box))
 
 
 def jpeg_compression(image: Tensor, severity: int, draws: Draws) -> Tensor:
     """As Pillow writes JPEG of a quality and reads it."""
+    from PIL import Image
+
     written = io.BytesIO()
     _picture(image).save(written, "JPEG", quality=_QUALITY[severity - 1])
     return _values(Image.open(written))
 
 
-def _picture(image: Tensor) -> Image.Image:
+def _picture(image: Tensor) -> Picture:
+    from PIL import Image
+
     levels = (image * 255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
-def _values(picture: Image.Image) -> Tensor:
-    levels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return levels.view(picture.height, picture.width, 3).permute(2, 0, 1).float() / 255
+def _values(picture: Picture) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255

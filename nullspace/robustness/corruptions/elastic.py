@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nullspace.metrics.draws import Draws
-from nullspace.robustness.corruptions.filters import gaussian_blur
+from nullspace.robustness.corruptions.blur.filters import gaussian_blur
 
 _SETTINGS = ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
 """How far pixels move, how smooth the field is, how far three points of the affine map move."""

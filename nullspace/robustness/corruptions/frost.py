@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
-from nullspace.robustness.corruptions.motion import angle, moved
+from nullspace.robustness.corruptions.blur.motion import angle, moved
 from nullspace.robustness.corruptions.plasma import plasma
 
 _SHARES = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # of the image, of the frost

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
-from nullspace.robustness.corruptions.defocus import defocus_blur
+from nullspace.robustness.corruptions.blur.defocus import defocus_blur
+from nullspace.robustness.corruptions.blur.glass import glass_blur
+from nullspace.robustness.corruptions.blur.motion import motion_blur
+from nullspace.robustness.corruptions.blur.zoom import zoom_blur
 from nullspace.robustness.corruptions.digital import brightness, contrast, jpeg_compression, pixelate
 from nullspace.robustness.corruptions.elastic import elastic_transform
 from nullspace.robustness.corruptions.frost import frost
-from nullspace.robustness.corruptions.glass import glass_blur
-from nullspace.robustness.corruptions.motion import motion_blur
 from nullspace.robustness.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
 from nullspace.robustness.corruptions.weather import fog, snow
-from nullspace.robustness.corruptions.zoom import zoom_blur
 
 OPERATIONS: dict[str, Callable[[Tensor, int, Draws], Tensor]] = {
     operation.__name__: operation

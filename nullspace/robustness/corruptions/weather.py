@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
-from nullspace.robustness.corruptions.motion import angle, moved
+from nullspace.robustness.corruptions.blur.motion import angle, moved
+from nullspace.robustness.corruptions.blur.zoom import enlarged
 from nullspace.robustness.corruptions.plasma import plasma
-from nullspace.robustness.corruptions.zoom import enlarged
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ ERROR, EXCESS, MCE = "error", "excess_error", "mce"
 AGREEMENT, KERNEL, RMS, CHANGE = "agreement", "kernel_share", "change_rms", "mse_probabilities"
 AVERAGED = (ERROR, AGREEMENT, KERNEL, RMS, CHANGE)
 """Figures of an image of which means over corruptions are taken."""
+_SHARES = (ERROR, AGREEMENT, KERNEL)
 
 
 class CellTally(OutcomeTally):
@@ -57,6 +58,9 @@ class MeanTally:
         found: dict[str, Any] = {"n": self.n, "labelled": self.moments[ERROR].n}
         for name, moments in self.moments.items():
             found |= moments.named(name) if moments.n else {}
+        for ends in (f"{name}_ci" for name in _SHARES):
+            if found.get(ends):  # Student's interval of a share near 0 or 1 reaches beyond
+                found[ends] = [min(max(end, 0.0), 1.0) for end in found[ends]]
         return found
 
 

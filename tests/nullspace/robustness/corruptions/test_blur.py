@@ -11,11 +11,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
-from nullspace.robustness.corruptions.defocus import defocus_blur, disk
-from nullspace.robustness.corruptions.filters import gaussian_blur
-from nullspace.robustness.corruptions.glass import copied
-from nullspace.robustness.corruptions.motion import moved, steps, weights
-from nullspace.robustness.corruptions.zoom import enlarged, zoom_blur
+from nullspace.robustness.corruptions.blur.defocus import defocus_blur, disk
+from nullspace.robustness.corruptions.blur.filters import gaussian_blur
+from nullspace.robustness.corruptions.blur.glass import copied
+from nullspace.robustness.corruptions.blur.motion import moved, steps, weights
+from nullspace.robustness.corruptions.blur.zoom import enlarged, zoom_blur
 from tests.nullspace.watermark.payload.marked import pictures
 
 IMAGE = pictures(1, 64)[0, :, :, :48].float() / 255

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nullspace.metrics.draws import Draws
-from nullspace.robustness.corruptions.filters import gaussian_blur
+from nullspace.robustness.corruptions.blur.filters import gaussian_blur
 
 _SETTINGS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # sigma, farthest pixel, times
 
