@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 
@@ -219,3 +221,8 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
+
+
+def rows_of(folder: Path) -> pd.DataFrame:
+    """All outcome rows of a stage, read by pandas alone."""
+    return pd.concat([pq.read_table(file).to_pandas() for file in sorted(folder.glob("rows-*.parquet"))])
