@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pipelines.configs.patterns import expanded
 from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
+from pipelines.evaluations.adversarial.settings import AdversarialSettings
 from pipelines.evaluations.attribution.settings import AttributionSettings
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
@@ -41,6 +42,7 @@ class PipelineConfig(Settings):
     visible_watermark: VisibleWatermarkSettings | None = VisibleWatermarkSettings()
     payload: PayloadSettings | None = PayloadSettings()
     attribution: AttributionSettings | None = AttributionSettings()
+    adversarial: AdversarialSettings | None = AdversarialSettings()
     fooling: FoolingSettings | None = FoolingSettings()
     transfer: TransferSettings | None = None  # asked where it is named: it costs passes of every other model
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()

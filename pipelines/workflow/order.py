@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipelines.evaluations.adversarial.report import REPORT as ADVERSARIAL
 from pipelines.evaluations.attribution.report import REPORT as ATTRIBUTION
 from pipelines.evaluations.fooling.report import REPORT as FOOLING
 from pipelines.evaluations.kernel_noise.report import REPORT as KERNEL_NOISE
@@ -19,7 +20,8 @@ from pipelines.stages.kernel.report import REPORT as KERNEL
 from pipelines.stages.search.report import REPORT as SEARCH
 
 REPORTS = (
-    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, TRANSFER, FOOLING, ATTRIBUTION, VISIBLE_WATERMARK, PAYLOAD,
+    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, TRANSFER, FOOLING, ATTRIBUTION, ADVERSARIAL,
+    VISIBLE_WATERMARK, PAYLOAD,
 )  # fmt: skip
 
 

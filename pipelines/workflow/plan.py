@@ -11,6 +11,7 @@ from pipelines.configs.pipeline import PipelineConfig
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Stage, find_done
 from pipelines.errors import ConfigError
+from pipelines.evaluations.adversarial.rows import EVALUATION as ADVERSARIAL
 from pipelines.evaluations.attribution.rows import EVALUATION as ATTRIBUTION
 from pipelines.evaluations.base import Evaluation, evaluation_stage
 from pipelines.evaluations.fooling.rows import EVALUATION as FOOLING
@@ -26,7 +27,7 @@ from pipelines.stages.reference.stage import reference_stage
 from pipelines.stages.search.stage import enough_images, search_stage
 
 EVALUATIONS: tuple[Evaluation[Any], ...] = (
-    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, FOOLING, TRANSFER,
+    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, ADVERSARIAL, FOOLING, TRANSFER,
 )  # fmt: skip
 
 

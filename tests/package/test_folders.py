@@ -22,6 +22,8 @@ FOLDERS = {
         "pixels/solvers": {"kernel"},
         "fooling": {"model", "metrics", "kernel", "pixels"},
         "attribution": {"model", "metrics", "kernel", "pixels", "fooling"},
+        "robustness": {"model", "metrics", "kernel", "pixels", "subspace"},
+        "robustness/attacks": {"model", "metrics", "kernel", "pixels"},
         "watermark": {"model", "metrics", "kernel", "pixels"},
         "watermark/visible": {"model", "metrics", "kernel", "pixels", "watermark"},
         "watermark/payload": {"model", "metrics", "kernel", "pixels", "watermark"},

@@ -37,6 +37,7 @@ SMALL = {
     "search.validation_images": "20",
     "search.calibration_images": "30",
     "attribution": "null",  # asked once, in test_explanations.py: it would add its time to every run
+    "adversarial": "null",  # asked in its own tests, for the same reason
     "fooling.pairs": "8",
     "fooling.steps": "6",
     "fooling.universal_images": "16",

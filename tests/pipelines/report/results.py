@@ -72,6 +72,7 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
         "transfer": transfer(BLIND if trivial else SEEING, exact=not trivial),
         "fooling": fooling(exact=not trivial),
         "attribution": attribution(exact=not trivial),
+        "adversarial": adversarial(exact=not trivial),
     }  # fmt: skip
 
 
@@ -162,6 +163,24 @@ def attribution(*, exact: bool) -> dict[str, Any]:
     if not exact:
         found = {name: figures for name, figures in found.items() if not name.startswith("steered")}
     settings = {"maps": list(maps), "searched": [attention], "epsilon": [4], "relative_norm": [0.1], "learned": False}
+    return {"conditions": found, "settings": settings}
+
+
+def adversarial(*, exact: bool) -> dict[str, Any]:
+    """Images under attack at two sizes, controls, attacks in subspaces, the smallest change."""
+    found: dict[str, Any] = {}
+    for size, robust in ((1, 0.25), (4, 0.0)):
+        passes = {"forwards": 31.5, "backwards": 20.25, "by_clean": 8, "by_fgsm": 20, "by_pgd": 4}
+        found[f"linf_eps{size}"] = outcome(0.3, 0.1, 20.0) | share("robust", robust) | passes | {"n": 40}
+        beside = ("signs", "permuted", *(("kernel", "kernel_noise", "row_space") if exact else ()))
+        found |= {
+            f"linf_eps{size}_{what}": outcome(0.98, 0.02, 0.1) | share("robust", 0.8) | {"n": 40} for what in beside
+        }
+    sizes = {"smallest_l2": 0.21, "invisible_l2": 150.0, "invisible_over_smallest": 714.0}
+    medians = {f"median_{name}": value for name, value in sizes.items()}
+    ends = {f"{name}_ci": [0.9 * value, 1.1 * value] for name, value in medians.items()}
+    found["smallest"] = outcome(0.0, 0.1, 5.0) | medians | ends | {"n": 40}
+    settings = {"norms": ["linf"], "epsilon_linf": [1, 4]}
     return {"conditions": found, "settings": settings}
 
 

@@ -55,6 +55,7 @@ def test_every_stage_has_a_line_under_its_name(models: list[Model]) -> None:
         "transfer",
         "fooling",
         "attribution",
+        "adversarial",
         *["visible watermark"] * 2,
         "payload",
     ]
