@@ -5,8 +5,8 @@
 
 The second sets AutoAttack's verdicts beside ours, for the images that `attack_peers.py` has done so far. Passes are
 those of the network for each image, forward and backward together; for each ε they are counted from the image on, as
-if no smaller ε had been asked. Smallest: the median L2 of DDN's change, at 40 gradients; with foolbox installed, of its DDN
-at as many steps. The file is written again after every batch.
+if no smaller ε had been asked. Smallest: the median L2 of DDN's change, at 40 gradients; with foolbox installed, of
+its DDN at as many steps. The file is written again after every batch.
 """
 
 from __future__ import annotations
