@@ -82,6 +82,11 @@ from nullspace.pixels.rounding import RoundingPlan as RoundingPlan
 from nullspace.pixels.rounding import round_in_kernel as round_in_kernel
 from nullspace.pixels.rounding import round_patches as round_patches
 from nullspace.pixels.rounding import rounding_plan as rounding_plan
+from nullspace.robustness.attacks.cascade import Cascade as Cascade
+from nullspace.robustness.attacks.cascade import Verdicts as Verdicts
+from nullspace.robustness.attacks.cascade import attacked as attacked
+from nullspace.robustness.attacks.smallest import smallest_l2 as smallest_l2
+from nullspace.robustness.attacks.subspace import Subspace as Subspace
 from nullspace.subspace.closure import additivity as additivity
 from nullspace.subspace.closure import agreement_by_norm as agreement_by_norm
 from nullspace.subspace.closure import scaling_curve as scaling_curve

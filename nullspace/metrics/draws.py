@@ -38,8 +38,8 @@ class Draws:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __getitem__(self, chosen: slice) -> Draws:
-        """The numbers of some of the images."""
+    def __getitem__(self, chosen: slice | Tensor) -> Draws:
+        """The numbers of some of the images: a slice, or their places (n,) on the device of the draws."""
         return self._with(self._keys[chosen], self._stream)
 
     @property

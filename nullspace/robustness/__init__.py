@@ -1,5 +1,5 @@
-"""How a model bears natural changes of its images: the corruptions of ImageNet-C, and the mean error under them.
+"""What else changes a prediction: attacks and corruptions, beside which null noise is measured.
 
-May import: model, metrics, kernel, pixels.
-May not import: noise, subspace, watermark, fooling, attribution.
+May import: model, metrics, kernel, pixels, subspace.
+May not import: noise, watermark, fooling, attribution.
 """

@@ -20,7 +20,7 @@ ConfigArgument = Annotated[
     typer.Argument(
         metavar="CONFIG",
         callback=here("CONFIG"),
-        help="A YAML file, or a shipped one: demo, deit_tiny, imagenet.",
+        help="A YAML file, or a shipped one: demo, deit_tiny, imagenet, zoo.",
     ),
 ]
 WorkdirArgument = Annotated[

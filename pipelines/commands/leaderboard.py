@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # loaded when the command runs
 def leaderboard(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", callback=here("RUN"), help="Work folders of finished runs, or results.json."),
+        typer.Argument(metavar="RUN", callback=here("RUN"), help="Work folders of finished runs, or results.json."),
     ],
     out: Annotated[
         Path,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipelines.configs.patterns import expanded
 from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
+from pipelines.evaluations.adversarial.settings import AdversarialSettings
 from pipelines.evaluations.attribution.settings import AttributionSettings
 from pipelines.evaluations.corruption.settings import CorruptionSettings
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
 from pipelines.evaluations.payload.settings import PayloadSettings
+from pipelines.evaluations.transfer.settings import TransferSettings
 from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
 from pipelines.settings import HOW, Settings, deciding
 from pipelines.stages.ingest.settings import IngestSettings
@@ -40,10 +43,17 @@ class PipelineConfig(Settings):
     visible_watermark: VisibleWatermarkSettings | None = VisibleWatermarkSettings()
     payload: PayloadSettings | None = PayloadSettings()
     attribution: AttributionSettings | None = AttributionSettings()
+    adversarial: AdversarialSettings | None = AdversarialSettings()
     corruption: CorruptionSettings | None = CorruptionSettings()
     fooling: FoolingSettings | None = FoolingSettings()
+    transfer: TransferSettings | None = None  # asked where it is named: it costs passes of every other model
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()
     tracking: Annotated[TrackingSettings, HOW] = TrackingSettings()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _patterns(cls, models: Any) -> Any:
+        return expanded(models)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> PipelineConfig:
@@ -63,13 +73,15 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _judges_are_models(self) -> PipelineConfig:
+    def _others_are_models(self) -> PipelineConfig:
         labels = [model.label for model in self.models]
-        strangers = [label for label in (self.fooling.judges if self.fooling else ()) if label not in labels]
-        if strangers:
-            raise ValueError(
-                f"fooling.judges: {', '.join(strangers)} is no model of this config; it has {', '.join(labels)}"
-            )
+        judges, others = self.fooling.judges if self.fooling else (), self.transfer.models if self.transfer else ()
+        for key, named in (("fooling.judges", judges), ("transfer.models", others)):
+            strangers = [label for label in named if label not in labels]
+            if strangers:
+                raise ValueError(
+                    f"{key}: {', '.join(strangers)} is no model of this config; it has {', '.join(labels)}"
+                )
         return self
 
     def fingerprint(self) -> str:

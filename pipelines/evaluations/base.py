@@ -182,8 +182,8 @@ class Evaluation(Generic[S]):
     """Further stages that it reads where the run has them."""
     draws: Callable[[S], int | None] = field(default=lambda settings: None)
     """Of how many images it is asked, drawn by seed and id; None: of all."""
-    others: Callable[[S], Sequence[str]] = field(default=lambda settings: ())
-    """Labels of other models of the run that are also asked."""
+    others: Callable[[S], Sequence[str] | None] = field(default=lambda settings: ())
+    """Labels of other models of the run that are also asked; None: of all."""
     verdict: Callable[[Asked[S]], Verdict] = field(default=lambda asked: Verdict())
     """Asked first, on the driver: whether the question makes sense for this model."""
     prepares: Callable[[Asked[S]], Preparation | None] = field(default=lambda asked: None)
@@ -200,7 +200,8 @@ def evaluation_stage(evaluation: Evaluation[S], branch: Branch, settings: S, mad
     """The stage of a question about one model; `made` holds the model's other stages by name."""
     read = [name for name in evaluation.reads(settings) if name in made]
     needs = ("reference", *evaluation.needs, *read)
-    labels = [label for label in evaluation.others(settings) if label != branch.facts.spec.label]
+    named = evaluation.others(settings)
+    labels = [label for label in (branch.models if named is None else named) if label != branch.facts.spec.label]
     others = {label: branch.models[label] for label in labels if label in branch.models}  # it may have failed to load
     decides = {"seed": branch.seed, **deciding(settings, contents=True)}
     if others:

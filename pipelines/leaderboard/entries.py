@@ -114,7 +114,7 @@ def _results(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise WorkdirError(
             f"{file} is not there: give work folders of finished runs, or files {RESULTS}; "
-            f"`nullspace status {file.parent}` says how far a run is"
+            "`nullspace status WORKDIR` says how far a run is"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise WorkdirError(f"cannot read {file}: {error}; give work folders of finished runs") from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipelines.evaluations.adversarial.report import REPORT as ADVERSARIAL
 from pipelines.evaluations.attribution.report import REPORT as ATTRIBUTION
 from pipelines.evaluations.corruption.report import REPORT as CORRUPTION
 from pipelines.evaluations.fooling.report import REPORT as FOOLING
 from pipelines.evaluations.kernel_noise.report import REPORT as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.report import REPORT as LEARNED_NOISE
 from pipelines.evaluations.payload.report import REPORT as PAYLOAD
+from pipelines.evaluations.transfer.report import REPORT as TRANSFER
 from pipelines.evaluations.visible_watermark.report import REPORT as VISIBLE_WATERMARK
 from pipelines.report.model import Model, ReportedStage
 from pipelines.report.outcomes import JsonObject
@@ -19,8 +21,8 @@ from pipelines.stages.kernel.report import REPORT as KERNEL
 from pipelines.stages.search.report import REPORT as SEARCH
 
 REPORTS = (
-    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE,
-    FOOLING, ATTRIBUTION, CORRUPTION, VISIBLE_WATERMARK, PAYLOAD,
+    KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, TRANSFER, FOOLING, ATTRIBUTION, ADVERSARIAL,
+    CORRUPTION, VISIBLE_WATERMARK, PAYLOAD,
 )  # fmt: skip
 
 

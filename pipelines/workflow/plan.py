@@ -11,6 +11,7 @@ from pipelines.configs.pipeline import PipelineConfig
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Stage, find_done
 from pipelines.errors import ConfigError
+from pipelines.evaluations.adversarial.rows import EVALUATION as ADVERSARIAL
 from pipelines.evaluations.attribution.rows import EVALUATION as ATTRIBUTION
 from pipelines.evaluations.base import Evaluation, evaluation_stage
 from pipelines.evaluations.corruption.rows import EVALUATION as CORRUPTION
@@ -18,6 +19,7 @@ from pipelines.evaluations.fooling.rows import EVALUATION as FOOLING
 from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.rows import EVALUATION as LEARNED_NOISE
 from pipelines.evaluations.payload.rows import EVALUATION as PAYLOAD
+from pipelines.evaluations.transfer.rows import EVALUATION as TRANSFER
 from pipelines.evaluations.visible_watermark.rows import EVALUATION as VISIBLE_WATERMARK
 from pipelines.stages.branch import Branch, Means
 from pipelines.stages.ingest.stage import ingest_stage
@@ -26,7 +28,8 @@ from pipelines.stages.reference.stage import reference_stage
 from pipelines.stages.search.stage import enough_images, search_stage
 
 EVALUATIONS: tuple[Evaluation[Any], ...] = (
-    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, CORRUPTION, FOOLING,
+    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD,
+    ATTRIBUTION, ADVERSARIAL, CORRUPTION, FOOLING, TRANSFER,
 )  # fmt: skip
 
 

@@ -17,9 +17,7 @@ from nullspace.attribution.steering import elsewhere, steer
 from nullspace.metrics.draws import Draws
 from nullspace.metrics.norms import hold_token_norm, token_norms
 from nullspace.model.images import from_uint8
-from nullspace.noise.artifact import NullNoise
 from nullspace.pixels.eight_bits import EightBits
-from pipelines.data.split import Split
 from pipelines.evaluations.attribution.measures import Maps, Measures, count_of
 from pipelines.evaluations.attribution.pictures import keep_maps, keep_pictures
 from pipelines.evaluations.attribution.settings import AttributionSettings
@@ -89,9 +87,7 @@ class AttributionShards(EvaluationShards[AttributionSettings]):
         self.pairs = Pairs(ingest, reference, asked.drawn, asked.seed)
         self.learned = has_noise(asked)
         if self.learned:
-            searched = asked.inputs["search"]
-            self.split = Split(**searched.result["split"])
-            self.noise = TokenNoise(NullNoise.load(searched.folder / "noise.safetensors"), self.split.seed)
+            self.noise = TokenNoise.found(asked.inputs["search"])
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
         classes = batch.before.logits.argmax(dim=1).to(self.device)
@@ -140,7 +136,7 @@ class AttributionShards(EvaluationShards[AttributionSettings]):
     def _learned(self, explained: Explained) -> Iterator[tuple[str, Columns]]:
         """The learned noise on tokens, and its controls."""
         batch = explained.batch
-        parts: dict[str, list[str]] = {"split": [self.split.part(id_) for id_ in batch.ids]}
+        parts = self.noise.parts(batch.ids)
         for condition, way in LEARNED.items():
             noise = self.noise.draw(condition, batch.ids, self.device)
             yield way.name, parts | self._on_tokens(explained, noise)
@@ -247,7 +243,7 @@ def verdict(asked: Asked[AttributionSettings]) -> Verdict:
 def _tallies(asked: Asked[AttributionSettings]) -> dict[str, AttributionTally]:
     kernel = bool(asked.inputs["kernel"].result["nullity"])
     ways = ways_of(asked.settings, kernel=kernel, learned=has_noise(asked))
-    return {way.name: AttributionTally(asked.settings.maps, tested=way.kind == "learned") for way in ways}
+    return {way.name: AttributionTally(asked.settings.maps, learned=way.kind == "learned") for way in ways}
 
 
 def tracked(place: str) -> bool:

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.evaluations.attribution.measures import LIKENESS, PIXELS, RANDOM
 from pipelines.evaluations.tallies import OutcomeTally
+from pipelines.evaluations.token_noise import tested
 
 
 class AttributionTally(OutcomeTally):
     """Means of the columns that a condition has."""
 
-    def __init__(self, maps: Sequence[str], *, tested: bool) -> None:
-        """`tested` counts only images that learned noise has not seen."""
+    def __init__(self, maps: Sequence[str], *, learned: bool) -> None:
+        """`learned` counts only images that learned noise has not seen."""
         figures = [f"{measure}_{name}" for name in (*maps, "goal") for measure in LIKENESS]
         figures += [f"deletion_{way}_{name}" for name in (*maps, RANDOM) for way in ("along", "across")]
-        super().__init__([*figures, PIXELS], only=_tested if tested else None)
+        super().__init__([*figures, PIXELS], only=tested if learned else None)
 
     def add(self, rows: pa.Table) -> None:
         nothing = pa.array(np.full(rows.num_rows, np.nan))
@@ -27,8 +27,3 @@ class AttributionTally(OutcomeTally):
             if name not in rows.column_names:
                 rows = rows.append_column(name, nothing)
         super().add(rows)
-
-
-def _tested(rows: pa.Table) -> pa.Table:
-    """The noise has seen the images it was learned, ranked and calibrated on; the others count."""
-    return rows.filter(pc.field("split") == "test")

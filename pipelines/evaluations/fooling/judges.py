@@ -9,25 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from nullspace.model.images import from_uint8
 from nullspace.model.vit import SplitViT
 from pipelines.engine.models import ModelSpec
+from pipelines.evaluations.other_model import OtherModel
 
 
-class Judge:
-    """A model that is shown pictures of another one's input size, as files of that size."""
-
-    def __init__(self, model: SplitViT) -> None:
-        self.model, self._transform = model, model.preprocessing.transform()
+class Judge(OtherModel):
+    """A model that says what it sees in pictures."""
 
     def says(self, pictures: Tensor) -> Tensor:
         """Its class (n,) for pictures uint8 (n,3,H,W)."""
-        files = [Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in pictures]
-        read = torch.stack([self._transform(file) for file in files])
-        return self.model(from_uint8(read).to(self.model.patch_projection.weight)).argmax(dim=1).cpu()
+        return self.outputs(pictures).logits.argmax(dim=1).cpu()
 
     def sees(self, fooled: Tensor, image: Tensor, look: Tensor) -> dict[str, Tensor]:
         """Whether it sees the image, the look or something else: (n,) each, NaN where it takes both for the same."""

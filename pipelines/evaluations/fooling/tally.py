@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from nullspace.metrics.outcomes import wilson_interval
 from pipelines.evaluations.fooling.measures import JUDGED, QUALITY, RELATIVE, judged
+from pipelines.evaluations.medians import median
 from pipelines.evaluations.tallies import OutcomeTally
 
 _MEANS = (*RELATIVE, *QUALITY, "confidence_off", "token_difference", "passes")
@@ -44,17 +44,6 @@ class FoolingTally(OutcomeTally):
         for name, values in self.medians.items():
             found |= median(f"median_{name}", values) if len(values) else {}
         return found
-
-
-def median(name: str, values: np.ndarray) -> dict[str, Any]:
-    """`name`: the median, and `<name>_ci`: its 95 % interval between order statistics, None where there are too few.
-
-    Distribution-free (Conover 1999, section 3.2): the count of values below the median is binomial.
-    """
-    ordered, n = np.sort(values), len(values)
-    low = int(stats.binom.ppf(0.025, n, 0.5))  # at most 2.5 % of samples have fewer than `low` values below the median
-    ends = None if low < 1 else [float(ordered[low - 1]), float(ordered[n - low])]
-    return {name: float(np.median(ordered)), f"{name}_ci": ends}
 
 
 def _finite(rows: pa.Table, name: str) -> np.ndarray:

@@ -17,9 +17,9 @@ from pipelines.evaluations.base import (
     outcome_columns,
 )
 from pipelines.evaluations.found_kernel import found_kernel
-from pipelines.evaluations.kernel_noise.noise import CONDITIONS, KernelNoise
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.pictures import save_difference, save_picture
+from pipelines.evaluations.pixel_noise import CONDITIONS, KernelNoise
 from pipelines.evaluations.tallies import OutcomeTally
 
 _SHOWN = ("exact", "in_box")  # conditions of which pictures are kept

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from nullspace.noise.artifact import NullNoise
-from pipelines.data.split import Split
 from pipelines.evaluations.base import (
     Asked,
     Columns,
@@ -20,7 +15,7 @@ from pipelines.evaluations.base import (
 )
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
 from pipelines.evaluations.tallies import OutcomeTally
-from pipelines.evaluations.token_noise import CONDITIONS, TokenNoise
+from pipelines.evaluations.token_noise import CONDITIONS, TokenNoise, tested
 
 
 class LearnedNoiseShards(EvaluationShards[LearnedNoiseSettings]):
@@ -28,22 +23,15 @@ class LearnedNoiseShards(EvaluationShards[LearnedNoiseSettings]):
 
     def __init__(self, out: str, asked: Asked[LearnedNoiseSettings], device: str, with_examples: str) -> None:
         super().__init__(out, asked, device, with_examples)
-        searched = asked.inputs["search"]
-        self.split = Split(**searched.result["split"])
-        self.noise = TokenNoise(NullNoise.load(searched.folder / "noise.safetensors"), self.split.seed)
+        self.noise = TokenNoise.found(asked.inputs["search"])
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
         tokens = self.model.tokens(batch.images)
-        parts = {"split": [self.split.part(id_) for id_ in batch.ids]}
+        parts = self.noise.parts(batch.ids)
         for condition in CONDITIONS:
             noised = tokens + self.noise.draw(condition, batch.ids, self.device)
             after = as_float(self.model.outputs_from_tokens(noised))
             yield condition, parts | outcome_columns(batch.before, after)
-
-
-def _tested(rows: pa.Table) -> pa.Table:
-    """Only images count on which the noise was not learned, ranked or calibrated."""
-    return rows.filter(pc.field("split") == "test")
 
 
 EVALUATION = Evaluation(
@@ -51,7 +39,7 @@ EVALUATION = Evaluation(
     version=2,
     settings=LearnedNoiseSettings,
     worker=LearnedNoiseShards,
-    tallies=lambda asked: {name: OutcomeTally(only=_tested) for name in CONDITIONS},
+    tallies=lambda asked: {name: OutcomeTally(only=tested) for name in CONDITIONS},
     needs=("search",),
     from_inputs=lambda asked: {name: asked.inputs["search"].result[name] for name in ("relative_norm", "epsilon")},
     headlines=("learned.agreement", "learned.mse_probabilities", "permuted.agreement"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,7 +17,8 @@ CPU = torch.device("cpu")
 
 def test_controls_have_relative_norm_and_spread_of_the_noise() -> None:
     noise = tiny.noise()
-    drawn = {condition: TokenNoise(noise, 4).draw(condition, IDS, CPU) for condition in CONDITIONS}
+    found = TokenNoise(noise, tiny.split())
+    drawn = {condition: found.draw(condition, IDS, CPU) for condition in CONDITIONS}
     effective = remove_shift(noise.tensor)
     for condition in CONDITIONS:
         assert drawn[condition].shape == (3, *noise.tensor.shape)
@@ -26,10 +29,12 @@ def test_controls_have_relative_norm_and_spread_of_the_noise() -> None:
 
 
 def test_learned_noise_is_one_for_all_and_controls_are_drawn_anew() -> None:
-    noise = TokenNoise(tiny.noise(), 4)
+    noise = TokenNoise(tiny.noise(), tiny.split())
     assert torch.equal(noise.draw("learned", IDS, CPU)[2], noise.noise.tensor)
     for condition in ("permuted", "gaussian"):
         drawn = noise.draw(condition, IDS, CPU)
         assert not torch.allclose(drawn[0], drawn[1])
         assert torch.equal(drawn[[2, 0]], noise.draw(condition, ["c", "a"], CPU)), "by id, not by place"
-        assert not torch.allclose(drawn, TokenNoise(noise.noise, 5).draw(condition, IDS, CPU))
+        assert not torch.allclose(
+            drawn, TokenNoise(noise.noise, replace(noise.split, seed=5)).draw(condition, IDS, CPU)
+        )

@@ -69,10 +69,22 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
         }},
         "visible_watermark": {"skipped": SKIPPED} if trivial else {"conditions": {"marked": mark()}},
         "payload": {"skipped": SKIPPED} if trivial else payload(),
+        "transfer": transfer(BLIND if trivial else SEEING, exact=not trivial),
         "fooling": fooling(exact=not trivial),
         "attribution": attribution(exact=not trivial),
+        "adversarial": adversarial(exact=not trivial),
         "corruption": corruption(exact=not trivial),
     }  # fmt: skip
+
+
+def transfer(other: str, *, exact: bool) -> dict[str, Any]:
+    """One model's noise on itself and on another one, whose tokens have another shape."""
+    kernel = {
+        "kernel_own": outcome(1.0, 0.002, 1e-6), "kernel_own_permuted": outcome(0.2, 0.02, 18.0),
+        f"kernel_on_{other}": outcome(0.37, 0.02, 11.0), f"kernel_on_{other}_permuted": outcome(0.31, 0.02, 12.0),
+    }  # fmt: skip
+    learned = {"learned_own": outcome(0.95, 0.01, 1.9), f"learned_on_{other}": {}}
+    return {"others": [other], "conditions": (kernel if exact else {}) | learned}
 
 
 def mark() -> dict[str, Any]:
@@ -152,6 +164,24 @@ def attribution(*, exact: bool) -> dict[str, Any]:
     if not exact:
         found = {name: figures for name, figures in found.items() if not name.startswith("steered")}
     settings = {"maps": list(maps), "searched": [attention], "epsilon": [4], "relative_norm": [0.1], "learned": False}
+    return {"conditions": found, "settings": settings}
+
+
+def adversarial(*, exact: bool) -> dict[str, Any]:
+    """Images under attack at two sizes, controls, attacks in subspaces, the smallest change."""
+    found: dict[str, Any] = {}
+    for size, robust in ((1, 0.25), (4, 0.0)):
+        passes = {"forwards": 31.5, "backwards": 20.25, "by_clean": 8, "by_fgsm": 20, "by_pgd": 4}
+        found[f"linf_eps{size}"] = outcome(0.3, 0.1, 20.0) | share("robust", robust) | passes | {"n": 40}
+        beside = ("signs", "permuted", *(("kernel", "kernel_noise", "row_space") if exact else ()))
+        found |= {
+            f"linf_eps{size}_{what}": outcome(0.98, 0.02, 0.1) | share("robust", 0.8) | {"n": 40} for what in beside
+        }
+    sizes = {"smallest_l2": 0.21, "invisible_l2": 150.0, "invisible_over_smallest": 714.0}
+    medians = {f"median_{name}": value for name, value in sizes.items()}
+    ends = {f"{name}_ci": [0.9 * value, 1.1 * value] for name, value in medians.items()}
+    found["smallest"] = outcome(0.0, 0.1, 5.0) | medians | ends | {"n": 40}
+    settings = {"norms": ["linf"], "epsilon_linf": [1, 4]}
     return {"conditions": found, "settings": settings}
 
 

@@ -16,7 +16,7 @@ ATTENTION = "gradient_weighted_attention"
 SETTINGS = {
     **{key: value for key, value in SMALL.items() if key != "attribution"},
     "attribution.images": "8",
-    "attribution.steps": "4",
+    "attribution.steps": "10",
     "attribution.epsilon": "[32]",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 from pathlib import Path
@@ -58,6 +59,7 @@ def test_no_command_of_the_readme_is_left_untested() -> None:
         "nullspace status runs/demo": "test_status_command",
         "nullspace ui runs/demo": "test_ui.py",
         "nullspace run demo --json": "demo_run",
+        "nullspace leaderboard runs/demo -o site": "test_leaderboard_command",
         'nullspace watermark embed IMAGES marked --message "mine 2026" --weights FILE --key-file key.txt': (
             "commands/test_watermark.py, as are the next two"
         ),
@@ -89,6 +91,20 @@ def test_status_command(demo_run: DemoRun, monkeypatch: pytest.MonkeyPatch, caps
     printed = call(monkeypatch, capsys, "status", str(demo_run.workdir))
     for line in shown_after("nullspace status runs/demo"):
         assert line.strip() in printed
+
+
+def test_leaderboard_command(
+    demo_run: DemoRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = call(monkeypatch, capsys, "leaderboard", str(demo_run.workdir), "-o", "site").splitlines()
+    first, second = shown_after("nullspace leaderboard runs/demo -o site")
+    assert printed == [re.sub(r"^\d+", SMALL["source.limit"], first), second]
+    card = (tmp_path / "site" / "models" / "digits.html").read_text()
+    assert "Visible watermark" in card and "spectrum-light.png" in card
+    figures = json.loads((tmp_path / "site" / "leaderboard.json").read_text())["boards"][0]["models"][0]["figures"]
+    learned = demo_run.results["models"]["digits"]["learned_noise"]["conditions"]["learned"]
+    assert figures["Learned noise"]["value"] == learned["agreement"] and figures["Learned noise"]["n"] == learned["n"]
 
 
 def test_submit_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

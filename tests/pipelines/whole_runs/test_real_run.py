@@ -21,6 +21,7 @@ SETTINGS = {
     "search.validation_images": "8",
     "search.calibration_images": "16",
     "search.epsilon": "0.5",
+    "adversarial": "null",
     "attribution.images": "4",
     "attribution.maps": "[input_times_gradient,gradient_weighted_attention]",
     "attribution.epsilon": "[8]",

@@ -25,8 +25,10 @@ RESULTS: dict[str, dict[str, Any]] = {
     "visible_watermark": {"conditions": {"marked": {"psnr": 20.0, "ssim": 0.8, "agreement": 1.0, "n": 50}}},
     "payload": {"skipped": "too few embedding sites"},
     "attribution": {"conditions": {"steered": CONDITION}},
+    "adversarial": {"conditions": {"linf_eps1": CONDITION}},
     "corruption": {"conditions": {"mean": CONDITION}},
     "fooling": {"conditions": {"logits_eps4": CONDITION}},
+    "transfer": {"others": ["b"], "conditions": {"kernel_own": CONDITION, "kernel_on_b": CONDITION}},
 }
 
 

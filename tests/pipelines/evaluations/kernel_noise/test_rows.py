@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.engine.stage import Done
 from pipelines.evaluations.base import NO_KERNEL
-from pipelines.evaluations.kernel_noise.noise import CONDITIONS
 from pipelines.evaluations.kernel_noise.rows import EVALUATION
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
+from pipelines.evaluations.pixel_noise import CONDITIONS
 from tests.pipelines import tiny
 from tests.pipelines.evaluations.outcome_columns import CERTIFICATE, CHANGES, OUTCOMES
 

@@ -9,7 +9,7 @@ import torch
 
 from nullspace.kernel.patch_kernel import patch_kernel
 from nullspace.model.vit import SplitViT
-from pipelines.evaluations.kernel_noise.noise import CONDITIONS, KernelNoise
+from pipelines.evaluations.pixel_noise import CONDITIONS, KernelNoise
 from tests.pipelines import tiny
 
 IDS = ["a", "b", "c"]
