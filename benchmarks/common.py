@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import platform
@@ -97,11 +98,22 @@ def deit_tiny(assets: Path) -> SplitViT:
 
 def asset_images(assets: Path, model: SplitViT, count: int, *, start: int = 0, seed: int = 0) -> Tensor:
     """Images (count,3,H,W) in [0,1] from a seeded order of the folder: different `start`, different images."""
+    transform = model.preprocessing.transform()
+    chosen = _asset_files(assets, count, start, seed)
+    return torch.stack([transform(Image.open(path).convert("RGB")) for path in chosen]) / 255
+
+
+def asset_labels(assets: Path, count: int, *, start: int = 0, seed: int = 0) -> Tensor:
+    """Classes (count,) of the same images."""
+    with (assets / "imagenet_val_600" / "labels.csv").open(encoding="utf-8") as table:
+        labels = {row["file"]: int(row["label"]) for row in csv.DictReader(table)}
+    return torch.tensor([labels[path.name] for path in _asset_files(assets, count, start, seed)])
+
+
+def _asset_files(assets: Path, count: int, start: int, seed: int) -> list[Path]:
     files = sorted((assets / "imagenet_val_600" / "images").glob("*.JPEG"))
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
-    transform = model.preprocessing.transform()
-    chosen = [files[index] for index in order[start : start + count]]
-    return torch.stack([transform(Image.open(path).convert("RGB")) for path in chosen]) / 255
+    return [files[index] for index in order[start : start + count]]
 
 
 def _processor() -> str:

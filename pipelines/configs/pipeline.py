@@ -13,6 +13,7 @@ from pipelines.data.sources import SourceSettings
 from pipelines.engine.settings import LABEL, ModelSettings, ResourceSettings, TrackingSettings
 from pipelines.evaluations.adversarial.settings import AdversarialSettings
 from pipelines.evaluations.attribution.settings import AttributionSettings
+from pipelines.evaluations.corruption.settings import CorruptionSettings
 from pipelines.evaluations.fooling.settings import FoolingSettings
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
 from pipelines.evaluations.learned_noise.settings import LearnedNoiseSettings
@@ -43,6 +44,7 @@ class PipelineConfig(Settings):
     payload: PayloadSettings | None = PayloadSettings()
     attribution: AttributionSettings | None = AttributionSettings()
     adversarial: AdversarialSettings | None = AdversarialSettings()
+    corruption: CorruptionSettings | None = CorruptionSettings()
     fooling: FoolingSettings | None = FoolingSettings()
     transfer: TransferSettings | None = None  # asked where it is named: it costs passes of every other model
     resources: Annotated[ResourceSettings, HOW] = ResourceSettings()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.evaluations.adversarial.report import REPORT as ADVERSARIAL
 from pipelines.evaluations.attribution.report import REPORT as ATTRIBUTION
+from pipelines.evaluations.corruption.report import REPORT as CORRUPTION
 from pipelines.evaluations.fooling.report import REPORT as FOOLING
 from pipelines.evaluations.kernel_noise.report import REPORT as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.report import REPORT as LEARNED_NOISE
@@ -21,7 +22,7 @@ from pipelines.stages.search.report import REPORT as SEARCH
 
 REPORTS = (
     KERNEL, KERNEL_NOISE, SEARCH, LEARNED_NOISE, TRANSFER, FOOLING, ATTRIBUTION, ADVERSARIAL,
-    VISIBLE_WATERMARK, PAYLOAD,
+    CORRUPTION, VISIBLE_WATERMARK, PAYLOAD,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pipelines.errors import ConfigError
 from pipelines.evaluations.adversarial.rows import EVALUATION as ADVERSARIAL
 from pipelines.evaluations.attribution.rows import EVALUATION as ATTRIBUTION
 from pipelines.evaluations.base import Evaluation, evaluation_stage
+from pipelines.evaluations.corruption.rows import EVALUATION as CORRUPTION
 from pipelines.evaluations.fooling.rows import EVALUATION as FOOLING
 from pipelines.evaluations.kernel_noise.rows import EVALUATION as KERNEL_NOISE
 from pipelines.evaluations.learned_noise.rows import EVALUATION as LEARNED_NOISE
@@ -27,7 +28,8 @@ from pipelines.stages.reference.stage import reference_stage
 from pipelines.stages.search.stage import enough_images, search_stage
 
 EVALUATIONS: tuple[Evaluation[Any], ...] = (
-    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD, ATTRIBUTION, ADVERSARIAL, FOOLING, TRANSFER,
+    KERNEL_NOISE, LEARNED_NOISE, VISIBLE_WATERMARK, PAYLOAD,
+    ATTRIBUTION, ADVERSARIAL, CORRUPTION, FOOLING, TRANSFER,
 )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ FOLDERS = {
         "attribution": {"model", "metrics", "kernel", "pixels", "fooling"},
         "robustness": {"model", "metrics", "kernel", "pixels", "subspace"},
         "robustness/attacks": {"model", "metrics", "kernel", "pixels"},
+        "robustness/corruptions": {"model", "metrics", "kernel", "pixels"},
+        "robustness/corruptions/blur": {"model", "metrics", "kernel", "pixels"},
         "watermark": {"model", "metrics", "kernel", "pixels"},
         "watermark/visible": {"model", "metrics", "kernel", "pixels", "watermark"},
         "watermark/payload": {"model", "metrics", "kernel", "pixels", "watermark"},

@@ -24,7 +24,11 @@ BARE = {"torch", "torchvision", "timm", "numpy", "scipy", "safetensors"}  # torc
 # Types in signatures only, never imported when the code runs; both come with timm.
 BARE_TYPES = {"PIL"}
 # Needed only when called, and named in the error when missing: Pillow comes with timm, reedsolo corrects messages.
-WHEN_CALLED = {"nullspace/watermark/image_operations.py": {"PIL"}, "nullspace/watermark/payload/code.py": {"reedsolo"}}
+WHEN_CALLED = {
+    "nullspace/robustness/corruptions/digital.py": {"PIL"},
+    "nullspace/watermark/image_operations.py": {"PIL"},
+    "nullspace/watermark/payload/code.py": {"reedsolo"},
+}
 ABSENT = [
     *("ray", "mlflow", "pandas", "pyarrow", "pydantic", "typer", "rich", "optuna"),
     *("sklearn", "matplotlib", "torchmetrics", "jaxtyping", "beartype", "cluster", "pipelines", "reedsolo"),

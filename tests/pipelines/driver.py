@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 
@@ -36,6 +38,7 @@ SMALL = {
     "search.calibration_images": "30",
     "attribution": "null",  # asked once, in test_explanations.py: it would add its time to every run
     "adversarial": "null",  # asked in its own tests, for the same reason
+    "corruption": "null",  # asked once, in test_corruptions.py
     "fooling.pairs": "8",
     "fooling.steps": "6",
     "fooling.universal_images": "16",
@@ -220,3 +223,8 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
+
+
+def rows_of(folder: Path) -> pd.DataFrame:
+    """All outcome rows of a stage, read by pandas alone."""
+    return pd.concat([pq.read_table(file).to_pandas() for file in sorted(folder.glob("rows-*.parquet"))])

@@ -113,7 +113,7 @@ def inputs(folder: Path, sizes: tuple[int, ...] = (14, 10), batch_images: int = 
     return {
         "ingest": finished(shards, ids=IdDigest().add(ids).to_dict(), images=len(ids)),
         "reference": finished(referenced(folder / "reference", shards, batch_images)),
-        "kernel": finished(folder / "kernel", rtol=None, modulo_shift=False, nullity=672),
+        "kernel": finished(folder / "kernel", rtol=None, modulo_shift=False, nullity=672, patch_dim=768),
         "search": finished(found, split=asdict(split()), relative_norm=0.5, epsilon=0.05),
     }
 

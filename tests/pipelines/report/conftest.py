@@ -47,6 +47,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
                 "fooling",
                 "attribution",
                 "adversarial",
+                "corruption",
             )
         }
         written.write_kernel(found[label]["kernel"], rank)
@@ -59,6 +60,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
     maps = ("image", "image_map_pixels", "steered_map_pixels", "steered", "steered_difference")
     written.write_pictures(blind["attribution"], maps)
     written.write_pictures(blind["adversarial"], ("image", "linf_eps4", "linf_eps4_difference"))
+    written.write_pictures(blind["corruption"], ("original", "gaussian_noise", "jpeg_compression"))
     (blind["fooling"] / "examples" / "00.json").write_text('{"logits_eps8": "taken for <b>a tench</b>"}')
     return found
 

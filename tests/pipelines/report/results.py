@@ -73,6 +73,7 @@ def model_results(*, trivial: bool) -> dict[str, Any]:
         "fooling": fooling(exact=not trivial),
         "attribution": attribution(exact=not trivial),
         "adversarial": adversarial(exact=not trivial),
+        "corruption": corruption(exact=not trivial),
     }  # fmt: skip
 
 
@@ -182,6 +183,24 @@ def adversarial(*, exact: bool) -> dict[str, Any]:
     found["smallest"] = outcome(0.0, 0.1, 5.0) | medians | ends | {"n": 40}
     settings = {"norms": ["linf"], "epsilon_linf": [1, 4]}
     return {"conditions": found, "settings": settings}
+
+
+def corruption(*, exact: bool) -> dict[str, Any]:
+    """Two corruptions at two severities, their means, and the controls."""
+
+    def figures(agreement: float, kernel: float) -> dict[str, Any]:
+        own = {"kernel_share": kernel, "change_rms": 0.08} if exact else {"change_rms": 0.08}
+        ends = {f"{name}_ci": [0.9 * value, 1.1 * value] for name, value in own.items()}
+        return outcome(agreement, 0.02, 4.0) | own | ends | share("error", 1.03 - agreement) | {"n": 300}
+
+    names, severities = ("gaussian_noise", "jpeg_compression"), (1, 3)
+    cells = [f"{name}_{severity}" for name in names for severity in severities]
+    found = {"clean": {"n": 300, "labelled": 300, **share("error", 0.04)}}
+    for name in (*cells, *names, "severity_1", "severity_3", "mean"):
+        found |= {name: figures(0.71, 0.21), f"{name}_permuted": figures(0.52, 0.5)}
+    found["mean"] |= {"labelled": 300, **share("excess_error", 0.28)}
+    settings = {"names": list(names), "severities": list(severities)}
+    return {"conditions": found, "settings": settings, "white_share": 0.5 if exact else 0.0}
 
 
 def all_results() -> dict[str, Any]:

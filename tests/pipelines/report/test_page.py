@@ -80,7 +80,7 @@ def test_every_picture_has_words_and_lies_inside_the_page(page: Page) -> None:
         assert source.startswith("data:image/png;base64,")
         Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).verify()
         assert "srcset" in image or image.get("alt")
-    assert len(page.images) == 2 * (10 + 8) + 12 + 12 + 9 + 6 + 15 + 9  # figures in two themes, pictures once
+    assert len(page.images) == 2 * (11 + 9) + 12 + 12 + 9 + 6 + 15 + 9 + 9  # figures in two themes, pictures once
 
 
 def test_strings_of_users_stay_text(page: Page) -> None:

@@ -13,7 +13,7 @@ from pipelines.report.saved_figures import file_stem, save_figures
 def test_figures_are_saved_and_say_the_same_twice(models: list[Model], tmp_path: Path) -> None:
     paths = save_figures(models, tmp_path / "figures")
     # The second model: no kernel bars, no pictures.
-    assert len({path.name for path in paths}) == len(paths) == 10 + 6 + 8
+    assert len({path.name for path in paths}) == len(paths) == 11 + 7 + 9
     names = {path.name for path in paths}
     assert {"digits_vit-spectrum.png", "digits_vit-visible_watermark-examples.png"} <= names
     first = [path.read_bytes() for path in paths]

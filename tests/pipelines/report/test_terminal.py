@@ -56,6 +56,7 @@ def test_every_stage_has_a_line_under_its_name(models: list[Model]) -> None:
         "fooling",
         "attribution",
         "adversarial",
+        "corruption",
         *["visible watermark"] * 2,
         "payload",
     ]

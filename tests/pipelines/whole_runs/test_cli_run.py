@@ -154,7 +154,9 @@ def test_a_dry_run_says_what_is_reused_and_what_is_to_do(demo_run: DemoRun, tmp_
 
 
 def test_a_dry_run_before_the_first_makes_nothing(tmp_path: Path) -> None:
-    less = [word for name in ("attribution", "adversarial") for word in ("--set", f"{name}={SMALL[name]}")]
+    less = [
+        word for name in ("attribution", "adversarial", "corruption") for word in ("--set", f"{name}={SMALL[name]}")
+    ]
     answer = nullspace("run", "demo", "--workdir", str(tmp_path / "work"), "--dry-run", *less)
     lines = [line.split(None, 2) for line in answer.out.splitlines()]
     assert answer.code == 0 and not answer.err

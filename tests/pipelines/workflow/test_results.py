@@ -26,6 +26,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "payload": {"skipped": "too few embedding sites"},
     "attribution": {"conditions": {"steered": CONDITION}},
     "adversarial": {"conditions": {"linf_eps1": CONDITION}},
+    "corruption": {"conditions": {"mean": CONDITION}},
     "fooling": {"conditions": {"logits_eps4": CONDITION}},
     "transfer": {"others": ["b"], "conditions": {"kernel_own": CONDITION, "kernel_on_b": CONDITION}},
 }
