@@ -36,6 +36,14 @@ def take_in(files: Iterable[Path], tallies: Mapping[str, Tally]) -> None:
             tally.add(table.filter(pc.field("condition") == condition))
 
 
+def finite_values(rows: pa.Table, name: str) -> np.ndarray:
+    """The values of a column that a condition has, float64; none where it has not."""
+    if name not in rows.column_names:
+        return np.empty(0)
+    values = rows.column(name).drop_null().to_numpy().astype(np.float64)
+    return values[np.isfinite(values)]
+
+
 class OutcomeTally:
     """Changes of the model's outputs under one condition, and means of other columns; see `MAXIMA`.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from nullspace.metrics.outcomes import Moments, wilson_interval
-from pipelines.evaluations.tallies import OutcomeTally
+from pipelines.evaluations.tallies import OutcomeTally, finite_values
 
 ERROR, EXCESS, MCE = "error", "excess_error", "mce"
 """Shares of wrong answers, how far above that of the clean image, and what an image adds to mCE; NaN without label."""
@@ -27,7 +26,7 @@ class CellTally(OutcomeTally):
 
     def add(self, rows: pa.Table) -> None:
         super().add(rows)
-        errors = _finite(rows, ERROR)
+        errors = finite_values(rows, ERROR)
         self.wrong += int(errors.sum())
         self.labelled += len(errors)
 
@@ -48,7 +47,7 @@ class MeanTally:
     def add(self, rows: pa.Table) -> None:
         self.n += rows.num_rows
         for name in self.moments:
-            values = _finite(rows, name)
+            values = finite_values(rows, name)
             self.moments[name] += Moments.of(values) if len(values) else Moments()
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,11 +61,3 @@ class MeanTally:
             if found.get(ends):  # Student's interval of a share near 0 or 1 reaches beyond
                 found[ends] = [min(max(end, 0.0), 1.0) for end in found[ends]]
         return found
-
-
-def _finite(rows: pa.Table, name: str) -> np.ndarray:
-    """The values of a column that a condition has; none where it has not."""
-    if name not in rows.column_names:
-        return np.empty(0)
-    values = rows.column(name).drop_null().to_numpy().astype(np.float64)
-    return values[np.isfinite(values)]

@@ -11,7 +11,7 @@ import pyarrow as pa
 from nullspace.metrics.outcomes import wilson_interval
 from pipelines.evaluations.fooling.measures import JUDGED, QUALITY, RELATIVE, judged
 from pipelines.evaluations.medians import median
-from pipelines.evaluations.tallies import OutcomeTally
+from pipelines.evaluations.tallies import OutcomeTally, finite_values
 
 _MEANS = (*RELATIVE, *QUALITY, "confidence_off", "token_difference", "passes")
 _SHARES = ("as_look", "nearer_than_pairs")
@@ -32,10 +32,10 @@ class FoolingTally(OutcomeTally):
             return
         super().add(rows)
         for name, (count, n) in self.shares.items():
-            values = _finite(rows, name)
+            values = finite_values(rows, name)
             self.shares[name] = count + int(values.sum()), n + len(values)
         for name, known in self.medians.items():
-            self.medians[name] = np.concatenate([known, _finite(rows, name)])
+            self.medians[name] = np.concatenate([known, finite_values(rows, name)])
 
     def to_dict(self) -> dict[str, Any]:
         found = super().to_dict()
@@ -44,11 +44,3 @@ class FoolingTally(OutcomeTally):
         for name, values in self.medians.items():
             found |= median(f"median_{name}", values) if len(values) else {}
         return found
-
-
-def _finite(rows: pa.Table, name: str) -> np.ndarray:
-    """The values of a column that a condition has; none where it has not."""
-    if name not in rows.column_names:
-        return np.empty(0)
-    values = rows.column(name).drop_null().to_numpy().astype(np.float64)
-    return values[np.isfinite(values)]
