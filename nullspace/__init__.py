@@ -3,7 +3,7 @@
 `model` cuts a model at its patch embedding and enters it further in; `kernel` holds what is invisible exactly, `noise`
 what is nearly so, `subspace` where it lives, `metrics` the evidence for it; `pixels` brings it to images, `watermark`
 and `fooling` use it. The public names stand in `__init__.pyi`, each with its module, which is loaded when the name is
-first used: importing the package is cheap.
+first used: importing the package is fast.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class WeightsError(NullspaceError):
 
 
 class ArtifactError(NullspaceError):
-    """A noise file is damaged, foreign, or does not fit the model it is applied to."""
+    """A noise file is damaged, not of this software, or does not fit the model it is applied to."""
 
 
 class ImageRangeError(NullspaceError):

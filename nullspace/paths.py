@@ -1,4 +1,4 @@
-"""Files and folders of this machine, told from URIs: `Path("s3://bucket/x")` would be a folder named `s3:`."""
+"""Files and folders of this machine, distinguished from URIs: `Path("s3://bucket/x")` would be a folder named `s3:`."""
 
 from __future__ import annotations
 

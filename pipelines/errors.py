@@ -22,7 +22,7 @@ class WorkdirError(NullspaceError):
 
 
 class StageError(NullspaceError):
-    """A stage whose outputs are not what it promised."""
+    """A stage whose outputs are not what it declares."""
 
 
 class ClusterError(NullspaceError):

@@ -33,21 +33,21 @@ def deciding(settings: BaseModel, *, contents: bool = False) -> dict[str, Any]:
 
     Raises ConfigError where such a file cannot be read.
     """
-    said = settings.model_dump(mode="json")
+    dumped = settings.model_dump(mode="json")
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if HOW in field.metadata:
-            del said[name]
+            del dumped[name]
         elif isinstance(value, BaseModel):
-            said[name] = deciding(value, contents=contents)
+            dumped[name] = deciding(value, contents=contents)
         elif isinstance(value, (list, tuple)):
-            pairs = zip(value, said[name], strict=True)
-            said[name] = [
+            pairs = zip(value, dumped[name], strict=True)
+            dumped[name] = [
                 deciding(each, contents=contents) if isinstance(each, BaseModel) else plain for each, plain in pairs
             ]
         elif contents and USER_FILE in field.metadata and value is not None:
-            said[name] = _digest(name, value)
-    return said
+            dumped[name] = _digest(name, value)
+    return dumped
 
 
 def _digest(name: str, path: str) -> str:

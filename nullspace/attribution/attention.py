@@ -19,7 +19,7 @@ from nullspace.model.vit import SplitViT
 def recorded_attention(model: SplitViT) -> Iterator[list[Tensor]]:
     """Within it a pass of the model leaves its matrices (B,heads,T,T) in the list, from the first block to the last.
 
-    T counts prefix tokens, too. The list is emptied by whoever makes a second pass. Afterwards the model is as before,
+    T counts prefix tokens, too. The caller empties the list before a second pass. Afterwards the model is as before,
     also when an error ends it. Raises NullspaceError when the model has no attention between all tokens.
     """
     layers = _attention_layers(model)

@@ -31,7 +31,7 @@ def deletion(
     """Probability (B,shares+1) of `classes` (B,) with 0, 1/shares, … and all cells replaced by the mean colour.
 
     The cells are patches in the order of `maps`, the largest first; `across` shifts them by half a patch down and to
-    the right, each with the mean of the map where it lies. A lower mean over the shares says a better map. Raises
+    the right, each with the mean of the map where it lies. A lower mean over the shares means a better map. Raises
     NullspaceError.
     """
     if shares < 1 or maps.shape != (len(images), model.num_patches):
@@ -46,8 +46,8 @@ def deletion(
     found = []
     for share in range(shares + 1):
         count = round(share / shares * order.shape[1])
-        gone = (order < count).view(-1, 1, *values.shape[1:]).to(images)
-        cut = _drawn(gone, model, across=across)
+        removed = (order < count).view(-1, 1, *values.shape[1:]).to(images)
+        cut = _drawn(removed, model, across=across)
         pictures = images * (1 - cut) + grey * cut
         probabilities = model(pictures, check_range=False).softmax(dim=1)
         found.append(probabilities.gather(1, classes.to(probabilities.device)[:, None])[:, 0])

@@ -41,7 +41,7 @@ class Place(Protocol):
         ...
 
     def handed(self, values: Tensor) -> Tensor:
-        """These as whoever asked wants them: in pixels uint8."""
+        """These in the form that is returned: in pixels uint8."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 It differs by something in the kernel of the patch embedding that leaves every pixel in [0,1]. Trained patch embeddings
 read low frequencies, by which people recognise things: a picture made so still shows the image, see `docs/fooling.md`.
-How near a look can be reached, the share of its difference that lies in the kernel says.
+The share of its difference that lies in the kernel says how near a look can be reached.
 """
 
 from __future__ import annotations

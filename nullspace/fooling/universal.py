@@ -106,7 +106,7 @@ def changed(images: Float[Tensor, "n 3 H W"], change: Float[Tensor, "3 H W"]) ->
 
 
 def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of one batch after the other, for ever: every image once per pass, what is left of a pass left out."""
+    """Indices of one batch after the other, without end: every image once per pass, without an incomplete batch."""
     order = RandomSampler(range(count), generator=generator)
     while True:
         yield from map(torch.tensor, BatchSampler(order, min(size, count), drop_last=True))

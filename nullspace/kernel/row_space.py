@@ -22,7 +22,7 @@ WELL_CONDITIONED = 1e3
 Its eigenvalues are off by some eps·sigma_max², so sigma_min by a share of about eps·condition²/2, here 1e-10: far from
 what could alter the rank. Above it, and where a tolerance is asked for that is near sigma_min, QR and SVD decide.
 """
-_ONE_PASS = 10.0  # condition up to which one Cholesky-QR is orthonormal to 1e-14; a second pass mends the rest
+_ONE_PASS = 10.0  # condition up to which one Cholesky-QR is orthonormal to 1e-14; a second pass corrects the rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def _gram(columns: np.ndarray, *, transposed: bool = True) -> np.ndarray:
 
 
 def _orthonormal(columns: np.ndarray, gram: np.ndarray, *, passes: int) -> np.ndarray:
-    """Orthonormal basis of the span of well-conditioned columns (n,m): Cholesky-QR, whose second pass mends the first.
+    """Orthonormal basis of the span of well-conditioned columns (n,m): Cholesky-QR; a second pass corrects the first.
 
     Source: Yamamoto et al. 2015, "Roundoff error analysis of the CholeskyQR2 algorithm".
     """

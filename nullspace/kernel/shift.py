@@ -62,7 +62,7 @@ def shift_test(
 
     `images_or_tokens` is (B,3,H,W) in [0,1] or (B,N,D). c is such that the shift has `relative_shift` times the mean
     token norm. Invariant means: largest logit change at most SHIFT_THRESHOLD of the control's. A model whose logits
-    the control does not move either (an all-zero head) cannot be told and counts as not invariant.
+    the control does not move either (an all-zero head) is undecidable and counts as not invariant.
     """
     if images_or_tokens.ndim not in (3, 4) or relative_shift <= 0:
         raise NullspaceError(

@@ -228,10 +228,10 @@ def _shift_facts(model: SplitViT, seed: int) -> dict[str, Any]:
         if found.in_doubt:
             found, precision = shift_test(model.double(), image, seed=seed), "float64"
     except (*_FAILURES, AssertionError) as error:
-        said = f"not measured: the model does not run from its tokens alone ({type(error).__name__}: {error})"
-        return {"shift_directions": 0, "shift_measured": " ".join(said.split())}
+        description = f"not measured: the model does not run from its tokens alone ({type(error).__name__}: {error})"
+        return {"shift_directions": 0, "shift_measured": " ".join(description.split())}
     if found.control_max_abs_logit_change == 0:
-        return {"shift_directions": 0, "shift_measured": "not told: the control of equal norm changes no logit either"}
+        return {"shift_directions": 0, "shift_measured": "undecided: the control of equal norm changes no logit either"}
     share = found.max_abs_logit_change / found.control_max_abs_logit_change
-    said = f"logits change by {share:.1e} of the control at {found.relative_shift:g} token norms, {precision}"
-    return {"shift_directions": model.num_patches if found.invariant else 0, "shift_measured": said}
+    description = f"logits change by {share:.1e} of the control at {found.relative_shift:g} token norms, {precision}"
+    return {"shift_directions": model.num_patches if found.invariant else 0, "shift_measured": description}

@@ -19,7 +19,7 @@ from scipy.optimize import root_scalar
 from nullspace.errors import NullspaceError
 from nullspace.metrics.sample_size import check_bound
 
-_REFRESH = 1.1  # bets are placed anew each time the past has grown by so much: hardly worse than every time
+_REFRESH = 1.1  # bets are updated when the past has grown by this factor: hardly worse than after every image
 
 
 def upper_mean_bound(values: ArrayLike, *, target: float, confidence: float = 0.95, largest: float = 1.0) -> float:

@@ -13,7 +13,7 @@ from nullspace.errors import NullspaceError
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.model.shapes import Float
 
-RESOLUTION = 0.03  # of the scale; images sampled anew move it by more than that
+RESOLUTION = 0.03  # of the scale; another sample of images moves it by more than that
 SMALLEST = 2.0**-8  # of the scale started at; what is noticed at this share is no null noise at all
 
 

@@ -22,7 +22,7 @@ _PREFERRED = (
     *("open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
 )
 _ENDINGS = (".safetensors", ".pth", ".pth.tar", ".bin")
-# What only this package may say to timm.create_model, and how it is said instead.
+# Arguments of timm.create_model that only this package may set, and what the user sets instead.
 _RESERVED = {
     **dict.fromkeys(("pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir"), "`weights` chooses the weights"),
     **dict.fromkeys(("features_only", "scriptable", "exportable", "no_jit"), "a whole model is needed"),
@@ -66,7 +66,7 @@ def weights_in(folder: Path) -> Path:
 
 
 def check_model_args(arguments: Mapping[str, Any]) -> None:
-    """Raises NullspaceError for what `timm.create_model` takes but a user may not say here."""
+    """Raises NullspaceError for arguments of `timm.create_model` that a user may not give here."""
     for name, value in arguments.items():
         if name in _RESERVED:
             raise NullspaceError(f"the model argument {name!r} cannot be given: {_RESERVED[name]}")

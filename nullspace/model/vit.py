@@ -81,8 +81,8 @@ class SplitViT(nn.Module):
     ) -> Self:
         """The timm model `name`, cut, with weights "pretrained", "random" (by `seed`) or from a file.
 
-        `model_args` go to `timm.create_model`; what a file's shapes tell of classes and input size needs none, and is
-        said in `notes`. `ema` takes averaged weights where a file has them. `name` may also be `local-dir:FOLDER` or
+        `model_args` go to `timm.create_model`; number of classes and input size follow from a file's shapes, and are
+        stated in `notes`. `ema` takes averaged weights where a file has them. `name` may also be `local-dir:FOLDER` or
         `hf-hub:ORG/NAME`. Raises UnknownModelError, WeightsError, CannotCutError, DeviceError.
         """
         where = choose_device(str(device))

@@ -47,8 +47,8 @@ def build_model(
 
     `weights` is "pretrained" (timm's, downloaded once; of a `local-dir:` name those in its folder), "random" (seeded,
     the global generators stay untouched) or the path of a file, whatever its ending. `model_args` go to
-    `timm.create_model` (img_size, num_classes, …); number of classes and input size that a file's shapes tell are taken
-    from them. `ema` takes a file's averaged weights where it has them, as timm does.
+    `timm.create_model` (img_size, num_classes, …); number of classes and input size are taken from a file's shapes
+    where these show them. `ema` takes a file's averaged weights where it has them, as timm does.
     Raises UnknownModelError, WeightsError, NullspaceError.
     """
     require_known(name)
@@ -98,7 +98,7 @@ def _from_file(name: str, path: Path, seed: int, given: dict[str, Any], ema: boo
             notes += (f"{', '.join(resized)}: resampled by timm for {cause}={given[cause]}",)
         try:
             model.load_state_dict(_converted(model, state, name, seed, arguments), strict=True)
-        except Exception as error:  # timm's conversions fail on foreign names in as many ways as there are models
+        except Exception as error:  # timm's conversions fail on unknown names in as many ways as there are models
             raise fault from error
         if state.keys() != outline.state_dict().keys():
             notes += ("names converted by timm's own reader",)
@@ -180,8 +180,8 @@ def _create(name: str, seed: int, arguments: Mapping[str, Any]) -> nn.Module:
         except _REFUSALS as error:
             if "pretrained" in given or not given:
                 raise
-            said = ", ".join(f"{key}={value!r}" for key, value in given.items())
-            raise NullspaceError(f"{name} cannot be built with {said} ({first_line(error)})") from error
+            listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
+            raise NullspaceError(f"{name} cannot be built with {listed} ({first_line(error)})") from error
 
 
 def _faults(ours: Shapes, theirs: Shapes, name: str, path: Path) -> str:

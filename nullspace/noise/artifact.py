@@ -126,7 +126,7 @@ class NullNoise:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file written by `save`, on the CPU; raises ArtifactError when it is missing, damaged or foreign."""
+        """Read a file written by `save`, on the CPU; raises ArtifactError when it is missing, damaged or no noise."""
         path = local_path(path, "noise file")
         tensor, header = _read(path)
         if header.get("format") != FORMAT or tensor is None:
@@ -149,7 +149,7 @@ class NullNoise:
         """Within the block, `scale` times the noise is added to every patch token of `model`; nested uses add up.
 
         A hook does it, so `model(images)` has it and, for noise on the patch tokens, `model.tokens(images)` too. It is
-        gone after the block, also after an error. Raises ArtifactError for another model.
+        removed after the block, also after an error. Raises ArtifactError for another model.
         """
         self._check_fits(model, check_weights)
         parameter = next(model.stem.parameters())

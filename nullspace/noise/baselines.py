@@ -76,7 +76,7 @@ def learn_published(
 ) -> PublishedNoise:
     """Minimise mean_x |Δlogits|₂ over noise (N,D) of free norm.
 
-    Clean outputs are given, not computed again each round, which changes no number. `progress` is told the number of
+    Clean outputs are given, not computed again each round, which changes no number. `progress` gets the number of
     images seen and the noise after every round. Raises NullspaceError.
     """
     encoder, states, clean = data.encoder, data.states, data.clean

@@ -11,7 +11,7 @@ from nullspace.errors import NullspaceError
 
 
 class Batches:
-    """Indices of one batch of `size` images of `count` after the other; `generator` is shared with whoever draws."""
+    """Indices of one batch of `size` images of `count` after the other; the caller draws from `generator`, too."""
 
     def __init__(self, count: int, size: int, generator: torch.Generator) -> None:
         self.count, self.size, self.generator = count, min(size, count), generator

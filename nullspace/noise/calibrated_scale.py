@@ -1,4 +1,4 @@
-"""How large a noise may be with a guarantee: mean |Δsoftmax|² <= ε on images nobody looked at when it was chosen.
+"""How large a noise may be with a guarantee: mean |Δsoftmax|² <= ε on images that were not used to choose it.
 
 Scales are tested one after the other on calibration images, from small to large, each by `upper_mean_bound`, until one
 is not shown to be within ε. The scales tried are fixed beforehand and testing stops at the first failure, so the chance

@@ -1,4 +1,4 @@
-"""Where learning starts: channel directions that the loss feels least, found around noise of the norm in question.
+"""Where learning starts: channel directions that the loss is least sensitive to, around noise of the norm in question.
 
 The D×D sum, over tokens and images, of g gᵀ with g the loss's gradient at a token is known well after a few images, as
 each gives N tokens. Its least eigenvectors are directions that the model hardly reads anywhere. It is taken around

@@ -1,7 +1,7 @@
 """The numbers an optimiser moves, and the noise they stand for: a whole tensor, or one of low rank, held to its norm.
 
 Noise of rank k is coefficients (N,k) times directions (k,D): the directions are shared by all tokens, so that every
-token of every image tells about them. That is what carries over to images not learned from. A whole tensor (N,D) has
+token of every image informs them. That is what carries over to images not learned from. A whole tensor (N,D) has
 more freedom than some hundred images can decide: on deit_tiny it fits them and gains little on others.
 """
 

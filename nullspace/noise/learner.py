@@ -1,4 +1,4 @@
-"""The approximate nullspace of the encoder: learn noise v that hardly changes what the model says, of a norm held.
+"""The approximate nullspace of the encoder: learn noise v of a fixed norm that hardly changes the model's outputs.
 
 With E the part of the model before an injection point and g the rest, v (N,D) minimises
 mean_x loss(g(E(x)), g(E(x)+v))  with the norm of every token held: a total norm can be had for nothing by putting it
@@ -28,7 +28,7 @@ from nullspace.noise.settings import NoiseSettings
 
 __all__ = ["NoiseLearner", "NoiseSettings"]
 
-START_DIRECTIONS = 4  # of a whole tensor: more free than one direction, and still hardly felt
+START_DIRECTIONS = 4  # of a whole tensor: more freedom than one direction, and the model still hardly reacts
 _GROUPS = ("parameters", "first", "second")
 
 

@@ -52,7 +52,7 @@ class Furthest:
 
     @property
     def gap(self) -> Float[Tensor, "*P"]:
-        """bound - value (...,): the certificate, at least 0 up to what the residual can feign."""
+        """bound - value (...,): the certificate, at least 0, up to the error that the residual allows."""
         return self.bound - self.value
 
     @property
@@ -102,21 +102,21 @@ def furthest(
 
 
 def _furthest(x: Tensor, c: Tensor, kernel: PatchKernel, iterations: int, tolerance: float) -> Furthest:
-    """`furthest` on checked patches (n,3p²): the linear programme, then its answer mended to lie in the kernel."""
+    """`furthest` on checked patches (n,3p²): the linear programme, then its answer projected into the kernel."""
     low, high, rows = -x, 1 - x, kernel.row_space.to(x)
     length = torch.linalg.vector_norm(c, dim=-1, keepdim=True) / math.sqrt(kernel.patch_dim)
     unit = torch.where(length > 0, c / length.clamp(min=1e-300), 0.0)
     reach = torch.maximum(low * unit, high * unit).sum(-1)
-    # A quarter of the tolerance for the linear programme: mending its answer costs some of the rest.
+    # A quarter of the tolerance for the linear programme: projecting its answer costs some of the rest.
     solution = solve(unit, low, high, rows, iterations=iterations, gap=tolerance / 4 * reach)
-    mended = project_to_box(x, solution.change, kernel, iterations=2000, tolerance=RESIDUAL)
+    projected = project_to_box(x, solution.change, kernel, iterations=2000, tolerance=RESIDUAL)
     length = length[:, 0]
     return Furthest(
-        delta=mended.delta,
-        value=(c * mended.delta).sum(-1),
+        delta=projected.delta,
+        value=(c * projected.delta).sum(-1),
         bound=length * solution.bound,
         reach=length * reach,
-        residual=outside(mended.delta, kernel),
+        residual=outside(projected.delta, kernel),
         iterations=solution.iterations,
         tolerance=tolerance,
     )

@@ -53,7 +53,7 @@ class EightBits:
     def save(self, images: Float[Tensor, "B 3 H W"], changed: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B 3 H W"]:
         """8-bit pictures (B,3,H,W) uint8 of `changed`, at most 2 levels from it, with the tokens of `images`.
 
-        Both float in [0,1]. How far the tokens still are `token_changes` tells. Raises ImageRangeError outside [0,1],
+        Both float in [0,1]. `token_changes` gives how far the tokens still are. Raises ImageRangeError outside [0,1],
         NullspaceError when the shapes differ.
         """
         if images.shape != changed.shape:

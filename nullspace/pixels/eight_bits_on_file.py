@@ -27,7 +27,7 @@ from nullspace.pixels.file_flips import FileFlips
 from nullspace.pixels.solvers.smallest import smallest_change
 from nullspace.pixels.whole_resize import WholeResize
 
-_ROUNDS = 6  # of rounding towards a picture: each mends most of the pixels that the one before left a level off
+_ROUNDS = 6  # of rounding towards a picture: each corrects most of the pixels that the one before left a level off
 _MUCH_LARGER = 1.5  # times the input, from which on every pixel of it can nearly always be hit
 _SETTLED = 0.05  # of what rounding adds: where the tokens of real-valued pixels are near enough
 _SETTLING = 5  # rounds, each linear

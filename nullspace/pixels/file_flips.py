@@ -3,7 +3,7 @@
 The resize rounds twice, so that the tokens of a file are off by what no better choice of its pixels as real numbers
 could take away. But for every pixel of the file it is known which of the model's pixels change by a level when it
 does, few as they are (`WholeResize`). So |A (seen - wanted)|² is brought down patch by patch, all at once: every patch
-looks at some pixels, drawn anew in every step, and takes the best of those whose change no other patch would notice.
+looks at some pixels, drawn again in every step, and takes the best of those whose change no other patch would notice.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class FileFlips:
         taps = resize.columns.taps[columns.clamp_min(0)]  # (m,K)
         sums = resize.across[:, rows.clamp_min(0)][:, :, taps]
         now = levels(sums)
-        foreign = taps // self.size[1] != torch.arange(gw).repeat_interleave(column_of.shape[1])[:, None]
-        up, down = (cost[:, :, taps].masked_fill(changes[:, :, taps] & foreign, torch.inf) for cost, changes in costs)
+        elsewhere = taps // self.size[1] != torch.arange(gw).repeat_interleave(column_of.shape[1])[:, None]
+        up, down = (cost[:, :, taps].masked_fill(changes[:, :, taps] & elsewhere, torch.inf) for cost, changes in costs)
         at = (slice(None), rows.clamp_min(0)[:, None], columns.clamp_min(0))
         pixels, low, high = resize.pixels[at], self.low[at], self.high[at]
         there = (rows >= 0)[:, None] & (columns >= 0)
@@ -133,13 +133,13 @@ class FileFlips:
         taps, weights = self.resize.rows.taps[rows], self.resize.rows.weights[rows]
         sums, slope, alone = (each[:, taps] for each in (self.resize.down, slope, self.cost_alone))  # (3,n,K,w)
         now = levels(sums)
-        foreign = (taps // self.size[0] != (self.resize.rows.own[rows] // self.size[0])[:, None])[..., None]
+        elsewhere = (taps // self.size[0] != (self.resize.rows.own[rows] // self.size[0])[:, None])[..., None]
         costs = []
         for sign in (1, -1):
             change = levels(sums + sign * weights[..., None]) - now
             cost = (change * slope + change.abs() * alone).sum(dim=2)
             changes = change.ne(0)
-            costs.append((cost.masked_fill((changes & foreign).any(dim=2), torch.inf), changes.any(dim=2)))
+            costs.append((cost.masked_fill((changes & elsewhere).any(dim=2), torch.inf), changes.any(dim=2)))
         return costs
 
     def _changes(self, looked: _Looked) -> Tensor:

@@ -1,4 +1,4 @@
-"""The approximate nullspace as a subspace: what is left of token noise beside the directions a model feels most.
+"""The approximate nullspace as a subspace: token noise without the directions a model is most sensitive to.
 
 `sensitivity_spectrum` finds those: the top of the mean Gauss-Newton operator G = mean_x JᵀJ, J = d output / d noise
 (N,D), without forming J or G. Randomised subspace iteration (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.3),

@@ -27,7 +27,7 @@ __all__ = [
     "upright",
 ]
 
-# Raster formats whose decoders run in this process. EPS, for instance, would start Ghostscript on a foreign program.
+# Raster formats whose decoders run in this process. EPS, for instance, would start Ghostscript on an untrusted program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 MAX_ASPECT = 200  # resizing the shorter side of a thin strip to the model's size would take gigabytes
 _WHITE = (255, 255, 255, 255)

@@ -31,11 +31,11 @@ def user_error(error: BaseException | None) -> NullspaceError | None:
     full = next((link for link in chain if not isinstance(link, NullspaceError) and is_disk_full(link)), None)
     if full is not None:
         return DiskFullError(
-            f"a disk is full ({_told(full)}); free space and repeat the command: finished stages are kept"
+            f"a disk is full ({_short_message(full)}); free space and repeat the command: finished stages are kept"
         )
     if found is None and (short := next((link for link in chain if _is_no_memory(link)), None)) is not None:
         return NoMemoryError(
-            f"out of memory ({_told(short)}); lower batch_images (of the stage), or give each "
+            f"out of memory ({_short_message(short)}); lower batch_images (of the stage), or give each "
             "worker more room with resources.workers or resources.gpus_per_worker, then repeat the command: what is "
             "finished is kept"
         )
@@ -48,21 +48,21 @@ def summarise_error(error: Exception, file: Path) -> str:
     if known is not None:
         return str(known)
     file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return f"{type(error).__name__}: {_told(error)}; the traceback is in {file}"
+    return f"{type(error).__name__}: {_short_message(error)}; the traceback is in {file}"
 
 
 def one_line(error: BaseException) -> str:
     """What went wrong, in one line; for an unforeseen error with its class."""
     known = user_error(error)
-    return " ".join(str(known).split()) if known is not None else f"{type(error).__name__}: {_told(error)}"
+    return " ".join(str(known).split()) if known is not None else f"{type(error).__name__}: {_short_message(error)}"
 
 
 def branches_failed(errors: Mapping[str, Exception], models: int) -> BranchesFailed:
     """One error for all the models that failed."""
-    said = "; ".join(f"{label}: {user_error(error) or type(error).__name__}" for label, error in errors.items())
+    reasons = "; ".join(f"{label}: {user_error(error) or type(error).__name__}" for label, error in errors.items())
     rest = "" if len(errors) == models else " The report has the others."
     failed = BranchesFailed(
-        f"{len(errors)} of {models} models failed: {said}.{rest} Repeat the command to try "
+        f"{len(errors)} of {models} models failed: {reasons}.{rest} Repeat the command to try "
         "again: finished stages are kept"
     )
     failed.__cause__ = next(iter(errors.values()))
@@ -93,7 +93,7 @@ def _is_no_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(_SAYS_NO_MEMORY.search(str(error)))
 
 
-def _told(error: BaseException) -> str:
+def _short_message(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     telling = (line for says in (_SAYS_FULL, _SAYS_NO_MEMORY) for line in lines if says.search(line))
     return next(telling, last_line(error))[:300]

@@ -35,8 +35,8 @@ class IdDigest:
         return {"count": self.count, "total": f"{self.total:032x}"}
 
     @classmethod
-    def from_dict(cls, said: dict[str, int | str]) -> IdDigest:
-        return cls(int(said["count"]), int(str(said["total"]), 16))
+    def from_dict(cls, given: dict[str, int | str]) -> IdDigest:
+        return cls(int(given["count"]), int(str(given["total"]), 16))
 
 
 def digest_files(files: Iterable[Path], *, split_by: str | None = None) -> dict[str, IdDigest]:

@@ -99,9 +99,9 @@ class Counter:
         if self.progress.kept is None or now - self.last_kept < _SECONDS_BETWEEN_COUNTS:
             return
         self.last_kept = now
-        said = {"done": self.done, "of": self.total, "unit": self.unit}
+        state = {"done": self.done, "of": self.total, "unit": self.unit}
         with suppress(OSError):  # a full disk is reported by the work itself
-            write_json(self.progress.kept, said | ({"note": self.noted} if self.noted else {}))
+            write_json(self.progress.kept, state | ({"note": self.noted} if self.noted else {}))
 
     def _show(self) -> None:
         now = time.monotonic()

@@ -58,7 +58,7 @@ class Stage:
 
     name: str
     version: int
-    """Raised by whoever changes what the stage computes; part of the fingerprint."""
+    """To be raised when what the stage computes changes; part of the fingerprint."""
     settings: Mapping[str, Any]
     inputs: Mapping[str, Stage]
     make: Callable[[Context], dict[str, Any]]
@@ -78,13 +78,13 @@ class Stage:
 
     @property
     def fingerprint(self) -> str:
-        said = {
+        content = {
             "stage": self.name,
             "version": self.version,
             "settings": self.settings,
             "inputs": {name: stage.fingerprint for name, stage in sorted(self.inputs.items())},
         }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def place(self) -> str:
@@ -105,10 +105,10 @@ def find_done(stage: Stage, workdir: Path) -> Done | None:
     record = folder / RECORD
     if not record.is_file():
         return None
-    said = read_json(record)
-    if said["fingerprint"] != stage.fingerprint:
+    content = read_json(record)
+    if content["fingerprint"] != stage.fingerprint:
         raise StageError(f"{record} says another fingerprint than its folder's name; remove {folder} and run again")
-    return Done(folder, said["result"], said["seconds"], reused=True)
+    return Done(folder, content["result"], content["seconds"], reused=True)
 
 
 def do_stage(

@@ -24,7 +24,7 @@ CONDITIONS = ("exact", "permuted", "gaussian", "in_box")
 
 @dataclass(frozen=True)
 class KernelNoise:
-    """Noise from the exact kernel at a given RMS (normalised units), drawn anew for every image, and its controls."""
+    """Noise from the exact kernel at a given RMS (normalised units), drawn for every image, and its controls."""
 
     model: SplitViT
     kernel: PatchKernel

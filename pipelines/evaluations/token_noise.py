@@ -20,7 +20,7 @@ CONDITIONS = ("learned", "permuted", "gaussian")
 
 @dataclass(frozen=True)
 class TokenNoise:
-    """The learned noise and its controls, drawn anew for every image so that no result depends on one draw."""
+    """The learned noise and its controls, drawn for every image so that no result depends on one draw."""
 
     noise: NullNoise
     split: Split

@@ -28,15 +28,15 @@ def vif(images: Tensor, originals: Tensor) -> Tensor:
 
 
 def _fidelity(images: Tensor, originals: Tensor) -> Tensor:
-    kept = told = images.new_zeros(images.shape[:2])
+    kept = available = images.new_zeros(images.shape[:2])
     for scale, window in enumerate(_WINDOWS):
         if scale:
             windows = [_windows(side, window, images)[::2] for side in images.shape[2:]]
             images, originals = _local(images, *windows), _local(originals, *windows)
         windows = [_windows(side, window, images) for side in images.shape[2:]]
         ours, theirs = _information(images, originals, windows)
-        kept, told = kept + ours, told + theirs
-    return (kept / told).mean(dim=1)
+        kept, available = kept + ours, available + theirs
+    return (kept / available).mean(dim=1)
 
 
 def _information(images: Tensor, originals: Tensor, windows: list[Tensor]) -> tuple[Tensor, Tensor]:

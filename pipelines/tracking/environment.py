@@ -59,8 +59,8 @@ def version_lines() -> Iterator[str]:
     commit = (git["commit"] or "unknown") + (", with uncommitted changes" if git["dirty"] else "")
     found = {"nullspace": installed_version("nullspace-vit"), "commit": commit, "python": platform.python_version()}
     found |= {name: installed_version(name) for name in ("torch", "timm", "ray", "mlflow")}
-    for name, said in found.items():
-        yield f"{name:10} {said or 'not installed'}"
+    for name, installed in found.items():
+        yield f"{name:10} {installed or 'not installed'}"
 
 
 def run_tags(facts: dict[str, Any]) -> dict[str, str]:

@@ -47,8 +47,8 @@ class Ledger:
         point = [step, str(value)]
         record = self.nonfinite.setdefault(key, {"count": 0, "first": point, "last": point})
         last = record["last"][0]
-        told_before = point == record["last"] if step is None or last is None else step <= last
-        if record["count"] == 0 or not told_before:
+        recorded_before = point == record["last"] if step is None or last is None else step <= last
+        if record["count"] == 0 or not recorded_before:
             record.update(count=record["count"] + 1, last=point)
         return json.dumps(record)
 

@@ -36,7 +36,7 @@ class TrialRecord:
     params: dict[str, Any]
     points: list[tuple[int, dict[str, float], int]] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
-    status: Status | None = None  # the final one, once Tune has said it
+    status: Status | None = None  # the final one, once Tune has reported it
     last_step: int = 0
     closed: bool = False  # the final status is in MLflow
 
@@ -238,7 +238,7 @@ def reconnect(tuner: Tuner, tracker: Tracker) -> TrialCallback:
         if isinstance(callback, TrialCallback):
             callback.tracker = tracker
             return callback
-    raise TrackingError("expected a restored Tuner with a TrialCallback, got one without; start the search anew")
+    raise TrackingError("expected a restored Tuner with a TrialCallback, got one without; start the search again")
 
 
 def _is_number(value: Any) -> bool:

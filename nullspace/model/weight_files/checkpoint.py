@@ -70,9 +70,9 @@ def _unreadable(path: Path, error: Exception) -> str:
             "by torch.save(model.state_dict(), FILE)"
         )
     cause = first_line(error)
-    told = "" if "weights_only" in cause else f" ({cause})"  # torch would advise to load it all the same
+    why = "" if "weights_only" in cause else f" ({cause})"  # torch would advise to load it anyway
     return (
-        f"{path} cannot be read as plain tensors: damaged, or it holds code or objects, which are never loaded{told}; "
+        f"{path} cannot be read as plain tensors: damaged, or it holds code or objects, which are never loaded{why}; "
         "fetch it again or save its state dict as safetensors"
     )
 

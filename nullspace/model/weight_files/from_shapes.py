@@ -55,21 +55,21 @@ def arguments_from_shapes(
     if ours != theirs:
         return {}, ()  # another model, or names that timm converts: their shapes say nothing yet
     arguments: dict[str, Any] = {}
-    said: list[str] = []
+    sizes: list[str] = []
     notes: list[str] = []
     classes = _classes(stored, heads)
     if "num_classes" not in given and classes is not None and classes != getattr(model, "num_classes", classes):
         arguments["num_classes"] = classes
         if classes:
-            said.append(f"{classes} classes")
+            sizes.append(f"{classes} classes")
         else:
             notes.append(f"no head in the file ({', '.join(f'{head}.weight' for head in heads)}): features, no classes")
     size = None if "img_size" in given else _input_size(model, stored, expected)
     if size is not None:
         arguments["img_size"] = size
-        said.append(f"{size[0]}x{size[1]} input")
-    if said:
-        notes.insert(0, f"{' and '.join(said)} from the file's shapes")
+        sizes.append(f"{size[0]}x{size[1]} input")
+    if sizes:
+        notes.insert(0, f"{' and '.join(sizes)} from the file's shapes")
     return arguments, tuple(notes)
 
 

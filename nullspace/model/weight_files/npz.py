@@ -48,7 +48,7 @@ def load_npz(model: nn.Module, path: Path, name: str) -> None:
             parameter.fill_(float("nan"))  # what the file does not set stays so
     try:
         model.load_pretrained(str(path))  # pyright: ignore[reportCallIssue]
-    except Exception as error:  # foreign names and shapes fail in many ways
+    except Exception as error:  # names and shapes of other programs fail in many ways
         raise WeightsError(
             f"{path} does not hold the weights of {name} in big_vision's layout ({first_line(error)}); give the model "
             "name the file was made for"

@@ -121,7 +121,7 @@ class _State:
         return torch.where(known, torch.sqrt(self.weight * far_y / far_z.clamp(min=1e-12)), self.weight)
 
     def error(self, rows: Tensor) -> Tensor:
-        """How far (n,) the value can be from the optimum, once what lies outside the kernel is mended."""
+        """How far (n,) the value can be from the optimum, once what lies outside the kernel is projected away."""
         outside = self.next_z @ rows
         bound = upper_bound(self.functional, self.next_y, self.low, self.high, rows)
         slack = bound - (self.functional * self.next_z).sum(-1) + (self.next_y * outside).sum(-1)

@@ -119,11 +119,11 @@ def attacked(
 def checked_attacks(names: Sequence[str], inside: Subspace | None = None) -> list[str]:
     """The attacks of these names, in the order of the cascade. Raises NullspaceError for one that is not known."""
     known = ATTACKS if inside is None else BY_GRADIENT
-    strangers = [name for name in names if name not in known]
-    if strangers and set(strangers) <= set(ATTACKS):
-        raise NullspaceError(f"{', '.join(strangers)} cannot be confined to a subspace; leave {', '.join(known)}")
-    if strangers or not names:
-        raise NullspaceError(f"expected attacks among {', '.join(known)}, got {', '.join(strangers) or 'none'}")
+    unknown = [name for name in names if name not in known]
+    if unknown and set(unknown) <= set(ATTACKS):
+        raise NullspaceError(f"{', '.join(unknown)} cannot be confined to a subspace; leave {', '.join(known)}")
+    if unknown or not names:
+        raise NullspaceError(f"expected attacks among {', '.join(known)}, got {', '.join(unknown) or 'none'}")
     return [name for name in known if name in names]
 
 

@@ -52,7 +52,7 @@ def smallest_l2(
 ) -> SmallestChanges:
     """The smallest changes found of images (n,3,H,W) in [0,1] in `steps` gradients; arguments as for `attacked`.
 
-    Nothing is drawn: `draws` only says whose the images are. Raises NullspaceError, ImageRangeError.
+    Nothing is drawn: `draws` only identifies the images. Raises NullspaceError, ImageRangeError.
     """
     check_unit_range(images)
     if steps < 1:

@@ -1,4 +1,4 @@
-"""Hidden messages in the kernel of the patches: whoever holds the key reads them, the model does not see them.
+"""Hidden messages in the kernel of the patches: readable with the key, invisible to the model.
 
 Every bit is embedded at several sites (`carriers`) all over the image, on lattices whose offsets only the key knows
 (dithered quantisation index modulation, Chen & Wornell 2001): a site is moved to the nearest point of the lattice of

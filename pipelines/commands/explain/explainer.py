@@ -107,8 +107,8 @@ class Explainer:
         maps = [self._maps(each, classes, request.maps) for each in sights]
         panels = [self._panel(sights[0], maps[0], None)]
         panels += [self._panel(each, after, maps[0]) for each, after in zip(sights[1:], maps[1:], strict=True)]
-        said = {"class": kind, "name": self.names[kind], "predicted": kind == predicted}
-        return Explained(self.model.name, request.noise, said, tuple(panels))
+        explained = {"class": kind, "name": self.names[kind], "predicted": kind == predicted}
+        return Explained(self.model.name, request.noise, explained, tuple(panels))
 
     def _check(self, request: Request) -> None:
         reasons = reasons_against(self.model, request.maps)

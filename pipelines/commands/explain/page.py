@@ -17,9 +17,9 @@ def page(name: str, found: Explained) -> bytes:
     columns, rows = 1 + len(maps), len(found.panels)
     figure = Figure(figsize=(_SIDE * columns, (_SIDE + 0.75) * rows + 0.6), layout="constrained")
     figure.set_facecolor(LIGHT.surface)
-    said = found.explained
+    explained = found.explained
     figure.suptitle(
-        f"{name}  ·  {found.model}  ·  explained: {said['name']}", color=LIGHT.ink, fontsize=11, x=0.01, ha="left"
+        f"{name}  ·  {found.model}  ·  explained: {explained['name']}", color=LIGHT.ink, fontsize=11, x=0.01, ha="left"
     )
     cells = figure.subplots(rows, columns, squeeze=False)
     for row, panel in zip(cells, found.panels, strict=True):

@@ -10,9 +10,9 @@ _TITLES = {"picture": "picture", "noised": "with noise", "permuted": "permuted"}
 
 def table(row: Mapping[str, Any]) -> str:
     """Predictions before and after, and how alike each map is."""
-    said = row["explained"]
-    which = "" if said["predicted"] else ", which is not the predicted class"
-    lines = [f"{row['file']}  explained: {said['name']}{which}  noise: {row['noise']}"]
+    explained = row["explained"]
+    which = "" if explained["predicted"] else ", which is not the predicted class"
+    lines = [f"{row['file']}  explained: {explained['name']}{which}  noise: {row['noise']}"]
     for name, title in _TITLES.items():
         if name not in row:
             continue

@@ -143,8 +143,8 @@ class Shower:
         for title, each in zip(titles, (noise, replace(noise, tensor=mixed)), strict=True):
             with each.apply(self.model):
                 logits = self.model(image)
-            felt = noise.unit.effective(each.tensor.double())
-            mean, worst = mean_and_worst(torch.linalg.vector_norm(felt, dim=-1)[None] / noise.token_norm)
+            effective = noise.unit.effective(each.tensor.double())
+            mean, worst = mean_and_worst(torch.linalg.vector_norm(effective, dim=-1)[None] / noise.token_norm)
             change = {
                 "token_change": float(mean),
                 "largest_token_change": float(worst),

@@ -12,7 +12,7 @@ from pipelines.data.sources.record import NAMED, Found, InPieces, Piece, Record,
 from pipelines.data.sources.storage import Entry, Storage
 from pipelines.errors import SourceError
 
-# Also names of images that `decode` refuses (.heic, .svg …): they shall become error rows, not disappear.
+# Also names of images that `decode` refuses (.heic, .svg …): they become error rows instead of disappearing.
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico"}
@@ -76,8 +76,8 @@ class FolderSource(InPieces):
         if not found.images:
             raise SourceError(self._nothing(found.others, found.other_names))
         if found.others:
-            said = name_some(found.other_names, found.others)
-            _log.warning("%s: left out %s: not named as images", self.storage.shown, said)
+            names = name_some(found.other_names, found.others)
+            _log.warning("%s: left out %s: not named as images", self.storage.shown, names)
 
     def read(self, record: Record) -> bytes:
         return self.storage.read(record.location)

@@ -26,7 +26,7 @@ class Labels:
     """Names and their labels, in the order they were added; a name can be taken once. Use as a context manager."""
 
     def __init__(self) -> None:
-        # Without a name SQLite keeps it in a temporary file of its own, gone when it is closed or its process dies.
+        # Without a name SQLite keeps it in a temporary file of its own, removed when it is closed or its process ends.
         self._rows = sqlite3.connect("", isolation_level=None)
         self._rows.execute(
             "CREATE TABLE labels (place INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, label INTEGER NOT NULL, "

@@ -51,9 +51,9 @@ class ParquetSource(InPieces):
         path = self._files()[0].path
         label = self._columns(path).label
         with _opened(self.storage, path) as file:
-            said = (file.schema_arrow.metadata or {}).get(b"huggingface")
+            metadata = (file.schema_arrow.metadata or {}).get(b"huggingface")
         try:
-            names = json.loads(said or b"{}")["info"]["features"][label]["names"]
+            names = json.loads(metadata or b"{}")["info"]["features"][label]["names"]
         except (ValueError, KeyError, TypeError):
             return None
         return [str(name) for name in names] if isinstance(names, list) and names else None
@@ -129,8 +129,8 @@ class ParquetSource(InPieces):
             if name is not None and name not in schema.names:
                 raise SourceError(f"{where}; expected {name!r}: correct source.{setting}")
         if not _holds_bytes(schema.field(image).type):
-            said = f"{image!r} is {schema.field(image).type}"
-            raise SourceError(f"{where}; {said}, expected encoded images (binary, or a struct with `bytes`)")
+            column = f"{image!r} is {schema.field(image).type}"
+            raise SourceError(f"{where}; {column}, expected encoded images (binary, or a struct with `bytes`)")
         if label and not pa.types.is_integer(schema.field(label).type):
             raise SourceError(f"{where}; {label!r} is {schema.field(label).type}, expected class numbers (integers)")
         return Columns(image, label, id_)

@@ -1,4 +1,4 @@
-"""From settings to a source: the kind as said, or as recognised by what lies at the path."""
+"""From settings to a source: the kind as given, or as recognised by what is at the path."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mt
 
 
 class Entry(NamedTuple):
-    """A file or folder; `info` is what a remote listing said about it, None for a local one."""
+    """A file or folder; `info` is what a remote listing has about it, None for a local one."""
 
     path: str
     is_folder: bool
@@ -61,7 +61,7 @@ class Storage:
         return Storage(self.fs, path, self.location(path))
 
     def kind(self) -> str | None:
-        """`file`, `directory`, or None when nothing is there. Raises SourceError when that cannot be told."""
+        """`file`, `directory`, or None when nothing is there. Raises SourceError when that cannot be determined."""
         try:
             return "directory" if self.fs.info(self.root)["type"] == "directory" else "file"
         except (FileNotFoundError, NotADirectoryError):
@@ -140,7 +140,7 @@ class Storage:
 
     def _refuse_pipe(self, location: str) -> None:
         if self.is_local and os.path.exists(location) and not os.path.isfile(location):
-            raise OSError("not a regular file")  # opening a pipe would wait for ever
+            raise OSError("not a regular file")  # opening a pipe would wait forever
 
 
 @contextmanager

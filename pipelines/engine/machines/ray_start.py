@@ -15,7 +15,7 @@ from typing import Any
 
 SECONDS = 600  # seconds that a busy machine is given; a process of Ray that dies ends the waiting at once
 # Read by Ray's own programs as they start: how long they wait for one another. A worker that registers after its time
-# is killed and started anew, again too slow.
+# is killed and restarted, again too slow.
 LIMITS = {
     "RAY_gcs_server_port_wait_time_s": SECONDS,
     "RAY_worker_register_timeout_seconds": SECONDS,
@@ -24,7 +24,7 @@ LIMITS = {
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": SECONDS,
     "RAY_worker_niceness": 0,  # 15 by default: a fiftieth of what another program gets
 }
-# A node waits 15 seconds for its agents to say which ports they took, and dies; ports it is told need no waiting.
+# A node waits 15 seconds for its agents to say which ports they took, and dies; ports it is given need no waiting.
 _AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 _PORTS = range(20_000, 32_000)  # Ray's workers take those before, Linux hands out those after
 
@@ -59,14 +59,14 @@ def patient_start() -> Iterator[None]:
 def _choose_ports(node: Any) -> None:
     from ray import _raylet
 
-    said = node._ray_params
+    parameters = node._ray_params
     for name, port in zip(_AGENT_PORTS, free_ports(len(_AGENT_PORTS)), strict=True):
-        if not getattr(said, name):
-            setattr(said, name, port)
+        if not getattr(parameters, name):
+            setattr(parameters, name, port)
     # Ray hands this one to the agent alone: the node would look for the file in which the agent will repeat it.
     raylet: Any = _raylet  # compiled, without types
     listen = raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME
-    raylet.persist_port(node._session_dir, node._node_id, listen, said.dashboard_agent_listen_port)
+    raylet.persist_port(node._session_dir, node._node_id, listen, parameters.dashboard_agent_listen_port)
 
 
 def free_ports(count: int) -> list[int]:

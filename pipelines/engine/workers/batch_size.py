@@ -30,17 +30,17 @@ class BatchSize:
 
     def __init__(self, images: int) -> None:
         self.images = images
-        self._said = False
+        self._reported = False
 
     def halve(self) -> None:
         """Half as many from here on; logged the first time."""
-        if not self._said:
+        if not self._reported:
             _log.warning(
                 "out of memory on the device with %d images at once: halved until they fit; batch_images of the "
                 "stage sets a number",
                 self.images,
             )
-            self._said = True
+            self._reported = True
         self.images //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # blocks of the sizes of the failed batch would stay reserved

@@ -1,7 +1,7 @@
 """Work spread over shards by Ray Data: actors load a model once, write their own rows, and skip what is written.
 
-The driver hands out shard names and gets back counts: images and rows never pass through it, unless it is told to do
-the work itself. A shard's rows appear whole or not at all, so a stage killed anywhere goes on at the first shard that
+The driver hands out shard names and gets back counts: images and rows never pass through it, unless it does the
+work itself. A shard's rows appear whole or not at all, so a stage killed anywhere goes on at the first shard that
 has none.
 """
 
@@ -95,7 +95,7 @@ def _begun(out: Path, shard: str) -> Path:
 def _begin(out: Path, shard: str) -> None:
     """Note that a worker begins with a shard. Raises StageError when several have died over it.
 
-    Ray starts a dead worker anew and gives it the same shard, for ever.
+    Ray restarts a dead worker and gives it the same shard, without end.
     """
     begun = _begun(out, shard)
     died = begun.stat().st_size if begun.exists() else 0
@@ -185,8 +185,8 @@ class ShardActor:
             self.refusal = message_or_raise(error)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        said = list(self.work([str(shard) for shard in batch["shard"]]))
-        return {key: np.asarray([each[key] for each in said]) for key in said[0]}
+        counts = list(self.work([str(shard) for shard in batch["shard"]]))
+        return {key: np.asarray([each[key] for each in counts]) for key in counts[0]}
 
     def work(self, shards: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The report on each shard, up to the first refusal."""
@@ -195,7 +195,7 @@ class ShardActor:
             try:
                 for shard, rows in self.worker.work(shards):
                     yield {"shard": shard, "rows": rows, "error": ""}
-            except Exception as error:  # noqa: BLE001  told or raised again
+            except Exception as error:  # noqa: BLE001  reported or raised again
                 refusal = message_or_raise(error)
         if refusal:
             yield {"shard": shards[0], "rows": 0, "error": refusal}

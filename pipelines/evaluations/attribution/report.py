@@ -1,4 +1,4 @@
-"""What is said of explanations: what the kernel's noise can change in each, what search can, what a map is worth."""
+"""The report on explanations: what the kernel's noise can change in each, what search can, what a map is worth."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _likeness(found: Result, ways: list[Way], measure: str, *, folded: bool) -> 
     rows = [
         [
             Cell(way.title),
-            *_said(found.conditions[way.name]),
+            *_outcome(found.conditions[way.name]),
             *(_cell(found, way, f"{measure}_{name}") for name in maps),
         ]
         for way in shown
@@ -123,7 +123,7 @@ def _likeness(found: Result, ways: list[Way], measure: str, *, folded: bool) -> 
     return Table(_MEASURES[measure], columns, rows, [way.control for way in shown], folded=folded)
 
 
-def _said(outcome: Outcome) -> list[Cell]:
+def _outcome(outcome: Outcome) -> list[Cell]:
     share = outcome.agreement
     unchanged = Cell(wording.MISSING) if share is None else Cell(share.text, share.interval)
     return [unchanged, Cell(wording.format_number(outcome.n)), Cell(*outcome.text("mse_probabilities"))]
@@ -139,7 +139,11 @@ def _goals(found: Result, ways: list[Way]) -> Iterator[Table]:
     shown = [way for way in ways if way.goal != "away"]
     if shown:
         rows = [
-            [Cell(way.title), *_said(found.conditions[way.name]), *(_cell(found, way, f"{m}_goal") for m in LIKENESS)]
+            [
+                Cell(way.title),
+                *_outcome(found.conditions[way.name]),
+                *(_cell(found, way, f"{m}_goal") for m in LIKENESS),
+            ]
             for way in shown
         ]
         columns = ["Noise", "Unchanged", "n", "‖Δprobabilities‖²", "Rank correlation", "Largest quarter", "Correlation",
@@ -153,7 +157,7 @@ def _pixels(found: Result) -> Iterator[Table]:
     shown = [way for way in ways if _mean(found, way.name, PIXELS) is not None]
     if shown:
         share = wording.format_percent(_settings(found).largest_pixels)
-        rows = [[Cell(way.title), *_said(found.conditions[way.name]), _cell(found, way, PIXELS)] for way in shown]
+        rows = [[Cell(way.title), *_outcome(found.conditions[way.name]), _cell(found, way, PIXELS)] for way in shown]
         columns = ["Noise", "Unchanged", "n", "‖Δprobabilities‖²", "stay"]
         caption = f"Of the {share} of pixels with the largest {WORDS[PIXEL_MAP]}, how many stay among them (share)"
         yield Table(caption, columns, rows, [way.control for way in shown])

@@ -63,9 +63,7 @@ class AttributionSettings(EvaluationSettings):
 
     @model_validator(mode="after")
     def _searched_are_shown(self) -> Self:
-        strangers = [name for name in self.searched if name not in self.maps]
-        if strangers:
-            raise ValueError(
-                f"searched: {', '.join(strangers)} is not among maps: {', '.join(self.maps)}; add it there"
-            )
+        unknown = [name for name in self.searched if name not in self.maps]
+        if unknown:
+            raise ValueError(f"searched: {', '.join(unknown)} is not among maps: {', '.join(self.maps)}; add it there")
         return self

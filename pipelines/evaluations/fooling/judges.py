@@ -25,9 +25,10 @@ class Judge(OtherModel):
 
     def sees(self, fooled: Tensor, image: Tensor, look: Tensor) -> dict[str, Tensor]:
         """Whether it sees the image, the look or something else: (n,) each, NaN where it takes both for the same."""
-        said, of_image, of_look = (self.says(pictures) for pictures in (fooled, image, look))
+        of_fooled, of_image, of_look = (self.says(pictures) for pictures in (fooled, image, look))
         apart = of_image != of_look
-        answers = {"image": said == of_image, "look": said == of_look, "other": (said != of_image) & (said != of_look)}
+        other = (of_fooled != of_image) & (of_fooled != of_look)
+        answers = {"image": of_fooled == of_image, "look": of_fooled == of_look, "other": other}
         return {name: torch.where(apart, answer.double(), torch.nan) for name, answer in answers.items()}
 
 

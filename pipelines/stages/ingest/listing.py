@@ -50,8 +50,8 @@ def _grouped(pieces: Sequence[Piece], folder: Path) -> dict[Path, Sequence[Piece
     groups: dict[Path, Sequence[Piece]] = {}
     for start in range(0, len(pieces), size):
         group = pieces[start : start + size]
-        said = json.dumps([astuple(piece) for piece in group])
-        digest = hashlib.blake2b(said.encode(), digest_size=4).hexdigest()
+        text = json.dumps([astuple(piece) for piece in group])
+        digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
         groups[folder / f"{len(groups):03d}-{digest}.parquet"] = group
     return groups
 

@@ -70,11 +70,11 @@ class IngestShards(ShardWorker):
             labels.append(record.label)
             contents = contents.add([f"{record.id} {record.label} {hashlib.sha256(data).hexdigest()}"])
         # The error rows go first: the shard's own file is what says that the slice is done.
-        said = {
+        metadata = {
             _FIRST_OF_MANY: json.dumps([len(first_of_many), first_of_many[:_NAMED]]),
             _CONTENTS: json.dumps(contents.to_dict()),
         }
-        rows = pa.Table.from_pylist(errors, schema=_ERROR).replace_schema_metadata(said)
+        rows = pa.Table.from_pylist(errors, schema=_ERROR).replace_schema_metadata(metadata)
         write_table(self.out / f"errors-{shard}.parquet", rows)
         return shard_table(ids, np.stack(images) if images else np.empty((0, 3, *self.size), np.uint8), labels)
 

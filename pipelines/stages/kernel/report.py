@@ -49,8 +49,8 @@ def nullity_fact(kernel: Result) -> str:
 
 def size(kernel: Result) -> str:
     """'673 of 768 directions of a patch, modulo the shift'."""
-    said = f"{kernel.number('nullity')} of {kernel.number('patch_dim')} directions of a patch"
-    return f"{said}, modulo the shift" if kernel.flag("modulo_shift") else said
+    text = f"{kernel.number('nullity')} of {kernel.number('patch_dim')} directions of a patch"
+    return f"{text}, modulo the shift" if kernel.flag("modulo_shift") else text
 
 
 def sentence(kernel: Result) -> str:

@@ -28,7 +28,7 @@ def with_classes(facts: ModelFacts, names: Sequence[str] | None) -> ModelFacts:
 def class_numbers(names: Sequence[str] | None, num_classes: int) -> ClassNumbers:
     """What labels that number `names` are to a model of so many classes.
 
-    Which ImageNet the model was trained on is told from its number of classes, as `timm.data.infer_imagenet_subset`
+    Which ImageNet the model was trained on follows from its number of classes, as `timm.data.infer_imagenet_subset`
     does; the order of its classes is timm's `ImageNetInfo`.
     """
     if names is None:
@@ -57,11 +57,11 @@ def _imagenet(num_classes: int) -> tuple[str, dict[str, int]]:
 
 def _by_wnid(names: Sequence[str], own: dict[str, int], subset: str) -> ClassNumbers:
     numbers = tuple(own.get(name, -1) for name in names)
-    strangers = [name for name in names if name not in own]
+    unknown = [name for name in names if name not in own]
     warnings = ()
-    if strangers:
-        said = f"{len(strangers)} of {len(names)} classes of the source ({_some(strangers)})"
-        warnings = (f"{said} are none of the model's ({subset}): their images count as unlabelled",)
+    if unknown:
+        which = f"{len(unknown)} of {len(names)} classes of the source ({_some(unknown)})"
+        warnings = (f"{which} are none of the model's ({subset}): their images count as unlabelled",)
     return ClassNumbers(None if numbers == tuple(range(len(names))) else numbers, warnings)
 
 

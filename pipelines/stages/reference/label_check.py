@@ -39,14 +39,14 @@ class LabelCounts:
         self.confidence += float(confidences[known].sum())
 
 
-def label_warnings(counts: LabelCounts, *, said: Sequence[str] = ()) -> list[str]:
+def label_warnings(counts: LabelCounts, *, earlier: Sequence[str] = ()) -> list[str]:
     """Sentences about labels that cannot be right; none where there is no evidence against them.
 
-    `said` was told of the labels before: it explains an accuracy at chance, which then is not told again.
+    `earlier` warnings about the labels come first; they explain an accuracy at chance, which is then not reported.
     """
     if not counts.images:
-        return list(said)
-    found = list(said)
+        return list(earlier)
+    found = list(earlier)
     if counts.beyond:
         found.append(
             f"{counts.beyond} of {counts.images} labels are no class of the model, which has 0 to "
@@ -59,7 +59,7 @@ def label_warnings(counts: LabelCounts, *, said: Sequence[str] = ()) -> list[str
         found.append(
             f"labels look {how}, clean accuracy is {right} instead of {now} (n = {counts.images}); correct them"
         )
-    elif not said and not counts.beyond and at_chance(counts):
+    elif not earlier and not counts.beyond and at_chance(counts):
         sure = _percent(counts.confidence, counts.images)
         found.append(
             f"clean accuracy is {_percent(counts.correct[0], counts.images)} (n = {counts.images}), no better than "
@@ -86,9 +86,9 @@ def at_chance(counts: LabelCounts) -> bool:
     the mean confidence.
     """
     right, n = counts.correct[0], counts.images
-    promised = 0.5 * counts.confidence / n
+    expected = 0.5 * counts.confidence / n
     guessing = binom.sf(right - 1, n, 1 / counts.num_classes) >= _LEVEL
-    return bool(guessing and binom.cdf(right, n, promised) < _LEVEL)
+    return bool(guessing and binom.cdf(right, n, expected) < _LEVEL)
 
 
 def _percent(part: float, whole: int) -> str:

@@ -108,5 +108,5 @@ def reference(
         "images": images,
         "token_norm": norm_sum / images,
         "clean_accuracy": accuracy,
-        "warnings": label_check.label_warnings(counts, said=label_warnings),
+        "warnings": label_check.label_warnings(counts, earlier=label_warnings),
     }

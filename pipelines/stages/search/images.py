@@ -54,7 +54,7 @@ def _of_shard(ingested: Path, reference: Path, name: str, split: Split) -> Chose
 
 
 def join(parts: list[Chosen]) -> Chosen:
-    """All of them in the order of their ids: shards may be cut anew, and the order of learning must not change."""
+    """All of them in the order of their ids: shards may be cut differently, the order of learning may not change."""
     ids = [id_ for part in parts for id_ in part.ids]
     order = sorted(range(len(ids)), key=ids.__getitem__)
     arrays = (np.concatenate([getattr(part, name) for part in parts])[order] for name in _ARRAYS)

@@ -62,7 +62,7 @@ class NoiseTrial(Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial into this process: the model and the tokens stay."""
-        if TrialData(**new_config["data"]) != self.data:  # after False Tune would wait for this process for ever
+        if TrialData(**new_config["data"]) != self.data:  # after False Tune would wait for this process forever
             return False
         self._begin(new_config)
         return True
@@ -113,10 +113,10 @@ class NoiseTrial(Trainable):
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         folder = Path(str(checkpoint))
-        said = read_json(folder / _STATE)
-        self.loss, self.best = said["loss"], said["best"]
+        state = read_json(folder / _STATE)
+        self.loss, self.best = state["loss"], state["best"]
         self.best_noise = read_noise(folder).to(self.encoder.device) if self.best else None
-        self.learner.load_state_dict({**load_file(folder / _TENSORS), **said["learner"]})
+        self.learner.load_state_dict({**load_file(folder / _TENSORS), **state["learner"]})
 
 
 def read_noise(checkpoint: Path) -> torch.Tensor:

@@ -58,13 +58,13 @@ class Search:
 
 def search(context: Context, plan: Search) -> dict[str, Any]:
     """Run or continue the trials, scale the best noise to its radius, save it; returns what was found."""
-    said = context.folder / "search.json"
-    if not said.exists():
-        write_json(said, _search(context, plan))
+    result_file = context.folder / "search.json"
+    if not result_file.exists():
+        write_json(result_file, _search(context, plan))
     # The pixels are in the shards, the trials in the tables: only the search itself needed these.
     (context.folder / _IMAGES).unlink(missing_ok=True)
     shutil.rmtree(context.folder / _TUNE, ignore_errors=True)
-    return read_json(said)
+    return read_json(result_file)
 
 
 def _search(context: Context, plan: Search) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _tuner(context: Context, plan: Search, data: TrialData, counter: Counter) ->
             storage_path=str(context.folder),
             callbacks=[*plan.callbacks, SearchProgress(counter)],
             # All are kept while the search runs: Tune removes older ones before it has saved which is the newest, so
-            # that a kill in between would leave a state that asks for a checkpoint which is gone.
+            # that a kill in between would leave a state that refers to a removed checkpoint.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=True),
             failure_config=tune.FailureConfig(max_failures=1),
             verbose=0,
@@ -192,7 +192,7 @@ def _restore(path: Path, trainable: Any, plan: Search) -> Any | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the newest state of an experiment was saved to its end. Tune itself would start anew with a traceback."""
+    """Whether the newest state of an experiment was saved to its end. Tune itself would start over with a traceback."""
     states = sorted(path.glob("experiment_state-*.json"))
     if not states:
         return False

@@ -49,7 +49,7 @@ class Patience:
         self._lock = threading.RLock()
         self._thread = threading.local()
         self._away_since: float | None = None  # since when the user has been informed
-        self._gave_up = False  # one operation has waited in vain, or Ctrl-C came: the next ones try only once
+        self._gave_up = False  # an operation waited without success, or Ctrl-C came: the next ones try only once
         self._shield = shielded if seconds <= FILE_SECONDS else nullcontext  # a server may take minutes to answer
 
     def __call__(self, operation: Callable[[], T]) -> T:
@@ -64,7 +64,7 @@ class Patience:
                 if not (collided(error) and wait < LONGEST_WAIT):
                     if not is_away(error) or (self._is_hurried and wait > FIRST_WAIT):
                         raise
-                    self._check(error, time.monotonic() - started, told=wait > FIRST_WAIT)
+                    self._check(error, time.monotonic() - started, report=wait > FIRST_WAIT)
             self._sleep(wait)
             wait = min(wait * 3, LONGEST_WAIT)
 
@@ -93,7 +93,7 @@ class Patience:
             self._away_since, self._gave_up = None, False
             return result
 
-    def _check(self, error: Exception, waited: float, *, told: bool) -> None:
+    def _check(self, error: Exception, waited: float, *, report: bool) -> None:
         """Tell the user once in an outage that the run waits. Raises TrackingError after the longest wait."""
         if self._is_hurried:
             return
@@ -105,7 +105,7 @@ class Patience:
                 "Start it, then run the same command again: what is finished is kept."
             ) from error
         with self._lock:
-            if told and self._away_since is None:
+            if report and self._away_since is None:
                 self._away_since = time.monotonic() - waited
                 log.warning(
                     "MLflow at %s does not answer (%s); the run waits for it, up to %.0f minutes",

@@ -1,4 +1,4 @@
-"""Opening an MLflow store: database and experiment are made once, by the driver, where the user said."""
+"""Opening an MLflow store: database and experiment are made once, by the driver, where the user asked for it."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ def test_few_images_cause_no_warning(images: int) -> None:
 def test_a_shift_that_fits_is_named(shift: int) -> None:
     counts = counted(1000, 28, 0.75, shift=shift)
     assert fitting_shift(counts.correct) == -shift
-    (said,) = label_warnings(counts)
+    (warning,) = label_warnings(counts)
     how = "counted from 1: with 1 taken off each" if shift == 1 else "one too small: with 1 added to each"
-    assert said == f"labels look {how}, clean accuracy is 75 % instead of 0 % (n = 28); correct them"
+    assert warning == f"labels look {how}, clean accuracy is 75 % instead of 0 % (n = 28); correct them"
 
 
 @pytest.mark.parametrize(
@@ -68,16 +68,16 @@ def test_the_chance_of_a_false_shift_is_the_stated_one() -> None:
 
 
 def test_an_accuracy_at_chance_of_a_confident_model_causes_a_warning() -> None:
-    (said,) = label_warnings(counted(1000, 100, 0.0, confidence=0.62))
-    assert "no better than guessing, while the model is 62 % sure" in said and "(n = 100)" in said
+    (warning,) = label_warnings(counted(1000, 100, 0.0, confidence=0.62))
+    assert "no better than guessing, while the model is 62 % sure" in warning and "(n = 100)" in warning
     assert label_warnings(counted(1000, 100, 0.0, confidence=0.002)) == [], "random weights are not sure"
     known = ["the source has 8 classes"]
-    assert label_warnings(counted(1000, 100, 0.0), said=known) == known, "it is explained by what was said"
+    assert label_warnings(counted(1000, 100, 0.0), earlier=known) == known, "an earlier warning explains it"
 
 
 def test_labels_beyond_the_classes_are_counted() -> None:
-    (said,) = label_warnings(counted(1000, 100, 0.7, beyond=4))
-    assert said.startswith("4 of 100 labels are no class of the model, which has 0 to 999; the largest is 1003")
+    (warning,) = label_warnings(counted(1000, 100, 0.7, beyond=4))
+    assert warning.startswith("4 of 100 labels are no class of the model, which has 0 to 999; the largest is 1003")
 
 
 def test_unlabelled_images_do_not_count() -> None:
