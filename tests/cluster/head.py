@@ -35,11 +35,11 @@ class Head:
         self.env = environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         flags = [word for name, port in zip(_PORTS, ports, strict=True) for word in (f"--{name}", str(port))]
         flags += ["--temp-dir", str(self.folder / "ray"), "--num-cpus", "2", "--object-store-memory", "150000000"]
-        with (self.folder / "said").open("wb") as said:
+        with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
                 ["bash", str(REPOSITORY / "cluster" / "start-node.sh"), "head", *flags, "--block"],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # The jobs of this head run the code beside these tests, wherever nullspace was installed from.
@@ -51,7 +51,7 @@ class Head:
     def __enter__(self) -> Head:
         try:
             what = "Ray's dashboard answers"
-            wait_until(self._answers, what, process=self.process, said=self.folder / "said", pause=0.2)
+            wait_until(self._answers, what, process=self.process, output=self.folder / "output", pause=0.2)
         except BaseException:
             self.__exit__()
             raise
@@ -91,11 +91,11 @@ def submit_here(head: Head, out: Path, *arguments: str) -> subprocess.Popen[byte
     command = [str(Path(sys.executable).with_name("nullspace")), "submit", *arguments, "--address", head.address]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands down its deaf ears
-    with out.open("wb") as said:
+    with out.open("wb") as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             env=head.env | {"PYTHONPATH": str(REPOSITORY)},
         )

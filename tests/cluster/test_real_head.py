@@ -65,13 +65,13 @@ def killed(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     process = submit_here(head, out, "demo", *sets(TINY), "--workdir", str(workdir))
     try:
         wait_until(
-            lambda: "running  reference" in out.read_text(), "the second stage begins", process=process, said=out
+            lambda: "running  reference" in out.read_text(), "the second stage begins", process=process, output=out
         )
         printed = process.poll() is None
         drivers = processes("nullspace run", str(workdir))
         assert len(drivers) == 1, out.read_text()
         os.kill(drivers[0], signal.SIGKILL)
-        return Killed(end_of(process, "the job ends", said=out), out.read_text(), workdir, printed)
+        return Killed(end_of(process, "the job ends", output=out), out.read_text(), workdir, printed)
     finally:
         process.kill()
 
@@ -154,23 +154,23 @@ def job_of_the_manifest(config: Path, workdir: Path) -> tuple[str, dict[str, Any
 
 def test_the_manifests_job_runs_and_ends_well_when_it_is_stopped(head: Head, killed: Killed, tmp_path: Path) -> None:
     long = ["demo", *sets(TINY | {"search.steps": "[100000,100000]", "search.report_every": "50"})]
-    config, said = tmp_path / "config.yaml", tmp_path / "said"
+    config, output = tmp_path / "config.yaml", tmp_path / "output"
     config.write_text(nullspace("config", "show", *long).out, encoding="utf-8")
     command, runtime_env = job_of_the_manifest(config, killed.workdir)
     order = make_order(str(config), None, workdir=str(killed.workdir))
     job_id = JobServer(head.address).client.submit_job(
         entrypoint=command, runtime_env=runtime_env, submission_id="nullspace-manifest", metadata=order.metadata()
     )
-    waiting = submit_here(head, said, str(config), "--workdir", str(killed.workdir))
+    waiting = submit_here(head, output, str(config), "--workdir", str(killed.workdir))
     try:
-        wait_until(lambda: "running  search" in said.read_text(), "the search begins", process=waiting, said=said)
-        assert f"{job_id} already runs this" in said.read_text()
-        assert "reused   reference" in said.read_text()
+        wait_until(lambda: "running  search" in output.read_text(), "the search begins", process=waiting, output=output)
+        assert f"{job_id} already runs this" in output.read_text()
+        assert "reused   reference" in output.read_text()
         assert nullspace("status", str(killed.workdir)).out.startswith("demo: running")
         stopped = nullspace("stop", job_id, "--address", head.address)
         assert stopped.code == 0 and f"{job_id} stopped" in stopped.out
-        assert end_of(waiting, "the waiting ends", said=said) == 130
-        assert "stopped      nullspace-manifest, exit code 130" in said.read_text()
+        assert end_of(waiting, "the waiting ends", output=output) == 130
+        assert "stopped      nullspace-manifest, exit code 130" in output.read_text()
     finally:
         waiting.kill()
     assert {run.info.status for run in runs_of(killed.workdir)} == {"FINISHED", "KILLED"}
@@ -179,20 +179,20 @@ def test_the_manifests_job_runs_and_ends_well_when_it_is_stopped(head: Head, kil
 
 
 def test_a_job_runs_on_without_whoever_submitted_it(head: Head, tmp_path: Path) -> None:
-    order, said = ["demo", "--workdir", f"{tmp_path}/work"], tmp_path / "said"
+    order, output = ["demo", "--workdir", f"{tmp_path}/work"], tmp_path / "output"
     answer = nullspace("submit", *order, "--no-wait", "--address", head.address)
     assert answer.code == 0, answer.err
     (job_id,) = [line.split()[1] for line in answer.out.splitlines() if line.startswith("submitted ")]
     assert f"nullspace logs {job_id} --follow --address {head.address}" in answer.out
-    waiting = submit_here(head, said, *order)  # the same again joins it
+    waiting = submit_here(head, output, *order)  # the same again joins it
     try:
-        wait_until(lambda: "Running entrypoint" in said.read_text(), "the log comes", process=waiting, said=said)
+        wait_until(lambda: "Running entrypoint" in output.read_text(), "the log comes", process=waiting, output=output)
         waiting.send_signal(signal.SIGINT)
-        assert end_of(waiting, "the waiting ends", said=said) == 130
+        assert end_of(waiting, "the waiting ends", output=output) == 130
     finally:
         waiting.kill()
-    assert f"{job_id} continues" in said.read_text() and f"nullspace stop {job_id}" in said.read_text()
-    assert "Traceback" not in said.read_text()
+    assert f"{job_id} continues" in output.read_text() and f"nullspace stop {job_id}" in output.read_text()
+    assert "Traceback" not in output.read_text()
     assert not JobServer(head.address).job(job_id).is_over
     assert nullspace("stop", job_id, "--address", head.address).code == 0
     assert "Running entrypoint" in nullspace("logs", job_id, "--address", head.address).out

@@ -81,7 +81,7 @@ class Browser:
 
     def _wait(self, happened: Callable[[], object], what: str) -> None:
         try:
-            wait_until(happened, f"{self.driver.current_url}: {what}", said=lambda: self.text, pause=0.2)
+            wait_until(happened, f"{self.driver.current_url}: {what}", output=lambda: self.text, pause=0.2)
         except AssertionError:
             self.picture("missing")
             raise

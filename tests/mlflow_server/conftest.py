@@ -41,11 +41,11 @@ class Tracked:
 
 @dataclass(frozen=True)
 class Finished:
-    """A pipeline that ran to its end: work folder, results, what it said, and the logs of its Ray."""
+    """A pipeline that ran to its end: work folder, results, its stderr, and the logs of its Ray."""
 
     workdir: Path
     results: dict[str, Any]
-    said: str
+    stderr: str
     ray: Path
 
 
@@ -88,11 +88,11 @@ def two_runs(tracked: Tracked, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with _pipeline(folder / "a", tracked) as (first, ray_of_first), _pipeline(folder / "b", tracked) as (second, ray):
         second.until_stage("search")
         with _paused(second):
-            undisturbed = Finished(first.workdir, first.results(), first.said, ray_of_first)
+            undisturbed = Finished(first.workdir, first.results(), first.stderr, ray_of_first)
             tracked.server.kill()
-        second.until(lambda: "does not answer (" in second.said, "the run notices that its server is away")
+        second.until(lambda: "does not answer (" in second.stderr, "the run notices that its server is away")
         tracked.server.start()
-        yield TwoRuns(undisturbed, Finished(second.workdir, second.results(), second.said, ray))
+        yield TwoRuns(undisturbed, Finished(second.workdir, second.results(), second.stderr, ray))
 
 
 @contextmanager

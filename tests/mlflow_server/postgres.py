@@ -65,7 +65,7 @@ def postgres(*databases: str) -> Iterator[Postgres]:
     with (folder / "log").open("wb") as log:
         process: subprocess.Popen[Any] = subprocess.Popen(command, stdout=log, stderr=log, **_as_user())
     try:
-        wait_until(running.answers, "PostgreSQL answers", process=process, said=folder / "log", pause=0.1)
+        wait_until(running.answers, "PostgreSQL answers", process=process, output=folder / "log", pause=0.1)
         with running.connect() as connection:
             for name in databases:
                 connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]

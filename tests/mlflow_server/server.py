@@ -46,7 +46,7 @@ class Server:
                 stderr=out,
                 start_new_session=True,  # its whole tree is one process group
             )
-        wait_until(self._answers, "the server answers", process=self.process, said=self.log, pause=0.2)
+        wait_until(self._answers, "the server answers", process=self.process, output=self.log, pause=0.2)
 
     def kill(self) -> None:
         """kill -9 of every process of it."""
@@ -61,8 +61,8 @@ class Server:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         try:
-            code = end_of(self.process, "the server ends", said=self.log)
-            wait_until(self._is_gone, "its children end with it", said=self.log, pause=0.1)
+            code = end_of(self.process, "the server ends", output=self.log)
+            wait_until(self._is_gone, "its children end with it", output=self.log, pause=0.1)
             return code
         finally:
             self.kill()

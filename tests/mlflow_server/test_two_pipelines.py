@@ -35,11 +35,11 @@ def test_an_outage_changes_no_number(two_runs: TwoRuns) -> None:
 
 
 def test_a_run_that_waits_prints_one_line_about_it(two_runs: TwoRuns) -> None:
-    said = two_runs.disturbed.said
-    assert said.count("does not answer (") == 1 and said.count("answers again after") == 1
-    assert "the run waits for it, up to 10 minutes" in said
-    assert "Traceback" not in said and "Retrying" not in said
-    assert "does not" not in two_runs.undisturbed.said
+    text = two_runs.disturbed.stderr
+    assert text.count("does not answer (") == 1 and text.count("answers again after") == 1
+    assert "the run waits for it, up to 10 minutes" in text
+    assert "Traceback" not in text and "Retrying" not in text
+    assert "does not" not in two_runs.undisturbed.stderr
 
 
 def test_every_run_is_there_once_and_finished(client: MlflowClient, two_runs: TwoRuns) -> None:
@@ -84,12 +84,12 @@ def test_the_noise_is_registered_once_and_leads_to_its_run_and_model(client: Mlf
     with safe_open(stage_folder(two_runs.disturbed, "search") / "noise.safetensors", "np") as noise:
         assert version.tags["nullspace.noise_sha256"] == noise.metadata()["sha256"]
     for run in (two_runs.undisturbed, two_runs.disturbed):
-        said = run.results["models"]["digits"]["search"]
-        assert str(said["version"]) == str(version.version)
-        assert version.tags["nullspace.vit"] == said["vit_model_id"]
+        content = run.results["models"]["digits"]["search"]
+        assert str(content["version"]) == str(version.version)
+        assert version.tags["nullspace.vit"] == content["vit_model_id"]
         found = client.get_run(run.results["run"]["run_id"])
         assert found.inputs is not None and found.outputs is not None
-        assert [model.model_id for model in found.inputs.model_inputs] == [said["vit_model_id"]]
+        assert [model.model_id for model in found.inputs.model_inputs] == [content["vit_model_id"]]
         assert [model.model_id for model in found.outputs.model_outputs] == [version.tags["nullspace.logged_model"]]
 
 

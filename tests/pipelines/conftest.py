@@ -13,11 +13,11 @@ from tests.pipelines.driver import SMALL, Driver
 
 @dataclass(frozen=True)
 class DemoRun:
-    """What the run left: its work folder, the results it printed, and what it said meanwhile."""
+    """What the run left: its work folder, the results it printed, and its stderr."""
 
     workdir: Path
     results: dict[str, Any]
-    said: str
+    stderr: str
 
     def stage(self, name: str) -> Path:
         """Folder of a finished stage."""
@@ -38,4 +38,4 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     settings = {**SMALL, "resources.workers": "0"}  # as the demo is shipped
     with Driver(workdir, settings=settings, variables={"TMPDIR": str(temporary)}) as driver:
         results = driver.results()
-        return DemoRun(workdir, results, driver.said)
+        return DemoRun(workdir, results, driver.stderr)

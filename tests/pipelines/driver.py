@@ -69,9 +69,9 @@ class Driver:
         logs = logs or workdir.parent
         logs.mkdir(parents=True, exist_ok=True)
         count = len([*logs.glob("*.out")])
-        self._out, self._said = logs / f"{count}.out", logs / f"{count}.said"
+        self._out, self._stderr = logs / f"{count}.out", logs / f"{count}.err"
         sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        with self._out.open("wb") as out, self._said.open("wb") as said:
+        with self._out.open("wb") as out, self._stderr.open("wb") as err:
             if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
                 # A background job of a shell ignores Ctrl-C and hands that down, also to the run to be interrupted.
                 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,7 +79,7 @@ class Driver:
                 [str(NULLSPACE), "run", config, "--workdir", str(workdir), "--json", *sets, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=said,
+                stderr=err,
                 env={**environment(), **(variables or {})},
                 start_new_session=True,  # its Ray is found again by its session
             )
@@ -94,9 +94,9 @@ class Driver:
         self.process.wait()
 
     @property
-    def said(self) -> str:
+    def stderr(self) -> str:
         """What it wrote to stderr so far: progress, and the error at the end."""
-        return self._said.read_text(encoding="utf-8", errors="replace")
+        return self._stderr.read_text(encoding="utf-8", errors="replace")
 
     @property
     def out(self) -> str:
@@ -105,24 +105,24 @@ class Driver:
 
     def finish(self) -> int:
         """Wait for the end; returns the exit code."""
-        return end_of(self.process, "the run ends", said=self._said)
+        return end_of(self.process, "the run ends", output=self._stderr)
 
     def results(self) -> dict[str, Any]:
         """Wait for a good end; returns the JSON it printed."""
-        assert self.finish() == 0, self.said
+        assert self.finish() == 0, self.stderr
         return json.loads(self.out)
 
     def until(self, happened: Callable[[], object], what: str) -> None:
         """Wait until something happened, closely enough to stop the driver in the middle of it."""
-        wait_until(happened, what, process=self.process, said=self._said)
+        wait_until(happened, what, process=self.process, output=self._stderr)
 
     def until_stage(self, stage: str) -> None:
         """Wait until a stage is under way: one that works through shards has written rows, the search a checkpoint."""
-        self.until(lambda: f"running  {stage}" in self.said, f"{stage} begins")
+        self.until(lambda: f"running  {stage}" in self.stderr, f"{stage} begins")
         if stage in UNDER_WAY:
             found = self.workdir / "stages"
             pattern = f"{stage}-*.partial/{UNDER_WAY[stage]}"
-            self.until(lambda: f"done     {stage}" in self.said or [*found.glob(pattern)], f"{stage} is under way")
+            self.until(lambda: f"done     {stage}" in self.stderr or [*found.glob(pattern)], f"{stage} is under way")
 
     def kill(self) -> None:
         """kill -9 of the driver alone, as an out-of-memory killer does it."""

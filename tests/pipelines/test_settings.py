@@ -29,9 +29,9 @@ class Whole(Settings):
 
 def test_what_says_how_does_not_decide() -> None:
     assert deciding(Part(workers=3)) == {"logo": None, "size": [1, 2]}
-    said = {"logo": None, "size": [1, 2]}
-    assert deciding(Whole()) == {"seed": 0, "part": said, "perhaps": None, "several": []}
-    assert deciding(Whole(perhaps=Part(workers=7), means=Part(size=(3, 4))))["perhaps"] == said
+    given = {"logo": None, "size": [1, 2]}
+    assert deciding(Whole()) == {"seed": 0, "part": given, "perhaps": None, "several": []}
+    assert deciding(Whole(perhaps=Part(workers=7), means=Part(size=(3, 4))))["perhaps"] == given
     assert deciding(Whole(part=Part(size=(3, 4)))) != deciding(Whole())
 
 
@@ -44,8 +44,8 @@ def test_a_file_of_the_users_is_named_by_its_bytes(tmp_path: Path) -> None:
     file.write_bytes(b"red")
     whole = Whole(part=Part(logo=str(file)), several=(Part(logo=str(file)),))
     digest = hashlib.sha256(b"red").hexdigest()
-    said = deciding(whole, contents=True)
-    assert said["part"]["logo"] == said["several"][0]["logo"] == digest
+    values = deciding(whole, contents=True)
+    assert values["part"]["logo"] == values["several"][0]["logo"] == digest
     assert deciding(whole)["part"]["logo"] == str(file), "as it was given, unless asked for"
     assert deciding(Part(), contents=True)["logo"] is None
     with pytest.raises(ConfigError, match="logo: cannot read .*nowhere.png: .*; give a file that can be read"):

@@ -73,7 +73,7 @@ def test_images_needed_and_the_epsilon_within_reach_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said", "match"),
+    ("values", "given", "match"),
     [
         ([], {"target": 0.1}, "at least one value"),
         ([0.5, 1.5], {"target": 0.1}, r"in \[0, 1\]"),
@@ -82,9 +82,9 @@ def test_images_needed_and_the_epsilon_within_reach_agree() -> None:
         ([0.5], {"target": 0.1, "confidence": 1.0}, "confidence < 1"),
     ],
 )
-def test_what_is_no_sample_is_refused(values: list[float], said: dict[str, float], match: str) -> None:
+def test_what_is_no_sample_is_refused(values: list[float], given: dict[str, float], match: str) -> None:
     with pytest.raises(NullspaceError, match=match):
-        upper_mean_bound(values, **said)
+        upper_mean_bound(values, **given)
 
 
 def test_the_error_on_too_few_images_says_how_many_are_needed() -> None:

@@ -28,8 +28,8 @@ def made() -> torch.nn.Module:
 @pytest.fixture
 def folder(made: torch.nn.Module, tmp_path: Path) -> Path:
     """A model as timm saves it for others."""
-    said = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "crop_pct": 0.95}
-    save_for_hf(made, str(tmp_path / "mine"), data_config=said, safe_serialization=True)
+    given = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "crop_pct": 0.95}
+    save_for_hf(made, str(tmp_path / "mine"), data_config=given, safe_serialization=True)
     return tmp_path / "mine"
 
 

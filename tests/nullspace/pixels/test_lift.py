@@ -19,7 +19,7 @@ from tests.nullspace.pixels.lifting import MATRICES, STD, draw, reachable, refer
 
 
 def assert_proved(lift: Lift, mapping: PatchMap, noise: Tensor, patches: Tensor) -> None:
-    """Inside the box exactly, the residual as said, and not below its floor."""
+    """Inside the box exactly, the residual as stated, and not below its floor."""
     changed = patches + lift.delta
     assert float(changed.min()) >= 0.0 and float(changed.max()) <= 1.0
     left = torch.linalg.vector_norm(mapping.tokens(lift.delta) - mapping.wanted(noise), dim=-1)

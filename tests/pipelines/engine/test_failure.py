@@ -67,8 +67,8 @@ def test_too_little_memory_is_reported_with_the_remedy(error: Exception) -> None
 
 
 def test_of_a_long_message_the_line_that_tells_is_shown() -> None:
-    said = user_error(OutOfMemoryError("Task was killed due to the node running low on memory.\nTop users: …\nSee."))
-    assert str(said).startswith("out of memory (Task was killed due to the node running low on memory.); lower")
+    error = user_error(OutOfMemoryError("Task was killed due to the node running low on memory.\nTop users: …\nSee."))
+    assert str(error).startswith("out of memory (Task was killed due to the node running low on memory.); lower")
 
 
 def test_torch_itself_says_what_is_looked_for() -> None:
@@ -100,8 +100,10 @@ def test_an_error_with_a_remedy_needs_no_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("models", "rest"), [(2, ""), (5, " The report has the others.")])
 def test_several_failures_are_one_error(models: int, rest: str) -> None:
     errors: dict[str, Exception] = {"a": SourceError("no a"), "b": ZeroDivisionError()}
-    said = branches_failed(errors, models)
-    assert str(said).startswith(f"2 of {models} models failed: a: no a; b: ZeroDivisionError.{rest} Repeat the command")
-    assert isinstance(said, NullspaceError) and user_error(said) is said and isinstance(said, BranchesFailed)
-    assert said.exit_code == 70, "a program's fault is worth another try"
+    failed = branches_failed(errors, models)
+    assert str(failed).startswith(
+        f"2 of {models} models failed: a: no a; b: ZeroDivisionError.{rest} Repeat the command"
+    )
+    assert isinstance(failed, NullspaceError) and user_error(failed) is failed and isinstance(failed, BranchesFailed)
+    assert failed.exit_code == 70, "a program's fault is worth another try"
     assert branches_failed({"a": SourceError("no a")}, models).exit_code == 1

@@ -69,7 +69,7 @@ def test_a_damaged_weights_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_without_classifier_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def headless(name: str, weights: str, **said: Any) -> SplitViT:
+    def headless(name: str, weights: str, **given: Any) -> SplitViT:
         return SplitViT.load(name, weights="random", model_args={"num_classes": 0})
 
     monkeypatch.setattr(models, "load_model", headless)
@@ -89,11 +89,11 @@ def test_a_worker_has_the_arguments_and_the_choice_of_weights(tmp_path: Path) ->
     made = {"num_classes": 7, "global_pool": "avg", "img_size": 48}
     plain, averaged = (timm.create_model(MODEL_NAME, **made).state_dict() for _ in range(2))
     torch.save({"state_dict": plain, "state_dict_ema": averaged}, tmp_path / "w.pth")
-    said = {"name": MODEL_NAME, "weights": str(tmp_path / "w.pth"), "args": {"global_pool": "avg"}}
-    taken, _ = learn_facts(ModelSettings.model_validate(said), seed=0)
+    given = {"name": MODEL_NAME, "weights": str(tmp_path / "w.pth"), "args": {"global_pool": "avg"}}
+    taken, _ = learn_facts(ModelSettings.model_validate(given), seed=0)
     assert taken.notes == ("7 classes and 48x48 input from the file's shapes",) and taken.num_classes == 7
     assert taken.source == f"file:{tmp_path / 'w.pth'} (EMA)"
-    other, model = learn_facts(ModelSettings.model_validate({**said, "ema": False, "args": made}), seed=0)
+    other, model = learn_facts(ModelSettings.model_validate({**given, "ema": False, "args": made}), seed=0)
     assert other.preprocessing.input_size == (48, 48) and other.source.endswith("(without EMA)") and not other.notes
     # As it reaches a worker: through plain JSON.
     spec = ModelSpec(**json.loads(json.dumps(asdict(other.spec))))

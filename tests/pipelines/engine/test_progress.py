@@ -69,9 +69,9 @@ def test_a_note_is_part_of_the_line_and_there_is_no_forecast_at_the_start(clock:
 
 def test_printed_lines_are_neither_marked_up_nor_wrapped() -> None:
     progress, out = plain()
-    said = "reused   [bold]kernel[/bold] /a/very/long/path/" + "x" * 80
-    progress.say(said)
-    assert out.getvalue() == said + "\n"
+    text = "reused   [bold]kernel[/bold] /a/very/long/path/" + "x" * 80
+    progress.say(text)
+    assert out.getvalue() == text + "\n"
 
 
 def on_terminal() -> tuple[Progress, io.StringIO]:
@@ -96,25 +96,25 @@ def test_the_count_is_kept_for_others_to_read(clock: Clock, tmp_path: Path) -> N
     file = tmp_path / "progress.json"
     with progress.kept_in(file).counting(1000, "images") as counter:
         counter.skip(800)
-        said = {"done": 800, "of": 1000, "unit": "images"}
-        assert read_json(file) == said
+        given = {"done": 800, "of": 1000, "unit": "images"}
+        assert read_json(file) == given
         counter.add(1)
-        assert read_json(file) == said, "at most once a second"
+        assert read_json(file) == given, "at most once a second"
         clock.now += 1
         counter.note("a last one")
-        assert read_json(file) == {**said, "done": 801, "note": "a last one"}
+        assert read_json(file) == {**given, "done": 801, "note": "a last one"}
     with progress.counting(2, "images"):
         pass  # kept nowhere
 
 
 def test_a_search_that_goes_on_counts_the_trials_it_had_before() -> None:
-    said = SearchProgress(None)
+    before = SearchProgress(None)
     trial: Any = SimpleNamespace(trial_id="a")
-    said.on_trial_result(0, [], trial, {"radius": 0.5, "step": 20})
-    said.on_trial_complete(0, [], trial)
+    before.on_trial_result(0, [], trial, {"radius": 0.5, "step": 20})
+    before.on_trial_complete(0, [], trial)
     counter = Counter(plain()[0], 8, "trials")
     after = SearchProgress(counter)
-    after.set_state(said.get_state())
+    after.set_state(before.get_state())
     assert (counter.done, after.best) == (1, 0.5)
 
 

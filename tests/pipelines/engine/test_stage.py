@@ -19,8 +19,8 @@ def nothing(context: Context) -> dict[str, Any]:
     return {}
 
 
-def stage(make: Callable[[Context], dict[str, Any]] = nothing, **said: Any) -> Stage:
-    return Stage(**{"name": "kernel", "version": 1, "settings": {"rtol": None}, "inputs": {}, "make": make, **said})
+def stage(make: Callable[[Context], dict[str, Any]] = nothing, **given: Any) -> Stage:
+    return Stage(**{"name": "kernel", "version": 1, "settings": {"rtol": None}, "inputs": {}, "make": make, **given})
 
 
 def test_the_fingerprint_depends_on_settings_inputs_and_version() -> None:
@@ -69,9 +69,9 @@ def test_a_stage_works_in_a_partial_folder_that_becomes_its_own(tmp_path: Path) 
     assert made.folder == one.folder(tmp_path) and not made.reused and made.result == {"nullity": 3}
     assert seen == [made.folder.with_name(made.folder.name + ".partial")] and not seen[0].exists()
     assert (made.folder / "output").read_text() == "whole"
-    said = read_json(made.folder / RECORD)
-    assert said["fingerprint"] == one.fingerprint and said["settings"] == {"rtol": None}
-    assert (said["stage"], said["branch"], said["version"], said["inputs"]) == ("kernel", "deit", 1, {})
+    content = read_json(made.folder / RECORD)
+    assert content["fingerprint"] == one.fingerprint and content["settings"] == {"rtol": None}
+    assert (content["stage"], content["branch"], content["version"], content["inputs"]) == ("kernel", "deit", 1, {})
 
 
 def test_a_failure_leaves_the_partial_folder_for_the_next_attempt(tmp_path: Path) -> None:

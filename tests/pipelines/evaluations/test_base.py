@@ -71,8 +71,8 @@ QUESTION = Evaluation(
 )
 
 
-def ask(out: Path, made: dict[str, Done], question: Evaluation[Settings] = QUESTION, **said: Any) -> Done:
-    return tiny.evaluated(question, out, Settings(**{"batch_images": 4, **said}), made)
+def ask(out: Path, made: dict[str, Done], question: Evaluation[Settings] = QUESTION, **given: Any) -> Done:
+    return tiny.evaluated(question, out, Settings(**{"batch_images": 4, **given}), made)
 
 
 def test_a_worker_is_given_every_image_once_with_what_the_model_says_of_it(
@@ -166,12 +166,12 @@ def _never(asked: Asked[Settings]) -> Any:
 # --- the stage -------------------------------------------------------------------------------------------------------
 
 
-def stage(seed: int = 0, question: Evaluation[Settings] = QUESTION, **said: Any) -> Stage:
+def stage(seed: int = 0, question: Evaluation[Settings] = QUESTION, **given: Any) -> Stage:
     ingest = Stage("ingest", 1, {}, {}, lambda context: {})
     means: Any = None
     branch = Branch(tiny.facts(), seed, ingest, means)
     made = {name: branch.stage(name, 1, {}, {}, lambda context: {}) for name in ("reference", "kernel", "search")}
-    return evaluation_stage(question, branch, Settings(**said), made)
+    return evaluation_stage(question, branch, Settings(**given), made)
 
 
 def test_the_stage_reads_ingest_reference_and_what_the_question_needs() -> None:

@@ -37,8 +37,8 @@ def run_results(experiment: str = "demo", change: Change | None = None) -> dict[
 
 
 def _stage(name: str, label: str, number: int) -> dict[str, Any]:
-    said = {"name": name, "branch": label, "version": 1, "folder": f"{name}--{number}-0a", "seconds": 1}
-    return said | {"reads": _reads(name)}
+    given = {"name": name, "branch": label, "version": 1, "folder": f"{name}--{number}-0a", "seconds": 1}
+    return given | {"reads": _reads(name)}
 
 
 def _reads(name: str) -> list[str]:

@@ -42,9 +42,9 @@ def window(tmp_path: Path) -> Iterator[Browser]:
 
 
 def test_data_for_programs_holds_every_figure(site: Path) -> None:
-    said = json.loads((site / "leaderboard.json").read_text())
-    (board,) = said["boards"]
-    assert said["protocol"] == 1 and board["images"] == {"count": 1797, "contents": CONTENTS, "seed": 0}
+    content = json.loads((site / "leaderboard.json").read_text())
+    (board,) = content["boards"]
+    assert content["protocol"] == 1 and board["images"] == {"count": 1797, "contents": CONTENTS, "seed": 0}
     models = {model["name"]: model for model in board["models"]}
     figure = models[f"{BLIND} (two)"]["figures"]["Learned noise"]
     assert figure == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1797}

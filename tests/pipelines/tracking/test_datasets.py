@@ -17,7 +17,7 @@ INGESTED = {"images": 47, "errors": 3}
 
 
 @pytest.mark.parametrize(
-    ("said", "name", "kind", "place"),
+    ("given", "name", "kind", "place"),
     [
         ({"kind": "digits"}, "digits held_out", "sklearn", {"dataset": "digits", "split": "held_out"}),
         ({"path": "/data/imagenet/val/"}, "val", "local", {"uri": "/data/imagenet/val"}),
@@ -38,8 +38,8 @@ INGESTED = {"images": 47, "errors": 3}
         ),
     ],
 )
-def test_name_place_and_counts(said: dict[str, Any], name: str, kind: str, place: dict[str, Any]) -> None:
-    found = dataset_of(SourceSettings.model_validate(said), DIGEST, INGESTED)
+def test_name_place_and_counts(given: dict[str, Any], name: str, kind: str, place: dict[str, Any]) -> None:
+    found = dataset_of(SourceSettings.model_validate(given), DIGEST, INGESTED)
     assert (found.name, found.source_type, json.loads(found.source)) == (name, kind, place)
     assert DIGEST.startswith(found.digest) and len(found.digest) == 12
     profile = json.loads(found.profile or "")

@@ -130,8 +130,8 @@ def test_a_search_leaves_one_finished_run_per_trial(ray_here: str, tracker: Trac
 
 
 def test_a_killed_search_continues_in_the_same_runs(ray_here: str, tracker: Tracker, tmp_path: Path) -> None:
-    said = tmp_path / "said"
-    with said.open("wb") as out:
+    output = tmp_path / "output"
+    with output.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, __file__, tracker.uri, tracker.experiment, str(tmp_path), ray_here],
             stdout=out,
@@ -140,7 +140,7 @@ def test_a_killed_search_continues_in_the_same_runs(ray_here: str, tracker: Trac
             start_new_session=True,
         )
     try:
-        before = wait_for_points(tracker, process, said)
+        before = wait_for_points(tracker, process, output)
     finally:
         process.kill()
         process.wait()
@@ -164,14 +164,14 @@ def test_a_killed_search_continues_in_the_same_runs(ray_here: str, tracker: Trac
     )
 
 
-def wait_for_points(tracker: Tracker, process: subprocess.Popen[bytes], said: Path) -> set[str]:
+def wait_for_points(tracker: Tracker, process: subprocess.Popen[bytes], output: Path) -> set[str]:
     """The ids of both trials, once both have points in MLflow."""
 
     def found() -> set[str]:
         runs = search_all(tracker.client, tracker.experiment_id, "metrics.loss > 0")
         return {run.info.run_id for run in runs} if len(runs) == 2 else set()
 
-    return wait_until(found, "both trials have points", process=process, said=said, pause=0.1)
+    return wait_until(found, "both trials have points", process=process, output=output, pause=0.1)
 
 
 def test_a_tuner_without_the_callback_cannot_be_reconnected(ray_here: str, tracker: Tracker, tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_the_notes_on_a_weights_file_are_printed(tmp_path: Path) -> None:
     register()
     states = [timm.create_model(DIGITS, num_classes=7, global_pool="avg").state_dict() for _ in range(2)]
     torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "w.pth.tar")
-    said = nullspace("kernel", DIGITS, "--weights", str(tmp_path / "w.pth.tar"), "--model-args", "global_pool=avg")
-    lines = dict(line.split(None, 1) for line in said.out.splitlines())
+    answer = nullspace("kernel", DIGITS, "--weights", str(tmp_path / "w.pth.tar"), "--model-args", "global_pool=avg")
+    lines = dict(line.split(None, 1) for line in answer.out.splitlines())
     assert lines["weights"] == f"file:{tmp_path / 'w.pth.tar'} (EMA)"
     assert lines["notes"] == "7 classes from the file's shapes"
     given = ("--no-ema", "--model-args", "global_pool=avg", "--model-args", "num_classes=7", "--json")
@@ -216,8 +216,8 @@ def test_too_many_broken_images(ray_here: None, tmp_path: Path, good: int) -> No
     (error,) = [line for line in answer.err.splitlines() if line.startswith("error: ")]
     assert f"2 of {2 + good} images cannot be read" in error and "ingest.max_error_fraction" in error
     assert "allows: broken-0.png (" in error and "), broken-1.png (" in error
-    said = workfolder.read_run(tmp_path / "work")
-    assert said is not None and said["state"] == "failed"
+    content = workfolder.read_run(tmp_path / "work")
+    assert content is not None and content["state"] == "failed"
 
 
 def run(folder: Path, *overrides: str, arguments: tuple[str, ...] = ()):

@@ -59,7 +59,7 @@ def test_a_command_that_is_not_there_says_where_help_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["run"], "missing argument 'CONFIG'; see nullspace run --help"),
         (["run", "demo", "--trials=3"], "no such option: --trials; see nullspace run --help"),
@@ -69,9 +69,9 @@ def test_a_command_that_is_not_there_says_where_help_is() -> None:
         (["submit"], "missing argument 'CONFIG'; see nullspace submit --help"),
     ],
 )
-def test_wrong_words_are_one_line_like_any_other_error(words: list[str], said: str) -> None:
+def test_wrong_words_are_one_line_like_any_other_error(words: list[str], expected: str) -> None:
     answer = nullspace(*words)
-    assert answer.is_one_error and said in answer.err and answer.err.count("\n") == 1, answer.err
+    assert answer.is_one_error and expected in answer.err and answer.err.count("\n") == 1, answer.err
 
 
 def test_no_words_at_all_show_the_help() -> None:
@@ -94,38 +94,38 @@ def test_the_shell_can_complete(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kernel_of_a_random_model_as_json() -> None:
     answer = nullspace("kernel", "vit_tiny_patch16_224", "--random", "--json")
-    said = json.loads(answer.out)
+    content = json.loads(answer.out)
     assert answer.code == 0 and not answer.err
-    assert (said["patch_dim"], said["embed_dim"], said["rank"], said["nullity"]) == (768, 192, 191, 577)
-    assert said["modulo_shift"]
+    assert (content["patch_dim"], content["embed_dim"], content["rank"], content["nullity"]) == (768, 192, 191, 577)
+    assert content["modulo_shift"]
 
 
 def test_kernel_for_people_says_the_same() -> None:
     lines = dict(line.split(None, 1) for line in nullspace("kernel", DIGITS).out.splitlines())
-    said = json.loads(nullspace("kernel", DIGITS, "--json").out)
-    assert lines.keys() == said.keys()
+    content = json.loads(nullspace("kernel", DIGITS, "--json").out)
+    assert lines.keys() == content.keys()
     assert lines["nullity"] == "673" and lines["gap"].strip() == "none: no singular value was left out"
-    assert lines["modulo_shift"] == "yes" and lines["sigma_max"].strip() == f"{said['sigma_max']:.3g}"
-    assert said["gap"] is None and len(str(said["sigma_max"])) > 10, "programs get every digit"
+    assert lines["modulo_shift"] == "yes" and lines["sigma_max"].strip() == f"{content['sigma_max']:.3g}"
+    assert content["gap"] is None and len(str(content["sigma_max"])) > 10, "programs get every digit"
 
 
 def test_config_show_fills_in_defaults_and_takes_overrides() -> None:
     shown = nullspace("config", "show", "demo", "--set", "search.trials=4")
-    said = yaml.safe_load(shown.out)
-    assert said["search"]["trials"] == 4 and said["search"]["batch_images"] > 0
-    assert PipelineConfig.model_validate(said).name == "demo"
-    assert json.loads(nullspace("config", "show", "demo", "--set", "search.trials=4", "--json").out) == said
+    content = yaml.safe_load(shown.out)
+    assert content["search"]["trials"] == 4 and content["search"]["batch_images"] > 0
+    assert PipelineConfig.model_validate(content).name == "demo"
+    assert json.loads(nullspace("config", "show", "demo", "--set", "search.trials=4", "--json").out) == content
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_status_of_a_finished_run(demo_run: DemoRun) -> None:
-    said = json.loads(nullspace("status", str(demo_run.workdir), "--json").out)
-    assert said["experiment"] == "demo" and said["state"] == "finished"
-    assert said["run_id"] == demo_run.results["run"]["run_id"]
-    assert sorted(stage["stage"].partition("--")[0] for stage in said["stages"]) == sorted(STAGES)
-    assert {stage["state"] for stage in said["stages"]} == {"done"}
-    assert all(Path(said[name]).is_file() for name in ("report.html", "results.json"))
+    content = json.loads(nullspace("status", str(demo_run.workdir), "--json").out)
+    assert content["experiment"] == "demo" and content["state"] == "finished"
+    assert content["run_id"] == demo_run.results["run"]["run_id"]
+    assert sorted(stage["stage"].partition("--")[0] for stage in content["stages"]) == sorted(STAGES)
+    assert {stage["state"] for stage in content["stages"]} == {"done"}
+    assert all(Path(content[name]).is_file() for name in ("report.html", "results.json"))
     text = nullspace("status", str(demo_run.workdir)).out
     assert text.startswith("demo: finished") and text.count("  done ") == len(STAGES)
 
@@ -139,10 +139,10 @@ def test_a_dry_run_says_what_is_reused_and_what_is_to_do(demo_run: DemoRun, tmp_
     after = json.loads(nullspace(*words, "--json").out)
     assert [stage["stage"].partition("--")[0] for stage in after] == list(STAGES)
     assert {stage["state"] for stage in after} == {"reused"} and all(Path(stage["folder"]).is_dir() for stage in after)
-    said = {
+    given = {
         stage["stage"]: stage["seconds"] for stage in json.loads(nullspace("status", words[4], "--json").out)["stages"]
     }
-    assert {stage["stage"]: stage["seconds"] for stage in after} == said
+    assert {stage["stage"]: stage["seconds"] for stage in after} == given
     changed = json.loads(nullspace(*words, "--set", "kernel_noise.examples=3", "--json").out)
     to_do = {stage["stage"].partition("--")[0]: stage["folder"] for stage in changed if stage["state"] == "to do"}
     assert (

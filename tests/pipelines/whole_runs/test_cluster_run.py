@@ -55,11 +55,11 @@ def test_a_run_outlives_its_nodes_and_finds_the_same(cluster: Cluster, demo_run:
             return bool(seen and raylets_with(cluster, name))
 
         for stage, process in (("ingest", _ACTOR), ("search", _TRIAL), ("kernel_noise", _ACTOR)):
-            driver.until(lambda stage=stage: f"running  {stage}" in driver.said, f"{stage} begins")
+            driver.until(lambda stage=stage: f"running  {stage}" in driver.stderr, f"{stage} begins")
             driver.until(lambda process=process: works(process), f"{stage} has a worker")
             kill_a_node(cluster, process)
         mark = "running  visible_watermark"
-        driver.until(lambda: mark in driver.said and workers(cluster, _ACTOR), "the mark has a worker")
+        driver.until(lambda: mark in driver.stderr and workers(cluster, _ACTOR), "the mark has a worker")
         kill_a_worker(cluster, _ACTOR)
         results = driver.results()
         assert not driver.processes(only=("raylet",)), "a Ray of its own was started"

@@ -26,7 +26,7 @@ def test_they_are_asked_on_what_is_there_and_answered_everywhere(demo_run: DemoR
         shutil.copytree(found, workdir / "stages" / found.name)
     with Driver(workdir, "--only", "corruption", settings=SETTINGS) as driver:
         results = driver.results()
-        assert driver.said.count("reused ") >= 3 and "done     corruption--digits" in driver.said
+        assert driver.stderr.count("reused ") >= 3 and "done     corruption--digits" in driver.stderr
     found = results["models"]["digits"]["corruption"]["conditions"]
     assert found["mean"]["n"] == found["mean"]["labelled"] == 8 and found["gaussian_noise_3"]["n"] == 8
     page = (workdir / "report.html").read_text(encoding="utf-8")

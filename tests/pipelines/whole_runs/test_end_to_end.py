@@ -84,8 +84,8 @@ def test_exact_kernel_noise_changes_no_prediction(demo_run: DemoRun) -> None:
 
 
 def test_learned_noise_is_less_noticed_than_its_controls(demo_run: DemoRun) -> None:
-    said = demo_run.results["models"]["digits"]["learned_noise"]["conditions"]
-    assert all(said["learned"]["mse_probabilities"] < said[control]["mse_probabilities"] / 3 for control in
+    outcome = demo_run.results["models"]["digits"]["learned_noise"]["conditions"]
+    assert all(outcome["learned"]["mse_probabilities"] < outcome[control]["mse_probabilities"] / 3 for control in
                ("permuted", "gaussian"))  # fmt: skip
 
 
@@ -119,26 +119,26 @@ def test_figures_of_conditions_are_those_of_their_rows(demo_run: DemoRun) -> Non
     for stage in ("kernel_noise", "learned_noise"):
         rows = rows_of(demo_run.stage(stage))
         counted = rows[rows["split"] == "test"] if stage == "learned_noise" else rows
-        for name, said in model[stage]["conditions"].items():
-            check_outcome(said, counted[counted["condition"] == name])
+        for name, outcome in model[stage]["conditions"].items():
+            check_outcome(outcome, counted[counted["condition"] == name])
             checked += 1
     assert checked == 7
 
 
-def check_outcome(said: dict[str, Any], rows: Any) -> None:
-    assert said["n"] == len(rows)
-    assert said["agreement"] == rows["agree"].mean()
+def check_outcome(found: dict[str, Any], rows: Any) -> None:
+    assert found["n"] == len(rows)
+    assert found["agreement"] == rows["agree"].mean()
     assert np.all(rows["agree"] == (rows["prediction_clean"] == rows["prediction_noised"]))
-    assert said["agreement_ci"] == pytest.approx(wilson(int(rows["agree"].sum()), len(rows)), abs=1e-9)
+    assert found["agreement_ci"] == pytest.approx(wilson(int(rows["agree"].sum()), len(rows)), abs=1e-9)
     for what in ("features", "logits", "probabilities"):
         column = {"features": "feature", "logits": "logit", "probabilities": "probability"}[what]
         values = rows[f"squared_{column}_change"].astype(np.float64)
-        assert said[f"mse_{what}"] == pytest.approx(values.mean(), rel=1e-5)
-        low, high = said[f"mse_{what}_ci"]
-        assert low <= said[f"mse_{what}"] <= high
-    assert said["max_abs_logit_change"] == pytest.approx(rows["max_abs_logit_change"].max(), rel=1e-6)
+        assert found[f"mse_{what}"] == pytest.approx(values.mean(), rel=1e-5)
+        low, high = found[f"mse_{what}_ci"]
+        assert low <= found[f"mse_{what}"] <= high
+    assert found["max_abs_logit_change"] == pytest.approx(rows["max_abs_logit_change"].max(), rel=1e-6)
     change = (rows["confidence_noised"] - rows["confidence_clean"]).astype(np.float64).mean()
-    assert said["confidence_change"] == pytest.approx(change, abs=1e-6)
+    assert found["confidence_change"] == pytest.approx(change, abs=1e-6)
 
 
 def wilson(successes: int, n: int) -> list[float]:
@@ -151,19 +151,19 @@ def wilson(successes: int, n: int) -> list[float]:
 def test_figures_of_the_watermark_are_those_of_its_rows(demo_run: DemoRun) -> None:
     rows = rows_of(demo_run.stage("visible_watermark"))
     ids = sorted(rows_of(demo_run.stage("reference"))["id"])
-    for condition, said in demo_run.results["models"]["digits"]["visible_watermark"]["conditions"].items():
+    for condition, outcome in demo_run.results["models"]["digits"]["visible_watermark"]["conditions"].items():
         own = rows[rows["condition"] == condition]
-        assert said["n"] == IMAGES and sorted(own["id"]) == ids
-        assert said["agreement"] == own["agree"].mean()
-        assert said["max_probability_change"] == own["probability_change"].max()
+        assert outcome["n"] == IMAGES and sorted(own["id"]) == ids
+        assert outcome["agreement"] == own["agree"].mean()
+        assert outcome["max_probability_change"] == own["probability_change"].max()
         for name in ("psnr", "ssim"):
             values = own[name].astype(np.float64)
-            assert said[name] == pytest.approx(values[np.isfinite(values)].mean(), rel=1e-5)
+            assert outcome[name] == pytest.approx(values[np.isfinite(values)].mean(), rel=1e-5)
 
 
 def test_hidden_messages_fit_into_the_demo_and_are_read_after_jpeg(demo_run: DemoRun) -> None:
     found = demo_run.results["models"]["digits"]["payload"]
-    read = {name: said.get("word_accuracy") for name, said in found["conditions"].items()}
+    read = {name: outcome.get("word_accuracy") for name, outcome in found["conditions"].items()}
     assert found["settings"]["message_bytes"] == 8 and found["warnings"] == []
     assert read["none"] == read["jpeg_90"] == read["jpeg_75"] == 1 and (read["jpeg_50"] or 0) > 0.95
     assert "Read back after distortions" in (demo_run.workdir / "report.html").read_text(encoding="utf-8")
@@ -171,8 +171,8 @@ def test_hidden_messages_fit_into_the_demo_and_are_read_after_jpeg(demo_run: Dem
 
 def test_clean_accuracy_is_that_of_the_rows(demo_run: DemoRun) -> None:
     rows = rows_of(demo_run.stage("reference"))
-    said = demo_run.results["models"]["digits"]["reference"]["clean_accuracy"]
-    assert said["n"] == IMAGES and said["accuracy"] == (rows["label"] == rows["prediction"]).mean()
+    outcome = demo_run.results["models"]["digits"]["reference"]["clean_accuracy"]
+    assert outcome["n"] == IMAGES and outcome["accuracy"] == (rows["label"] == rows["prediction"]).mean()
 
 
 def test_best_trial_is_the_one_of_largest_radius(demo_run: DemoRun) -> None:
@@ -223,7 +223,7 @@ def files_of(workdir: Path) -> dict[str, int]:
 
 def test_rerun_reuses_everything(demo_run: DemoRun, again: tuple[Driver, dict[str, Any]]) -> None:
     driver, results = again
-    begins = [line.split()[0] for line in driver.said.splitlines()]
+    begins = [line.split()[0] for line in driver.stderr.splitlines()]
     assert begins == ["mlflow", "model", *["reused"] * len(STAGES), *["stage"] * len(STAGES)]
     assert results == demo_run.results
 
@@ -233,9 +233,11 @@ def test_changed_mark_is_made_anew_and_nothing_else_but_the_report(demo_run: Dem
     shutil.copytree(demo_run.workdir, workdir)
     with Driver(workdir, settings={**SMALL, "visible_watermark.text": "OTHER"}) as driver:
         changed = driver.results()
-        made = [line.split()[1].partition("--")[0] for line in driver.said.splitlines() if line.startswith("running ")]
+        made = [
+            line.split()[1].partition("--")[0] for line in driver.stderr.splitlines() if line.startswith("running ")
+        ]
         assert made == ["visible_watermark", "report"]
-        assert driver.said.count("reused ") == len(STAGES) - 2
+        assert driver.stderr.count("reused ") == len(STAGES) - 2
     ours, theirs = figures(demo_run.results), figures(changed)
     assert ours.pop("visible_watermark") != theirs.pop("visible_watermark")
     assert ours == theirs

@@ -44,7 +44,7 @@ def test_a_fifth_question_is_asked_and_answered_everywhere(copy: Path, tmp_path:
     driver = Driver(workdir, "--only", "brightness", settings=settings, variables={"PYTHONPATH": str(copy)})
     with driver:
         results = driver.results()
-    assert [line.split()[1].partition("--")[0] for line in driver.said.splitlines() if line.startswith("done ")] == [
+    assert [line.split()[1].partition("--")[0] for line in driver.stderr.splitlines() if line.startswith("done ")] == [
         "ingest", "reference", "brightness", "report",
     ]  # fmt: skip
     assert set(results["models"]["digits"]) == {"model", "reference", "brightness", "warnings"}

@@ -28,7 +28,7 @@ def test_they_are_asked_on_what_is_there_and_answered_everywhere(demo_run: DemoR
         shutil.copytree(found, workdir / "stages" / found.name)
     with Driver(workdir, "--only", "attribution", settings=SETTINGS) as driver:
         results = driver.results()
-        assert driver.said.count("reused ") >= 4 and "done     attribution--digits" in driver.said
+        assert driver.stderr.count("reused ") >= 4 and "done     attribution--digits" in driver.stderr
     found = results["models"]["digits"]["attribution"]["conditions"]
     assert found["clean"]["n"] == 8 and found["steered"]["agreement"] == 1
     assert found["steered"][f"spearman_{ATTENTION}"] > 0.99 and found["steered"]["pixels_top"] < 0.5

@@ -35,14 +35,14 @@ def test_a_full_disk_is_reported_and_with_room_the_same_command_goes_on(
     settings = {**SMALL, "tracking.uri": f"sqlite:///{tmp_path / 'work' / 'mlflow.db'}"}  # MLflow has another disk
     with Driver(workdir, settings=settings, logs=tmp_path) as driver:
         assert driver.finish() == 1
-        assert "done     ingest" in driver.said
-        last = driver.said.splitlines()[-1]
+        assert "done     ingest" in driver.stderr
+        last = driver.stderr.splitlines()[-1]
         assert last.startswith("error: ") and "No space left on device" in last and len(last) < 600
-        assert "Traceback" not in driver.said
+        assert "Traceback" not in driver.stderr
     subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
     with Driver(workdir, settings=settings, logs=tmp_path) as driver:
         results = driver.results()
-        assert "reused   ingest" in driver.said
+        assert "reused   ingest" in driver.stderr
     assert figures(results) == figures(demo_run.results)
     assert half_written(workdir) == []
     runs = runs_of(tmp_path / "work" / "x")

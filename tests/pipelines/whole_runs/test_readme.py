@@ -125,7 +125,7 @@ def test_a_config_shown_can_be_run(
     assert load_config(mine).fingerprint() == load_config("demo", sets[1::2]).fingerprint()
     with Driver(demo_run.workdir, config=str(mine), settings={}) as driver:
         assert driver.results()["models"] == demo_run.results["models"]
-    assert "running" not in driver.said  # the config is the same, so every stage is reused
+    assert "running" not in driver.stderr  # the config is the same, so every stage is reused
 
 
 def test_the_program_that_loads_the_noise(

@@ -43,7 +43,7 @@ def test_a_run_killed_in_every_stage_ends_as_if_it_was_not(demo_run: DemoRun, tm
         kept = now
     with Driver(workdir) as driver:
         results = driver.results()
-        assert driver.said.count("reused ") >= len(STAGES) - 1  # the report may have been done before its kill came
+        assert driver.stderr.count("reused ") >= len(STAGES) - 1  # the report may have been done before its kill came
     # One trial at a time and the same seed: bit for bit the numbers of a run nobody killed.
     assert figures(results) == figures(demo_run.results)
     check_ids(workdir, demo_run)

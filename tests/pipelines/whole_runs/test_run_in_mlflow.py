@@ -64,20 +64,20 @@ def test_what_mlflow_holds_of_each_run(demo_run: DemoRun) -> None:
 
 
 def test_the_run_of_one_model_is_its_row(demo_run: DemoRun) -> None:
-    client, said = client_of(demo_run.workdir), demo_run.results["models"]["digits"]
+    client, content = client_of(demo_run.workdir), demo_run.results["models"]["digits"]
     (parent,) = children_of(runs_of(demo_run.workdir), None)
     (row,) = client.search_runs([parent.info.experiment_id], "tags.`nullspace.kind` = 'model'")
     assert row.info.run_id == parent.info.run_id and f"{demo_run.workdir.parent.name}/work " in str(row.info.run_name)
-    metrics, learned = row.data.metrics, said["learned_noise"]["conditions"]["learned"]
+    metrics, learned = row.data.metrics, content["learned_noise"]["conditions"]["learned"]
     assert metrics["learned_noise.learned.agreement"] == learned["agreement"]
-    assert metrics["relative_norm"] == said["search"]["relative_norm"]
-    assert metrics["guaranteed_mse_probabilities"] == said["search"]["guarantee"]["bound"]
-    assert metrics["clean_accuracy"] == said["reference"]["clean_accuracy"]["accuracy"]
-    assert (metrics["kernel.nullity"], metrics["kernel_noise.exact.agreement"]) == (said["kernel"]["nullity"], 1.0)
-    assert metrics["visible_watermark.marked.psnr"] == said["visible_watermark"]["conditions"]["marked"]["psnr"]
+    assert metrics["relative_norm"] == content["search"]["relative_norm"]
+    assert metrics["guaranteed_mse_probabilities"] == content["search"]["guarantee"]["bound"]
+    assert metrics["clean_accuracy"] == content["reference"]["clean_accuracy"]["accuracy"]
+    assert (metrics["kernel.nullity"], metrics["kernel_noise.exact.agreement"]) == (content["kernel"]["nullity"], 1.0)
+    assert metrics["visible_watermark.marked.psnr"] == content["visible_watermark"]["conditions"]["marked"]["psnr"]
     assert metrics["payload.jpeg_75.word_accuracy"] == 1
-    assert row.data.params["model"] == said["model"]["name"]
-    assert row.data.params["weights_sha256"] == said["model"]["weights_sha256"]
+    assert row.data.params["model"] == content["model"]["name"]
+    assert row.data.params["weights_sha256"] == content["model"]["weights_sha256"]
 
 
 def test_the_images_are_a_data_set_of_every_run_that_reads_them(demo_run: DemoRun) -> None:

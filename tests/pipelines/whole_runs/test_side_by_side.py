@@ -33,10 +33,10 @@ def config(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = shutil.copy(weights_path(), folder / "weights.safetensors")
     from pipelines.configs.reading import load_config
 
-    said = load_config("demo").model_dump(mode="json")
-    (first,) = said["models"]
-    said["models"] = [first, {**first, "weights": str(weights), "label": "other"}]
-    (folder / "two.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
+    content = load_config("demo").model_dump(mode="json")
+    (first,) = content["models"]
+    content["models"] = [first, {**first, "weights": str(weights), "label": "other"}]
+    (folder / "two.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "two.yaml"
 
 
@@ -47,7 +47,7 @@ def test_sigterm_stops_both(config: Path) -> None:
             driver.until(lambda begun=begun: [*driver.workdir.glob(begun)], f"search of {label} is under way")
         driver.process.terminate()
         assert driver.finish() == 130
-        assert driver.said.splitlines()[-1].startswith("stopped") and "Traceback" not in driver.said
+        assert driver.stderr.splitlines()[-1].startswith("stopped") and "Traceback" not in driver.stderr
     runs = runs_of(config.parent / "work")
     assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}
     killed = {run.data.tags.get("nullspace.branch") for run in runs if run.info.status == "KILLED"}
@@ -57,13 +57,13 @@ def test_sigterm_stops_both(config: Path) -> None:
 def test_a_model_that_fails_costs_only_itself(config: Path, demo_run: DemoRun) -> None:
     workdir, weights = config.parent / "work", config.parent / "weights.safetensors"
     with Driver(workdir, settings=SETTINGS, config=str(config)) as driver:
-        driver.until(lambda: "mlflow   " in driver.said, "the models are known")
+        driver.until(lambda: "mlflow   " in driver.stderr, "the models are known")
         weights.rename(weights.with_suffix(".away"))
         assert driver.finish() == 1
-        assert "failed   other: " in driver.said and "done     visible_watermark--digits" in driver.said
-        last = driver.said.splitlines()[-1]
+        assert "failed   other: " in driver.stderr and "done     visible_watermark--digits" in driver.stderr
+        last = driver.stderr.splitlines()[-1]
         assert last.startswith("error: 1 of 2 models failed: other: ") and "weights.safetensors" in last
-        assert "The report has the others" in last and "Traceback" not in driver.said
+        assert "The report has the others" in last and "Traceback" not in driver.stderr
     results = read_json(workdir / "results.json")
     assert list(results["models"]) == ["digits"] and figures(results) == figures(demo_run.results)
     runs = runs_of(workdir)
@@ -79,7 +79,7 @@ def test_the_same_command_finishes_the_rest(config: Path, demo_run: DemoRun) -> 
     weights.with_suffix(".away").rename(weights)
     with Driver(workdir, settings=SETTINGS, config=str(config)) as driver:
         results = driver.results()
-        assert "reused   visible_watermark--digits" in driver.said and "running  search--other" in driver.said
+        assert "reused   visible_watermark--digits" in driver.stderr and "running  search--other" in driver.stderr
     assert list(results["models"]) == ["digits", "other"]
     for label in results["models"]:
         only = {**results, "models": {"digits": results["models"][label]}}
@@ -109,16 +109,16 @@ def check_model_runs(runs: list[Run], parent: Run, results: dict[str, Any]) -> N
     # A report of the model that did not fail was made before, too.
     assert {run.data.tags["nullspace.stage"] for run in shared} == {"ingest", "report"}
     for label, run in models.items():
-        said = results["models"][label]
+        found = results["models"][label]
         learned, marked = (
-            said["learned_noise"]["conditions"]["learned"],
-            said["visible_watermark"]["conditions"]["marked"],
+            found["learned_noise"]["conditions"]["learned"],
+            found["visible_watermark"]["conditions"]["marked"],
         )
         assert run.info.run_name == label and run.info.status == "FINISHED"
         assert run.data.metrics["learned_noise.learned.agreement"] == learned["agreement"]
         assert run.data.metrics["visible_watermark.marked.psnr"] == marked["psnr"]
-        assert f"/stages/search--{label}-" in said["search"]["artifact"], "equal models, each with stages of its own"
-        assert run.data.params["weights"] == said["model"]["weights_source"]
+        assert f"/stages/search--{label}-" in found["search"]["artifact"], "equal models, each with stages of its own"
+        assert run.data.params["weights"] == found["model"]["weights_source"]
         assert len(data_sets_of(run)) == 1 and run.outputs is not None and len(run.outputs.model_outputs) == 1
         assert f"**{label}**" in run.data.tags["mlflow.note.content"]
         stages = stage_runs(runs, run.info.run_id)

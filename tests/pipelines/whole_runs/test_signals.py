@@ -43,9 +43,9 @@ def test_a_signal_in_the_search_ends_it_cleanly(workdir: Path, stop, workers: st
         driver.until_stage("search")
         stop(driver)
         assert driver.finish() == 130
-        last = driver.said.splitlines()[-1]
+        last = driver.stderr.splitlines()[-1]
         assert last.startswith("stopped") and str(workdir) in last and "same command" in last
-        assert "Traceback" not in driver.said and driver.out == ""
+        assert "Traceback" not in driver.stderr and driver.out == ""
         wait_until(lambda: not driver.processes(), "its processes end with it", pause=0.2)
     runs = runs_of(workdir)
     (parent,) = children_of(runs, None)
@@ -58,7 +58,7 @@ def test_a_signal_in_the_search_ends_it_cleanly(workdir: Path, stop, workers: st
 def test_the_same_command_goes_on(workdir: Path, demo_run: DemoRun) -> None:
     with Driver(workdir) as driver:
         results = driver.results()
-        assert "running  search" in driver.said and "cannot be read" not in driver.said
+        assert "running  search" in driver.stderr and "cannot be read" not in driver.stderr
     assert figures(results) == figures(demo_run.results)
     assert "RUNNING" not in {run.info.status for run in runs_of(workdir)}
     assert half_written(workdir) == []

@@ -76,9 +76,9 @@ def made(folder: Path, kernel: dict[str, Any]) -> dict[str, Done]:
 def test_the_kernel_has_one_direction_modulo_the_shift(kernel: dict[str, Any]) -> None:
     assert (kernel["nullity"], kernel["plain_nullity"], kernel["modulo_shift"]) == (1, 0, True)
     assert kernel["rank"] == 767
-    said = Result(kernel)
-    assert "The model is blind to 1 of 768 directions of a patch, modulo the shift" in report.sentence(said)
-    assert "0 leave the token as it is, one only shifts it" in report.nullity_fact(said)
+    text = Result(kernel)
+    assert "The model is blind to 1 of 768 directions of a patch, modulo the shift" in report.sentence(text)
+    assert "0 leave the token as it is, one only shifts it" in report.nullity_fact(text)
 
 
 def test_noise_along_it_is_invisible(made: dict[str, Done], spec: ModelSpec, tmp_path: Path) -> None:
@@ -103,6 +103,6 @@ def test_a_visible_mark_lies_along_it(made: dict[str, Done], spec: ModelSpec, tm
 def test_messages_are_skipped_because_there_are_too_few_directions(
     made: dict[str, Done], spec: ModelSpec, tmp_path: Path
 ) -> None:
-    said = tiny.evaluated(PAYLOAD, tmp_path, PayloadSettings(message_bytes=2), made, model=spec).result
-    assert "one direction per patch, which only shifts the token: too few for messages" in said["skipped"]
-    assert list(said) == ["skipped"]
+    text = tiny.evaluated(PAYLOAD, tmp_path, PayloadSettings(message_bytes=2), made, model=spec).result
+    assert "one direction per patch, which only shifts the token: too few for messages" in text["skipped"]
+    assert list(text) == ["skipped"]

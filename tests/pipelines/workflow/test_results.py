@@ -1,4 +1,4 @@
-"""results.json and the figures MLflow gets, from what the stages said."""
+"""results.json and the figures MLflow gets, from the results of the stages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESULTS: dict[str, dict[str, Any]] = {
 
 
 def finished(**changed: dict[str, Any]) -> dict[str, Done]:
-    return {name: Done(Path("/runs") / name, said, 1.0, False) for name, said in {**RESULTS, **changed}.items()}
+    return {name: Done(Path("/runs") / name, content, 1.0, False) for name, content in {**RESULTS, **changed}.items()}
 
 
 def test_a_models_results_have_the_promised_keys() -> None:
@@ -43,7 +43,7 @@ def test_a_models_results_have_the_promised_keys() -> None:
     assert {"patch_dim", "embed_dim", "rank", "nullity", "rtol"} <= set(found["kernel"])
     assert list(found) == ["model", *RESULTS, "warnings"]
     for name in set(RESULTS) - {"search"}:
-        assert found[name] == RESULTS[name], "as its stage said it, or why there is nothing"
+        assert found[name] == RESULTS[name], "as its stage returned it, or why there is nothing"
     assert found["kernel_noise"]["conditions"]["exact"]["max_abs_logit_change"] == 1e-4
     assert found["search"]["artifact"] == "/runs/search/noise.safetensors"
     assert (found["search"]["registered_model"], found["search"]["version"]) == ("mine", 3)
@@ -66,8 +66,11 @@ def test_equal_models_under_two_labels_keep_their_own_stages(tmp_path: Path) -> 
     models = {label: {"kernel": tmp_path / label} for label in ("a", "b")}
     assert report_stage._folders(plan, done) == models
     tracker: Any = SimpleNamespace(uri="sqlite:///mlflow.db")
-    said = report_stage._run(load_config("demo"), plan, done, tracker, "7")["stages"]
-    assert [(each["branch"], each["seconds"], each["reused"]) for each in said] == [("a", 1.0, True), ("b", 2.0, False)]
+    stages = report_stage._run(load_config("demo"), plan, done, tracker, "7")["stages"]
+    assert [(each["branch"], each["seconds"], each["reused"]) for each in stages] == [
+        ("a", 1.0, True),
+        ("b", 2.0, False),
+    ]
 
 
 def test_data_results_count_for_each_preprocessing() -> None:
@@ -91,7 +94,7 @@ def test_warnings_are_those_of_the_images_and_of_each_model_once() -> None:
 
 
 def test_every_figure_of_a_nested_result_becomes_a_number() -> None:
-    said = {
+    given = {
         "noise": {"learned": {"agreement": 0.5, "agreement_ci": [0.4, 0.6], "n": 10}},
         "accuracy": {"ci": (0.1, 0.2)},
         "invariant": True,
@@ -100,7 +103,7 @@ def test_every_figure_of_a_nested_result_becomes_a_number() -> None:
         "name": "text",
         "places": [1, 2],
     }
-    assert dict(flat_metrics(said)) == {
+    assert dict(flat_metrics(given)) == {
         "noise.learned.agreement": 0.5,
         "noise.learned.agreement_ci.low": 0.4,
         "noise.learned.agreement_ci.high": 0.6,
@@ -109,7 +112,7 @@ def test_every_figure_of_a_nested_result_becomes_a_number() -> None:
         "accuracy.ci.high": 0.2,
         "invariant": 1.0,
     }
-    assert all(isinstance(value, float) for value in dict(flat_metrics(said)).values())
+    assert all(isinstance(value, float) for value in dict(flat_metrics(given)).values())
 
 
 def test_a_stage_is_looked_for_under_its_own_branch() -> None:

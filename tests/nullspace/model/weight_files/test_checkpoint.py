@@ -44,8 +44,8 @@ def prefixed(prefix: str, state: State) -> State:
     return {f"{prefix}{name}": value for name, value in state.items()}
 
 
-def load(path: Path, **said: Any) -> SplitViT:
-    return SplitViT.load(NAME, weights=path, model_args=TINY, verify=False, **said)
+def load(path: Path, **given: Any) -> SplitViT:
+    return SplitViT.load(NAME, weights=path, model_args=TINY, verify=False, **given)
 
 
 def is_same(model: SplitViT, state: State) -> bool:
@@ -137,10 +137,10 @@ class Code:
     """What a hostile file would hold: unpickling calls it."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
-        self.said = (function, arguments)
+        self.stderr = (function, arguments)
 
     def __reduce__(self) -> Any:
-        return self.said
+        return self.stderr
 
 
 RUNS = "raise SystemExit('code from a weights file was run')"

@@ -74,7 +74,7 @@ def test_without_noise_there_is_the_picture_alone_and_any_class_can_be_explained
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["one.png", "--map", "saliency"], "expected a map of gradient"),
         (["one.png", "--epsilon", "4"], "--epsilon and --steps belong to --noise search"),
@@ -86,9 +86,9 @@ def test_without_noise_there_is_the_picture_alone_and_any_class_can_be_explained
         (["one.png", "--noise", "missing.safetensors"], "missing.safetensors"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_line(call, words: list[str], said: str) -> None:
+def test_what_cannot_be_is_said_in_a_line(call, words: list[str], message: str) -> None:
     code, out, err = call(*words, *DIGITS)
-    assert code != 0 and said in err and "Traceback" not in err and out == ""
+    assert code != 0 and message in err and "Traceback" not in err and out == ""
 
 
 def test_a_page_is_not_replaced_unless_asked(call, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def fill(folder: Path, *names: str) -> Path:
     return folder
 
 
-def opened(path: Path | str | None = None, **said: Any) -> Source:
-    return open_source(SourceSettings(path=None if path is None else str(path), **said))
+def opened(path: Path | str | None = None, **given: Any) -> Source:
+    return open_source(SourceSettings(path=None if path is None else str(path), **given))
 
 
 def listed(source: Source) -> dict[str, int]:

@@ -48,8 +48,8 @@ def test_hugging_faces_class_names(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", 2, label=[1, 0])
     assert opened(path).class_names() is None
     table = pq.read_table(path)
-    said = {"huggingface": json.dumps({"info": {"features": features}})}
-    pq.write_table(table.replace_schema_metadata(said), path)
+    content = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(content), path)
     assert opened(path).class_names() == names == opened(tmp_path, limit=1).class_names()
     pq.write_table(table.replace_schema_metadata({"huggingface": "no JSON"}), path)
     assert opened(path).class_names() is None
@@ -88,10 +88,10 @@ BAD_COLUMNS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("columns", "said", "message"), BAD_COLUMNS.values(), ids=BAD_COLUMNS)
-def test_columns_that_cannot_be_used_are_an_error(tmp_path: Path, columns: dict, said: dict, message: str) -> None:
+@pytest.mark.parametrize(("columns", "given", "message"), BAD_COLUMNS.values(), ids=BAD_COLUMNS)
+def test_columns_that_cannot_be_used_are_an_error(tmp_path: Path, columns: dict, given: dict, message: str) -> None:
     with pytest.raises(SourceError, match=message):
-        list(opened(parquet(tmp_path / "p.parquet", 1, **columns), **said).records())
+        list(opened(parquet(tmp_path / "p.parquet", 1, **columns), **given).records())
 
 
 def test_tables_without_rows_are_an_error(tmp_path: Path) -> None:

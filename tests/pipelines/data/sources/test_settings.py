@@ -25,10 +25,10 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "message"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
-def test_settings_that_mean_nothing_are_refused(said: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(("given", "message"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        SourceSettings(**said)
+        SourceSettings(**given)
 
 
 @pytest.mark.parametrize("option", ["labels", "file_column", "image_column", "label_column", "id_column"])

@@ -25,14 +25,14 @@ def compute(
     *,
     device: str = "cpu",
     address: str | None = "head:6379",
-    **said: Any,
+    **given: Any,
 ) -> Compute:
     monkeypatch.setattr(Compute, "_nodes", lambda self: [have])
-    return Compute(ResourceSettings(**said), address=address, device=device)
+    return Compute(ResourceSettings(**given), address=address, device=device)
 
 
 @pytest.mark.parametrize(
-    ("have", "said", "device", "expected"),
+    ("have", "given", "device", "expected"),
     [
         ({"CPU": 4}, {}, "cpu", Workers(4, 1, 0)),
         ({"CPU": 4, "GPU": 2}, {}, "cpu", Workers(4, 1, 0)),
@@ -46,13 +46,13 @@ def compute(
     ],
 )
 def test_a_stage_gets_what_was_asked_for_as_far_as_it_is_there(
-    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], device: str, expected: Workers
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], given: dict[str, Any], device: str, expected: Workers
 ) -> None:
-    assert compute(monkeypatch, have, device=device, **said).workers() == expected
+    assert compute(monkeypatch, have, device=device, **given).workers() == expected
 
 
 @pytest.mark.parametrize(
-    ("have", "said", "device", "message"),
+    ("have", "given", "device", "message"),
     [
         (
             {"CPU": 2},
@@ -76,10 +76,10 @@ def test_a_stage_gets_what_was_asked_for_as_far_as_it_is_there(
     ],
 )
 def test_a_cluster_that_holds_no_worker_is_refused_with_the_numbers(
-    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], device: str, message: str
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], given: dict[str, Any], device: str, message: str
 ) -> None:
     with pytest.raises(ClusterError, match=message):
-        compute(monkeypatch, have, device=device, **said).workers()
+        compute(monkeypatch, have, device=device, **given).workers()
 
 
 def test_the_device_follows_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_the_address_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPa
 def test_a_head_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    def refuse(**said: Any) -> None:
+    def refuse(**given: Any) -> None:
         raise ConnectionError("no answer")
 
     monkeypatch.setattr(ray, "init", refuse)
@@ -122,7 +122,7 @@ def test_a_head_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -
 def test_an_error_names_the_remedy_where_ray_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    def too_slow(**said: Any) -> None:
+    def too_slow(**given: Any) -> None:
         raise Exception("The current node timed out during startup")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -140,7 +140,7 @@ def test_the_answer_to_sigterm_outlives_the_start_of_ray(monkeypatch: pytest.Mon
     def ours(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ray, "init", lambda **said: signal.signal(signal.SIGTERM, lambda *_: None))
+    monkeypatch.setattr(ray, "init", lambda **given: signal.signal(signal.SIGTERM, lambda *_: None))
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
     monkeypatch.setattr(ray, "shutdown", lambda: None)
@@ -163,7 +163,7 @@ def test_a_worker_is_not_spread_over_two_nodes(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("have", "said", "models", "lanes"),
+    ("have", "given", "models", "lanes"),
     [
         ({"CPU": 2}, {}, 1, 1),
         ({"CPU": 2}, {}, 5, 2),
@@ -175,9 +175,9 @@ def test_a_worker_is_not_spread_over_two_nodes(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_models_are_worked_on_side_by_side_as_far_as_the_cluster_goes(
-    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], said: dict[str, Any], models: int, lanes: int
+    monkeypatch: pytest.MonkeyPatch, have: dict[str, float], given: dict[str, Any], models: int, lanes: int
 ) -> None:
-    assert compute(monkeypatch, have, **said).lanes(models) == lanes
+    assert compute(monkeypatch, have, **given).lanes(models) == lanes
 
 
 def test_a_share_holds_at_least_one_worker_and_at_most_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

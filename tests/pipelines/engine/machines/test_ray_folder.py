@@ -68,7 +68,7 @@ def test_a_ray_started_here_gets_the_folder_and_a_cluster_keeps_its_own(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", LONG)
-    monkeypatch.setattr(ray, "init", lambda **said: asked.update(said))
+    monkeypatch.setattr(ray, "init", lambda **given: asked.update(given))
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
     monkeypatch.setattr(ray, "shutdown", lambda: None)

@@ -30,7 +30,7 @@ def test_every_item_comes_once_and_in_order_whatever_fits(limit: int, caplog: py
         found = list(BatchSize(16).each(range(23), short_above(limit, calls)))
     assert [item for batch in found for item in batch] == list(range(23))
     assert max(map(len, found)) <= limit
-    assert len(caplog.records) == (limit < 16), "said once, and only where it did not fit"
+    assert len(caplog.records) == (limit < 16), "reported once, and only where it did not fit"
 
 
 def test_what_was_found_to_fit_is_kept() -> None:

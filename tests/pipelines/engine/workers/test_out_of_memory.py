@@ -73,6 +73,6 @@ def test_a_worker_out_of_memory_is_replaced_and_one_that_always_is_ends_the_stag
         assert rows == [["large"], ["small"]]
         with pytest.raises(StageError) as raised:
             workdir("small", "large", "vast")
-    said = str(raised.value)
-    assert said.startswith("4 workers died over shard vast, most likely out of memory; lower batch_images")
-    assert "resources.workers" in said and "\n" not in said
+    text = str(raised.value)
+    assert text.startswith("4 workers died over shard vast, most likely out of memory; lower batch_images")
+    assert "resources.workers" in text and "\n" not in text

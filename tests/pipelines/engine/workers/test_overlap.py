@@ -18,12 +18,12 @@ class Steps:
     """Notes what begins and ends, and on which thread; fails at `bad`."""
 
     def __init__(self, bad: str = "") -> None:
-        self.bad, self.said = bad, list[str]()
+        self.bad, self.log = bad, list[str]()
         self.lock = threading.Lock()
 
     def note(self, step: str, name: str) -> str:
         with self.lock:
-            self.said.append(f"{step} {name}")
+            self.log.append(f"{step} {name}")
         if f"{step} {name}" == self.bad:
             raise OSError(f"cannot {step} {name}")
         return name
@@ -48,7 +48,7 @@ def test_every_name_is_read_made_and_written_in_order() -> None:
     steps = Steps()
     assert run(steps) == NAMES
     for step in ("read", "make", "write"):
-        assert [each for each in steps.said if each.startswith(step)] == [f"{step} {name}" for name in NAMES]
+        assert [each for each in steps.log if each.startswith(step)] == [f"{step} {name}" for name in NAMES]
     assert list(overlapped([], read=steps.read, make=steps.make, write=steps.write)) == []
 
 
@@ -58,8 +58,8 @@ def test_the_next_is_read_while_one_is_made_and_none_beyond_it() -> None:
     def make(name: str, read: str) -> str:
         following = NAMES[NAMES.index(name) + 1 :]
         if following:
-            wait_until(lambda: f"read {following[0]}" in steps.said, "the next is read")
-        assert not any(f"read {later}" in steps.said for later in following[1:])
+            wait_until(lambda: f"read {following[0]}" in steps.log, "the next is read")
+        assert not any(f"read {later}" in steps.log for later in following[1:])
         return steps.make(name, read)
 
     assert list(overlapped(NAMES, read=steps.read, make=make, write=steps.write)) == NAMES
@@ -86,7 +86,7 @@ def test_an_error_comes_with_the_traceback_of_its_thread_and_what_was_made_is_wr
     with pytest.raises(OSError, match=f"cannot {step} b") as raised:
         run(steps)
     assert step in [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
-    assert "write a" in steps.said and "write d" not in steps.said
+    assert "write a" in steps.log and "write d" not in steps.log
 
 
 def test_an_interrupt_leaves_what_was_made_whole(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is said of attacks: verdicts with intervals beside controls, what broke images, how small a change is enough."""
+"""The report on attacks: verdicts with intervals beside controls, what broke images, how small a change is enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of explanations: a sentence for each map, tables with controls, pictures in their order."""
+"""The report on explanations: a sentence for each map, tables with controls, pictures in their order."""
 
 from __future__ import annotations
 

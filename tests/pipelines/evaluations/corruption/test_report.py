@@ -1,4 +1,4 @@
-"""What is said of natural corruptions, and why there is no mCE."""
+"""The report on natural corruptions, and why there is no mCE."""
 
 from __future__ import annotations
 

@@ -55,10 +55,10 @@ def test_rows_are_what_the_corruption_makes_of_the_model(rows: Any, made: dict[s
     model = tiny.spec().load("cpu")
     pictures = from_uint8(corrupted(shard.images, Corruption("pixelate", 4), shard.ids, seed=tiny.SEED))
     with torch.inference_mode():
-        said = model(pictures).argmax(dim=1)
+        predicted = model(pictures).argmax(dim=1)
     change = pictures - from_uint8(shard.images)
     expected = pd.DataFrame({
-        "error": (said != shard.labels).double(),
+        "error": (predicted != shard.labels).double(),
         "change_rms": change.square().mean(dim=(1, 2, 3)).sqrt().double(),
         "kernel_share": kernel_share(model.patchify(change), patch_kernel(model)).double(),
     }, index=shard.ids)  # fmt: skip

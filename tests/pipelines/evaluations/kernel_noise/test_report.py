@@ -1,4 +1,4 @@
-"""What is said of noise from the kernel, beside its controls."""
+"""The report on noise from the kernel, beside its controls."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_the_headline_has_its_control_beside_it() -> None:
 
 def test_what_8_bits_cost_is_a_line() -> None:
     saved = outcome(1.0, 0.002, 1e-6, largest_token_change=0.0003, max_probability_change=4.7e-4)
-    said = lines(view(conditions={"exact": saved, "in_box": saved}))
-    assert said == ["8 bits: tokens moved by 0.03 % of their norm at most, probabilities by 4.7e-4"]
+    text = lines(view(conditions={"exact": saved, "in_box": saved}))
+    assert text == ["8 bits: tokens moved by 0.03 % of their norm at most, probabilities by 4.7e-4"]
     assert lines(view(conditions={"exact": saved})) == []
 
 

@@ -1,4 +1,4 @@
-"""What is said of the learned noise, beside its controls."""
+"""The report on the learned noise, beside its controls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_sentence_says_when_a_control_does_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "ends", "said"),
+    ("change", "ends", "text"),
     [
         (0.03, [0.02, 0.04], "inside: ‖Δprobabilities‖² 0.03 [0.02, 0.04], ε = 0.05"),
         (0.045, [0.03, 0.06], "not shown to be inside: ‖Δprobabilities‖² 0.045 [0.03, 0.06], ε = 0.05"),
@@ -36,11 +36,11 @@ def test_the_sentence_says_when_a_control_does_as_well() -> None:
         (0.07, [0.06, 0.08], "outside: ‖Δprobabilities‖² 0.07 [0.06, 0.08], ε = 0.05"),
     ],
 )
-def test_noise_is_inside_only_when_its_whole_interval_is(change: float, ends: list[float] | None, said: str) -> None:
+def test_noise_is_inside_only_when_its_whole_interval_is(change: float, ends: list[float] | None, text: str) -> None:
     learned = {"n": 9, "mse_probabilities": change, "mse_probabilities_ci": ends}
     found = Result({"epsilon": 0.05, "conditions": {"learned": learned}})
-    assert epsilon_verdict(found) == said
-    assert dict(section(view(**found.content)).facts)["ε-region, test images"] == said
+    assert epsilon_verdict(found) == text
+    assert dict(section(view(**found.content)).facts)["ε-region, test images"] == text
 
 
 def test_rows_columns_and_bars_are_of_all_conditions() -> None:

@@ -1,4 +1,4 @@
-"""What is said of hidden messages: after which distortions they are read, and what the model notices."""
+"""The report on hidden messages: after which distortions they are read, and what the model notices."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def read_after(shares: dict[str, tuple[float, list[float]]]) -> dict[str, Any]:
 
 def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
     found = read_after({"none": (1.0, [0.99, 1.0]), "jpeg_50": (0.98, [0.96, 0.99]), "jpeg_50+blur_1": (0.1, [0, 0.2])})
-    said = "8 bytes, 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %, least [96.0, 99.0], n = 600"
-    assert messages(Result(found)) == said
-    assert REPORT.lines(view(**found)) == [said]
+    text = "8 bytes, 40.3 dB; read after PNG 100 %, JPEG 50 98.0 %, least [96.0, 99.0], n = 600"
+    assert messages(Result(found)) == text
+    assert REPORT.lines(view(**found)) == [text]
     assert REPORT.tile is not None
     tile = REPORT.tile(view(**found))
-    assert (tile.value, tile.unit, tile.sentence) == ("98.0 %", "read after saving, at least", f"{said}.")
+    assert (tile.value, tile.unit, tile.sentence) == ("98.0 %", "read after saving, at least", f"{text}.")
     assert REPORT.columns["Messages read"](view(**found)) == Cell("98.0 %", "[96.0, 99.0]\nn = 600")
 
 

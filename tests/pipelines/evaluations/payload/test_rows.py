@@ -111,8 +111,8 @@ def test_why_messages_cannot_be_hidden(model: SplitViT, tmp_path: Path) -> None:
     assert payload.verdict(asked(spec_of(model), SETTINGS, tmp_path)).skipped is None
     args = {"img_size": 32, "patch_size": 8, "embed_dim": 96, "num_heads": 3}
     small = SplitViT.load("vit_tiny_patch16_224", weights="random", model_args=args)
-    said = payload.verdict(asked(spec_of(small, **args), PayloadSettings(), tmp_path)).skipped
-    assert "64 embedding sites, too few for messages of 8 bytes" in str(said)
+    reason = payload.verdict(asked(spec_of(small, **args), PayloadSettings(), tmp_path)).skipped
+    assert "64 embedding sites, too few for messages of 8 bytes" in str(reason)
 
 
 def test_without_a_kernel_the_reason_does_not_claim_a_direction(tmp_path: Path) -> None:
@@ -125,14 +125,14 @@ def test_without_a_kernel_the_reason_does_not_claim_a_direction(tmp_path: Path) 
 
 def test_messages_that_jpeg_will_destroy_are_warned_of(evaluated: Done, model: SplitViT, tmp_path: Path) -> None:
     assert payload.verdict(asked(spec_of(model), SETTINGS, tmp_path)).warnings == () and evaluated.warnings == []
-    (said,) = payload.verdict(asked(spec_of(model), PayloadSettings(message_bytes=32, psnr=50), tmp_path)).warnings
-    assert said.startswith("hidden messages: the patch embedding of vit_tiny_patch16_224 reads")
+    (text,) = payload.verdict(asked(spec_of(model), PayloadSettings(message_bytes=32, psnr=50), tmp_path)).warnings
+    assert text.startswith("hidden messages: the patch embedding of vit_tiny_patch16_224 reads")
 
 
 @pytest.mark.parametrize(
-    ("distortions", "said"),
+    ("distortions", "message"),
     [(("jpeg_0",), "expected a strength of 1 to 100"), (("none", "none"), "each distortion once, got none, none")],
 )
-def test_distortions_are_checked_before_any_work(distortions: tuple[str, ...], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_distortions_are_checked_before_any_work(distortions: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         PayloadSettings(distortions=distortions)

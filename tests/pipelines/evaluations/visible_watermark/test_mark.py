@@ -23,8 +23,8 @@ def extent(alpha: torch.Tensor) -> tuple[int, int, int, int]:
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
 
 
-def mark(**said: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return make_mark(VisibleWatermarkSettings(**said), SIZE)
+def mark(**given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return make_mark(VisibleWatermarkSettings(**given), SIZE)
 
 
 def logo(folder: Path, width: int = 40, height: int = 20) -> str:

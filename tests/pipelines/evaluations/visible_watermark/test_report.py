@@ -1,4 +1,4 @@
-"""What is said of the visible watermark: how it looks, what it costs the model, also after JPEG."""
+"""The report on the visible watermark: how it looks, what it costs the model, also after JPEG."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_the_section_has_a_table_after_jpeg() -> None:
 def test_quality_contrast_and_certificate_are_facts() -> None:
     moved = {"token_change": 2e-4, "token_change_ci": [1e-4, 3e-4], "largest_token_change": 0.0031}
     found = section(view(conditions={"marked": {**mark(), **moved, "unmarked": 3}}))
-    said = dict(found.facts)
-    assert said["PSNR to the original"] == "17.5 dB [17.2, 17.7]"
-    assert said["SSIM to the original"] == "0.713 [0.706, 0.72]"
-    assert said["Texture contrast without the mark"] == "-0.08 [-0.1, -0.06]"
-    assert said["Tokens moved, ‖A·δ‖ in token norms"] == "0.02 % (root mean square), 0.3 % in the worst patch"
-    assert said["Left as they were"] == "3 images leave no room for it"
+    values = dict(found.facts)
+    assert values["PSNR to the original"] == "17.5 dB [17.2, 17.7]"
+    assert values["SSIM to the original"] == "0.713 [0.706, 0.72]"
+    assert values["Texture contrast without the mark"] == "-0.08 [-0.1, -0.06]"
+    assert values["Tokens moved, ‖A·δ‖ in token norms"] == "0.02 % (root mean square), 0.3 % in the worst patch"
+    assert values["Left as they were"] == "3 images leave no room for it"
     unmoved = dict(section(view(conditions={"marked": mark()})).facts)
     assert not {"Left as they were", "Tokens moved, ‖A·δ‖ in token norms"} & unmoved.keys()
     assert len(found.tables) == 1, "no table of JPEG where there was none"
@@ -47,14 +47,14 @@ def test_the_tile_the_lines_and_the_cell_of_the_comparison() -> None:
         "PSNR 17.5 dB, SSIM 0.713",
         "8 bits: tokens moved by 0.03 % of their norm at most, probabilities by 4.7e-4",
     ]
-    said = "A visible mark of PSNR 17.5 dB, saved as 8-bit pixels, leaves 99.97 % [99.9, 100] of predictions unchanged."
-    assert sentence(one.result) == said
-    assert REPORT.tile is not None and REPORT.tile(one).sentence == said
+    text = "A visible mark of PSNR 17.5 dB, saved as 8-bit pixels, leaves 99.97 % [99.9, 100] of predictions unchanged."
+    assert sentence(one.result) == text
+    assert REPORT.tile is not None and REPORT.tile(one).sentence == text
     assert REPORT.columns["Visible watermark"](one) == Cell("99.97 %", "[99.9, 100]\nn = 1,797")
 
 
 def test_marks_without_room_have_no_psnr() -> None:
-    said = {name: value for name, value in mark().items() if not name.startswith("psnr")}
-    assert "PSNR —," in sentence(Result({"conditions": {"marked": said}}))
-    assert dict(section(view(conditions={"marked": said})).facts)["PSNR to the original"] == "—"
-    assert Outcome.of(said).text("psnr") == ("—", "")
+    given = {name: value for name, value in mark().items() if not name.startswith("psnr")}
+    assert "PSNR —," in sentence(Result({"conditions": {"marked": given}}))
+    assert dict(section(view(conditions={"marked": given})).facts)["PSNR to the original"] == "—"
+    assert Outcome.of(given).text("psnr") == ("—", "")

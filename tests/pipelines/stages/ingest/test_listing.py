@@ -1,4 +1,4 @@
-"""A source listed by tasks on a Ray of several nodes: where, how often, and what is said when it cannot be used."""
+"""A source listed by tasks on a Ray of several nodes: where, how often, and the error when it cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of the exact kernel."""
+"""The report on the exact kernel."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TRIVIAL: dict[str, Any] = model_results(trivial=True)["kernel"]
 
 
 def test_dimensions_evidence_and_shift_are_facts() -> None:
-    said = dict(facts(Result(KERNEL)))
-    assert said["Nullity"] == "96 of 192 directions (3·p·p)" and said["Rank"] == "96, embedding dimension 96"
-    assert said["Tolerance"] == "1.2e-13 (rtol 4.3e-14, decided in float64)" and "Gap at the rank" not in said
+    values = dict(facts(Result(KERNEL)))
+    assert values["Nullity"] == "96 of 192 directions (3·p·p)" and values["Rank"] == "96, embedding dimension 96"
+    assert values["Tolerance"] == "1.2e-13 (rtol 4.3e-14, decided in float64)" and "Gap at the rank" not in values
     shift = "invisible: max |Δlogit| 8.1e-5 at 10 times the token norm, random noise of that norm 6.4"
-    assert said["Shift of whole tokens"] == shift
+    assert values["Shift of whole tokens"] == shift
     assert dict(facts(Result({**KERNEL, "gap": 2e9})))["Gap at the rank"] == "2.0e9 times"
     seen = {**KERNEL, "shift": {**KERNEL["shift"], "invariant": False}}
     assert dict(facts(Result(seen)))["Shift of whole tokens"].startswith("not invisible")
@@ -30,15 +30,15 @@ def test_dimensions_evidence_and_shift_are_facts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "expected"),
     [
         ({"modulo_shift": True, "plain_nullity": 96}, "96 of 192 directions (3·p·p); no change of a patch only shifts"),
         ({"modulo_shift": True, "plain_nullity": 95}, "modulo the shift: 95 leave the token as it is, one only shifts"),
         ({"modulo_shift": True}, "no change of a patch only shifts its token"),
     ],
 )
-def test_the_direction_that_only_shifts_a_token_is_counted_apart(more: dict[str, Any], said: str) -> None:
-    assert said in nullity_fact(Result({**KERNEL, **more}))
+def test_the_direction_that_only_shifts_a_token_is_counted_apart(more: dict[str, Any], expected: str) -> None:
+    assert expected in nullity_fact(Result({**KERNEL, **more}))
 
 
 def test_the_sentence_on_a_trivial_kernel() -> None:

@@ -46,8 +46,8 @@ def test_wnids_that_the_model_does_not_know_are_unlabelled_with_a_warning() -> N
 
 def test_another_number_of_classes_causes_a_warning() -> None:
     for names, classes in ((["ant", "bee", "cat", "dog"], 10), (WNIDS, 10)):
-        (said,) = class_numbers(names, classes).warnings
-        assert f"the source has {len(names)} classes ({', '.join(names[:3])}" in said and "the model has 10:" in said
+        (text,) = class_numbers(names, classes).warnings
+        assert f"the source has {len(names)} classes ({', '.join(names[:3])}" in text and "the model has 10:" in text
     assert not class_numbers([f"c{n}" for n in range(10)], 10).warnings
     assert not class_numbers(None, 10).warnings
 

@@ -1,4 +1,4 @@
-"""What is said of a search: its space, what decided the radius, what is promised of the noise, its trials."""
+"""The report on a search: its space, what decided the radius, the guarantee of the noise, its trials."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SEARCH: dict[str, Any] = {
 
 
 def test_the_facts_list_the_range_of_every_searched_setting() -> None:
-    said = dict(facts(Result(SEARCH)))["Searched"]
-    assert said == "relative norm 0.25 to 2; learning rate 0.001 to 0.1; steps 200 to 400"
+    text = dict(facts(Result(SEARCH)))["Searched"]
+    assert text == "relative norm 0.25 to 2; learning rate 0.001 to 0.1; steps 200 to 400"
 
 
 def test_the_facts_list_what_decided_the_radius_largest_share_first() -> None:
-    said = dict(facts(Result(SEARCH)))["What decided the radius"]
-    assert said.startswith("relative norm 70") and said.endswith("of its variance over the trials (fANOVA)")
-    assert said.index("relative norm") < said.index("learning rate 25") < said.index("steps 5")
+    text = dict(facts(Result(SEARCH)))["What decided the radius"]
+    assert text.startswith("relative norm 70") and text.endswith("of its variance over the trials (fANOVA)")
+    assert text.index("relative norm") < text.index("learning rate 25") < text.index("steps 5")
 
 
 def test_a_search_without_space_and_importance_has_no_facts_of_them() -> None:
@@ -40,9 +40,9 @@ def test_a_search_without_space_and_importance_has_no_facts_of_them() -> None:
 def test_the_guarantee_is_stated_with_bound_confidence_and_n() -> None:
     guarantee = {"epsilon": 0.05, "bound": 0.0481, "confidence": 0.95, "n": 200, "scale": 0.84, "tested": []}
     noise = {**SEARCH, "relative_norm": 2.07, "guarantee": guarantee}
-    said = dict(facts(Result(noise)))["Guarantee"]
-    assert said.startswith("mean ‖Δprobabilities‖² ≤ 0.0481 on new images")
-    assert "confidence 95 %" in said and "200 calibration" in said
+    text = dict(facts(Result(noise)))["Guarantee"]
+    assert text.startswith("mean ‖Δprobabilities‖² ≤ 0.0481 on new images")
+    assert "confidence 95 %" in text and "200 calibration" in text
     size = "2.07 times the token norm; mean |dp|^2 <= 0.0481 on new images, with confidence 95 %"
     assert lines(view(**noise)) == [size]
     assert "Guaranteed: mean ‖Δprobabilities‖² ≤ 0.0481" in sentence(Result(noise))

@@ -53,8 +53,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
     )
 
 
-def config(data: TrialData, **said: Any) -> dict[str, Any]:
-    return {"relative_norm": 0.4, "learning_rate": 0.1, "steps": 8, "data": asdict(data), **said}
+def config(data: TrialData, **given: Any) -> dict[str, Any]:
+    return {"relative_norm": 0.4, "learning_rate": 0.1, "steps": 8, "data": asdict(data), **given}
 
 
 def begun(config: dict[str, Any]) -> NoiseTrial:

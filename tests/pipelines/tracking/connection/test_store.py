@@ -39,7 +39,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "text"),
     [
         (401, r"got .*Who are you\?.*Put user and password into MLFLOW_TRACKING_USERNAME"),
         (503, r"got too many 503 error responses\. Start it"),
@@ -47,7 +47,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_server_that_cannot_be_used_is_named_at_once(
-    status: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+    status: int | None, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -65,7 +65,7 @@ def test_a_server_that_cannot_be_used_is_named_at_once(
     if status is None:
         server.shutdown()
         server.server_close()
-    with pytest.raises(TrackingError, match=f"usable MLflow store at http://127.0.0.1:{server.server_port}, {said}"):
+    with pytest.raises(TrackingError, match=f"usable MLflow store at http://127.0.0.1:{server.server_port}, {text}"):
         Tracker(f"http://127.0.0.1:{server.server_port}", "x")
     server.shutdown()
     server.server_close()

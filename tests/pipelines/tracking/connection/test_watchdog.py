@@ -55,8 +55,8 @@ nap()
 def driver(tracker: Tracker, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """A driver at work, and what it printed: pids of sidecar, forked child, program; run ids."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    said = tmp_path / "said"
-    with said.open("wb") as out:
+    output = tmp_path / "output"
+    with output.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, tracker.uri, tracker.experiment],
             stdout=out,
@@ -66,7 +66,7 @@ def driver(tracker: Tracker, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
         )
     try:
         ready = re.compile("^READY (.*)\\n", re.MULTILINE)
-        found = wait_until(lambda: ready.search(said.read_text()), "it is ready", process=process, said=said)
+        found = wait_until(lambda: ready.search(output.read_text()), "it is ready", process=process, output=output)
         assert found is not None
         yield process, found[1].split()
     finally:
@@ -105,11 +105,11 @@ def test_done_lets_the_sidecar_go_without_touching_anything(
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # Python writes a line for every import
     with Watchdog.start(tracker.uri, run, session=tracker.session, log=log) as watchdog:
         pass
-    assert end_of(watchdog.process, "the sidecar ends", said=log) == 0
+    assert end_of(watchdog.process, "the sidecar ends", output=log) == 0
     assert statuses(tracker, [run]) == ["RUNNING"]
-    said = log.read_text().splitlines()
-    assert said and all(line.startswith("import time:") for line in said), "it did nothing"
-    assert not [line for line in said if "mlflow" in line], "a clean end costs no import of MLflow"
+    output = log.read_text().splitlines()
+    assert output and all(line.startswith("import time:") for line in output), "it did nothing"
+    assert not [line for line in output if "mlflow" in line], "a clean end costs no import of MLflow"
     watchdog.done()  # again: harmless
 
 
