@@ -41,7 +41,8 @@ def test_what_8_bits_cost_is_a_line() -> None:
 
 
 def test_models_are_compared_by_exact_noise() -> None:
-    assert REPORT.columns["Kernel noise"](VIEW) == Cell("100 %", "[99.8, 100]\nn = 1,797")
+    cell = Cell("100 %", "[99.8, 100]\nn = 1,797", figure=VIEW.result.conditions["exact"].agreement, n=1797)
+    assert REPORT.columns["Kernel noise"](VIEW) == cell
     assert REPORT.columns["Kernel noise"](view(conditions={})) == Cell("—")
 
 

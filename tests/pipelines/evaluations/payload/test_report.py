@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.evaluations.payload.report import REPORT, messages, section
+from pipelines.report.outcomes import Share
 from pipelines.report.parts import Cell
 from pipelines.report.view import Result
 from tests.pipelines.report.results import share, view
@@ -61,7 +62,8 @@ def test_how_many_messages_are_read_is_a_line_in_the_terminal() -> None:
     assert REPORT.tile is not None
     tile = REPORT.tile(view(**found))
     assert (tile.value, tile.unit, tile.sentence) == ("98.0 %", "read after saving, at least", f"{text}.")
-    assert REPORT.columns["Messages read"](view(**found)) == Cell("98.0 %", "[96.0, 99.0]\nn = 600")
+    cell = Cell("98.0 %", "[96.0, 99.0]\nn = 600", figure=Share(0.98, 0.96, 0.99), n=600)
+    assert REPORT.columns["Messages read"](view(**found)) == cell
 
 
 def test_without_pictures_only_saved_there_is_no_line_on_messages() -> None:

@@ -50,7 +50,8 @@ def test_the_tile_the_lines_and_the_cell_of_the_comparison() -> None:
     text = "A visible mark of PSNR 17.5 dB, saved as 8-bit pixels, leaves 99.97 % [99.9, 100] of predictions unchanged."
     assert sentence(one.result) == text
     assert REPORT.tile is not None and REPORT.tile(one).sentence == text
-    assert REPORT.columns["Visible watermark"](one) == Cell("99.97 %", "[99.9, 100]\nn = 1,797")
+    cell = Cell("99.97 %", "[99.9, 100]\nn = 1,797", figure=one.result.conditions["marked"].agreement, n=1797)
+    assert REPORT.columns["Visible watermark"](one) == cell
 
 
 def test_marks_without_room_have_no_psnr() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.report.outcomes import Mean
 from pipelines.report.parts import Cell
 from pipelines.report.view import Result
 from pipelines.stages.kernel.figures import spectrum
@@ -44,7 +45,7 @@ def test_the_direction_that_only_shifts_a_token_is_counted_apart(more: dict[str,
 def test_the_sentence_on_a_trivial_kernel() -> None:
     assert "sees all 768 directions of a patch (nullity 0)" in sentence(Result(TRIVIAL))
     assert sentence(Result(KERNEL)) == "The model is blind to 96 of 192 directions of a patch."
-    assert REPORT.columns["Nullity"](view(**TRIVIAL)) == Cell("0", "of 768")
+    assert REPORT.columns["Nullity"](view(**TRIVIAL)) == Cell("0", "of 768", figure=Mean(0))
 
 
 def test_the_spectrum_is_drawn_where_it_was_kept(tmp_path: Path) -> None:

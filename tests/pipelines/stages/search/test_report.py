@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.report.outcomes import Mean
 from pipelines.report.parts import Cell
 from pipelines.report.view import Result
 from pipelines.stages.search.figures import search_curves, trials_scatter
@@ -51,7 +52,7 @@ def test_the_guarantee_is_stated_with_bound_confidence_and_n() -> None:
 def test_without_a_guarantee_only_the_size_is_stated() -> None:
     assert sentence(Result({"relative_norm": 2.07})) == "Noise 2.07 times the token norm."
     assert lines(view(relative_norm=2.07)) == ["2.07 times the token norm"]
-    assert REPORT.columns["Relative norm"](view(relative_norm=2.07)) == Cell("2.07")
+    assert REPORT.columns["Relative norm"](view(relative_norm=2.07)) == Cell("2.07", figure=Mean(2.07))
     assert "Guarantee" not in dict(facts(Result({"relative_norm": 2.07})))
 
 
