@@ -38,7 +38,7 @@ class Counted(nn.Module):
 
 
 def main() -> None:
-    from pyautoattack import AutoAttack
+    from pyautoattack import AutoAttack  # pyright: ignore[reportMissingImports]
 
     parser = assets_parser(__doc__, out="results/attack_peers")
     parser.add_argument("--epsilon", type=float, nargs="+", default=[1, 4], help="of 255")

@@ -66,8 +66,8 @@ def _batches(arguments: Any, model: SplitViT, count: int) -> Iterator[_Batch]:
 
 
 def _write(arguments: Any, rows: list[dict[str, Any]], lengths: dict[str, list[float]]) -> None:
-    there = arguments.peers is not None and arguments.peers.is_file()
-    peers = json.loads(arguments.peers.read_text(encoding="utf-8")) if there else []
+    file: Path | None = arguments.peers
+    peers = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else []
     write(arguments.out, TITLE, [_row(epsilon, rows, peers) for epsilon in EPSILONS], facts=_facts(rows, lengths))
     print(f"{len(rows) // len(EPSILONS)} photographs, {max(map(len, lengths.values()), default=0)} lengths", flush=True)
 
@@ -94,7 +94,7 @@ def _lengths(model: SplitViT, batch: _Batch) -> dict[str, Tensor]:
 def _of_foolbox(model: SplitViT, images: Tensor, labels: Tensor) -> Tensor | None:
     """The same by foolbox; None where it is not installed. What it did not fool is infinitely far."""
     try:
-        import foolbox
+        import foolbox  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     ask: Callable[[Tensor], Tensor] = lambda points: model(points, check_range=False)  # noqa: E731

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # matplotlib, when something is drawn
     from pipelines.report.drawing import Theme
 
 RADIUS = "Relative norm"
-PAIRS = (("Robust", RADIUS), (ACCURACY, RADIUS), ("Nullity", RADIUS), (ACCURACY, "Corruptions"))
+PAIRS = (("Robust", RADIUS), (ACCURACY, RADIUS), ("Nullity", RADIUS), (ACCURACY, "Mean corruption error"))
 """Titles of columns: across and up."""
 _LEAST = 2  # models: a single point shows nothing
 

@@ -35,6 +35,7 @@ def test_seed_condition_and_id_decide_and_nothing_else(kind: str) -> None:
     make = KINDS[kind]
     found = make(some())
     assert torch.equal(make(some()), found) and torch.equal(make(some()[3:5]), found[3:5])
+    assert torch.equal(make(some()[torch.tensor([4, 1])]), found[[4, 1]])
     assert torch.equal(make(Draws(0, "test", ["7", "2"])), found[[7, 2]]), "in any batch and order"
     for other in (some(seed=1), some(condition="other"), some().stream(1)):
         assert not torch.equal(make(other), found)
