@@ -68,16 +68,16 @@ def inputs(spec: Any, ingest: Path, folder: Path) -> dict[str, Any]:
     import torch
 
     from nullspace.kernel.patch_kernel import patch_kernel
+    from nullspace.metrics.unit import Unit
     from nullspace.noise.artifact import NullNoise
     from pipelines.data.split import Split
     from pipelines.engine.stage import Done
 
     model = spec.load("cpu")
     tensor = torch.randn(model.num_patches, model.embed_dim, generator=torch.Generator().manual_seed(0))
-    known = {"model_name": spec.name, "weights_sha256": spec.weights_sha256, "token_norm": 1.0, "seed": 0}
-    NullNoise.of(tensor, shift_invariant=True, objective="none", data_fingerprint="0", **known).save(
-        folder / "noise.safetensors"
-    )
+    unit = Unit(1.0, shift_invariant=True)
+    noise = NullNoise.of(tensor, unit, model=spec, objective="none", seed=0, data_fingerprint="0")
+    noise.save(folder / "noise.safetensors")
     kernel = patch_kernel(model)
     split = Split(seed=0, learn_below=0, validation_below=0, calibration_below=0)
     results = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nullspace.metrics.unit import Unit
 from nullspace.noise.artifact import NullNoise
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.data.shards import lowest_places
@@ -64,10 +65,8 @@ class Bench:
         drawn = torch.randn(facts.num_patches, facts.embed_dim, generator=torch.Generator().manual_seed(0))
         noise = NullNoise.of(
             0.5 * token_norm * drawn / drawn.norm(dim=-1, keepdim=True),
-            model_name=facts.spec.name,
-            weights_sha256=facts.spec.weights_sha256,
-            token_norm=token_norm,
-            shift_invariant=True,
+            Unit(token_norm, shift_invariant=True),
+            model=facts.spec,
             objective="none: random",
             seed=0,
             data_fingerprint="0",

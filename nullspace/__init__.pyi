@@ -45,6 +45,7 @@ from nullspace.metrics.nullness import measure_nullness as measure_nullness
 from nullspace.metrics.radius import Radius as Radius
 from nullspace.metrics.radius import null_radius as null_radius
 from nullspace.metrics.sample_size import images_needed as images_needed
+from nullspace.metrics.unit import Unit as Unit
 from nullspace.model.device import choose_device as choose_device
 from nullspace.model.encoder import Encoder as Encoder
 from nullspace.model.preprocessing import Preprocessing as Preprocessing

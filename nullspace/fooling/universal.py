@@ -38,7 +38,6 @@ def universal_change(
     modulo_shift: bool = False,
     steps: int = STEPS,
     batch: int = BATCH,
-    rate: float = RATE,
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> Float[Tensor, "3 H W"]:
@@ -57,11 +56,11 @@ def universal_change(
     numbers = form.start(generator).requires_grad_()
     clean = _logits_of(model, images, batch)
     metric = inverse_of_classifier(model, clean)
-    adam = torch.optim.Adam([numbers], lr=rate, betas=BETAS, eps=_TINY)
+    adam = torch.optim.Adam([numbers], lr=RATE, betas=BETAS, eps=_TINY)
     batches = _batches(len(images), batch, generator)
     for step in range(steps):
         index = next(batches)
-        adam.param_groups[0]["lr"] = rate * (1 - step / steps)
+        adam.param_groups[0]["lr"] = RATE * (1 - step / steps)
         loss = _loss(model, images[index].to(numbers), clean[index].to(numbers), form.change(numbers), metric)
         (numbers.grad,) = torch.autograd.grad(loss, numbers)
         adam.step()

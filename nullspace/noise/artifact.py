@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import safetensors
 import safetensors.torch
@@ -30,6 +30,15 @@ from nullspace.paths import SAVE_HERE, local_path
 
 FORMAT = "nullspace-null-noise/1"
 _TENSOR = "noise"
+
+
+class KnownModel(Protocol):
+    """What identifies the model of a noise; a `SplitViT` has both."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weights_sha256(self) -> str: ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,29 +83,26 @@ class NullNoise:
     def of(
         cls,
         tensor: Float[Tensor, "N D"],
+        unit: Unit,
         *,
-        model_name: str,
-        weights_sha256: str,
-        token_norm: float,
-        shift_invariant: bool,
+        model: KnownModel,
         objective: str,
         seed: int,
         data_fingerprint: str,
         injection: str = PATCH_TOKENS,
         settings: dict[str, Any] | None = None,
     ) -> Self:
-        """Noise (N,D) with its norms measured and the versions of what computed it."""
-        unit = Unit(token_norm, shift_invariant)
+        """Noise (N,D) of `model`, with its norms measured in `unit` and the versions of what computed it."""
         return cls(
             tensor=tensor.detach().cpu().float(),
-            model_name=model_name,
-            weights_sha256=weights_sha256,
+            model_name=model.name,
+            weights_sha256=model.weights_sha256,
             norm=total_norm(tensor),
             effective_norm=total_norm(unit.effective(tensor)),
             relative_norm=unit.relative_norm(tensor),
             spread=unit.spread(tensor),
-            token_norm=token_norm,
-            shift_invariant=shift_invariant,
+            token_norm=unit.token_norm,
+            shift_invariant=unit.shift_invariant,
             objective=objective,
             seed=seed,
             data_fingerprint=data_fingerprint,

@@ -17,7 +17,7 @@ from nullspace.errors import NullspaceError
 from nullspace.noise.form import NoiseForm
 
 ImageGradients = Callable[[Tensor, Tensor], Tensor]
-"""Indices (b,) of images and noise (b,N,D) to the gradient (b,N,D) of each image's own loss."""
+"""Indices (b,) of images and noise (b,N,D) on the CPU to the gradient (b,N,D), on any device, of each image's loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +43,11 @@ def channel_start(
     directions: int,
     rounds: int = 3,
     images: int = 64,
-    device: str | torch.device = "cpu",
 ) -> ChannelStart:
     """Random combinations, token by token, of the least sensitive `directions` of the last of `rounds`.
 
     `batches` gives the indices of the next images; each round takes at least `images` of them. A single direction is
-    given with a random sign per token. Deterministic by `generator` (CPU).
+    given with a random sign per token. Noise is drawn on the CPU, by `generator`: the same for every device.
     """
     if not 1 <= directions <= shape[1] or rounds < 1 or images < 1:
         raise NullspaceError(
@@ -61,12 +60,12 @@ def channel_start(
         while seen < images:
             index = batches()
             noise = torch.stack([_draw(basis, shape[0], form, generator) for _ in index])
-            found = gradients(index, noise.to(device)).detach().cpu().double().flatten(0, 1)
+            found = gradients(index, noise).detach().cpu().double().flatten(0, 1)
             covariance += found.T @ found
             seen += len(index)
         sensitivities, vectors = least_sensitive(covariance, form.shift_invariant)
         basis, steps = vectors[:, :directions].T, steps + seen
-    return ChannelStart(_draw(basis, shape[0], form, generator).to(device), sensitivities, steps)
+    return ChannelStart(_draw(basis, shape[0], form, generator), sensitivities, steps)
 
 
 def least_sensitive(covariance: Tensor, shift_invariant: bool) -> tuple[Tensor, Tensor]:

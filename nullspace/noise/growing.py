@@ -17,6 +17,8 @@ from nullspace.noise.calibrated_scale import CalibratedScale, calibrate_scale
 from nullspace.noise.learn import learn_noise
 from nullspace.noise.learner import NoiseSettings
 
+MAX_ROUNDS = 8
+
 
 @dataclass(frozen=True, eq=False)
 class GrownNoise:
@@ -43,27 +45,24 @@ def grow_noise(
     epsilon: float,
     confidence: float = 0.95,
     growth: float = 1.5,
-    max_rounds: int = 8,
     micro_batch: int | None = None,
 ) -> GrownNoise:
     """Largest relative norm shown to have mean |Δsoftmax|² <= epsilon, at `confidence`, on images like `calibration`.
 
     Learns at `settings.relative_norm`, then again and again at `growth` times the norm that was reached on
-    `validation`, starting from what was found, until a round reaches no further. Each round takes `settings.steps`.
-    The last word has `calibrate_scale`. The three sets of images share none, and `calibration` is in random order.
+    `validation`, starting from what was found, until a round reaches no further, at most MAX_ROUNDS times. Each round
+    takes `settings.steps`. `calibrate_scale` decides the final scale. The three sets of images share none, and
+    `calibration` is in random order.
     Raises NullspaceError, also when nothing is shown to be within epsilon.
     """
-    if not growth > 1 or max_rounds < 1 or settings.scope != "universal":
-        raise NullspaceError(
-            f'expected growth > 1, max_rounds >= 1 and scope "universal", got {growth}, {max_rounds} and '
-            f"{settings.scope!r}"
-        )
+    if not growth > 1 or settings.scope != "universal":
+        raise NullspaceError(f'expected growth > 1 and scope "universal", got {growth} and {settings.scope!r}')
     require_enough(calibration.n, epsilon, confidence)  # before anything is learned
     validation, calibration = (replace(each, batch_size=settings.batch_size) for each in (validation, calibration))
     best: tuple[Tensor, Radius, float, float] | None = None
     start, norm, steps = None, settings.relative_norm, 0
     rounds: list[tuple[float, float]] = []
-    for _ in range(max_rounds):
+    for _ in range(MAX_ROUNDS):
         learned = learn_noise(data, replace(settings, relative_norm=norm), start=start, micro_batch=micro_batch)
         steps += learned.image_steps
         radius = null_radius(validation, learned.noise, epsilon=epsilon)

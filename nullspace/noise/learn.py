@@ -13,6 +13,7 @@ from torch import Tensor
 from nullspace.errors import NullspaceError
 from nullspace.metrics.encoder_data import EncoderData
 from nullspace.metrics.radius import Measurement, measure
+from nullspace.metrics.unit import Unit
 from nullspace.model.shapes import Float
 from nullspace.noise.artifact import NullNoise
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
@@ -45,10 +46,8 @@ class LearnedNoise:
         encoder = data.encoder
         return NullNoise.of(
             self.noise,
-            model_name=encoder.model.name,
-            weights_sha256=encoder.model.weights_sha256,
-            token_norm=self.token_norm,
-            shift_invariant=data.unit.shift_invariant,
+            Unit(self.token_norm, data.unit.shift_invariant),
+            model=encoder.model,
             objective=self.settings.objective,
             seed=self.settings.seed,
             data_fingerprint=data.fingerprint(),

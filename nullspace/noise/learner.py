@@ -172,15 +172,14 @@ class NoiseLearner:
         if self.settings.start == "random":
             return torch.randn(self._shape, generator=generator).to(self.encoder.device)
         found = channel_start(
-            lambda index, noise: self._losses_and_gradient(index, noise)[1],
+            lambda index, noise: self._losses_and_gradient(index, noise.to(self.encoder.device))[1],
             self._batches.next,
             (tokens, dim),
             self._form,
             generator,
             directions=min(self._form.rank or START_DIRECTIONS, dim - 1),
-            device=self.encoder.device,
         )
-        return found.noise
+        return found.noise.to(self.encoder.device)
 
     def _checked(self, start: Tensor) -> Tensor:
         if tuple(start.shape) != self._shape or not bool(torch.isfinite(start).all()):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.local_options import WORKDIR, here
+from pipelines.local_options import OUTPUT, WORKDIR, here
 
 Overrides = Annotated[
     list[str] | None,
@@ -31,7 +31,13 @@ WorkdirArgument = Annotated[
         help="Work folder of a run.",
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def output_option(metavar: str, help: str) -> Any:
+    """The option `--output`, `-o` of a command that writes files of this machine."""
+    return typer.Option("--output", "-o", metavar=metavar, callback=here("--output", OUTPUT), help=help)
 
 
 def print_json(content: Any) -> None:

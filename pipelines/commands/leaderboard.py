@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.arguments import AsJson, print_json
-from pipelines.local_options import OUTPUT, here
+from pipelines.commands.arguments import AsJson, output_option, print_json
+from pipelines.local_options import here
 
 if TYPE_CHECKING:  # loaded when the command runs
     from pipelines.leaderboard.boards import Board
@@ -21,7 +21,7 @@ def leaderboard(
     ],
     out: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FOLDER", callback=here("--output", OUTPUT), help="Folder of the site."),
+        output_option("FOLDER", "Folder of the site."),
     ] = Path("site"),
     title: Annotated[str, typer.Option(help="Heading of the site.")] = "Nullspaces of Vision Transformers",
     dataset: Annotated[
@@ -50,11 +50,11 @@ def leaderboard(
         print_json(boards_json(boards))
     else:
         for board in boards:
-            print(_said(board))
+            print(_summary(board))
         print(f"the site: {page}")
 
 
-def _said(board: Board) -> str:
+def _summary(board: Board) -> str:
     count = len(board.rows)
     names = ", ".join(row.name for row in board.rows)
     return f"{board.images.count} images, seed {board.images.seed}: {count} model{'s' * (count > 1)} ({names})"

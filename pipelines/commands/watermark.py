@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.commands.arguments import Force
 from pipelines.commands.model_options import Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import each_picture, finish, load_with_notes, model_words
 from pipelines.errors import ConfigError
@@ -47,7 +48,6 @@ Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP fil
 Suffix = Annotated[
     str, typer.Option("--format", metavar="ENDING", help="png, jpg, webp …, or `same` as each file; png is exact.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object for each file.")]
 _MODEL = "deit_tiny_patch16_224"
 

@@ -77,7 +77,9 @@ def address(run: Run, tab: str = "") -> str:
 
 
 def test_the_experiment_is_listed(pages: Pages) -> None:
-    pages.open("experiments", "Experiments", "demo", "Nullspace of Vision Transformers")
+    listed = ("Experiments", "demo", "Nullspace of Vision Transformers")
+    text = pages.open("experiments", *listed)
+    assert [words for words in listed if words not in text] == []
     pages.window.picture("experiments")
 
 
@@ -101,7 +103,8 @@ def test_models_are_compared_in_a_view_of_their_own(pages: Pages, parent: Run) -
     place = f"experiments/{parent.info.experiment_id}/runs?viewStateShareKey={VIEW}"
     pages.window.width(2800)  # what does not fit into the window is not in the page
     figures = ("clean_accuracy", "kernel_noise.exact.agreement", "payload.jpeg_75.word_accuracy")
-    pages.open(place, "Models compared", "2 matching runs", *figures, "digits held_out (")
+    text = pages.open(place, "Models compared", "2 matching runs", *figures, "digits held_out (")
+    assert [figure for figure in figures if figure not in text] == []
     pages.window.picture("models")
     pages.window.width(WIDTH)
 
@@ -136,6 +139,7 @@ def test_a_figure_is_drawn(pages: Pages, client: MlflowClient, stages: dict[str,
     pages.open(address(report, f"/artifacts/{figure}"), Path(figure).name)
     images = "[...document.querySelectorAll('img')].filter(i => i.src.startsWith('blob:') && i.offsetWidth > 100)"
     pages.window.until(f"{images}.some(i => i.naturalWidth > 300)", "the figure is drawn")
+    assert pages.window.run(f"Math.max(...{images}.map(i => i.naturalWidth))") > 300
     pages.window.picture("figure")
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.arguments import print_json
+from pipelines.commands.arguments import AsJson, Force, output_option, print_json
 from pipelines.commands.model_options import Classes, Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import load_with_notes, names_of
 from pipelines.errors import ConfigError
-from pipelines.local_options import OUTPUT, here
+from pipelines.local_options import here
 
 NONE, KERNEL, SEARCH = "none", "kernel", "search"
 _EPSILON, _STEPS = 8.0, 20
@@ -52,20 +52,11 @@ def explain(
     weights: Weights = "pretrained",
     model_args: ModelArgs = None,
     ema: Ema = True,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PAGE",
-            callback=here("--output", OUTPUT),
-            help="A .png file; default NAME-explained.png here.",
-        ),
-    ] = None,
+    output: Annotated[Path | None, output_option("PAGE", "A .png file; default NAME-explained.png here.")] = None,
     classes: Classes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search's start and of the permutation.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Lay explanations over a picture, before and after noise that the model does not notice.
 

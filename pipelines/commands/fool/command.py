@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.arguments import print_json
+from pipelines.commands.arguments import AsJson, Force, output_option, print_json
 from pipelines.commands.model_options import Classes, Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import load_with_notes, names_of
 from pipelines.errors import ConfigError
-from pipelines.local_options import OUTPUT, here
+from pipelines.local_options import here
 
 _EPSILON, _OF_NOTHING = 4.0, 16.0  # of 255: around another picture, and around grey or noise
 _LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
@@ -49,19 +49,12 @@ def fool(
     model_args: ModelArgs = None,
     ema: Ema = True,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            callback=here("--output", OUTPUT),
-            help="File to write, .png, .bmp or .tif; default NAME-fooled.png here.",
-        ),
+        Path | None, output_option("OUT", "File to write, .png, .bmp or .tif; default NAME-fooled.png here.")
     ] = None,
     classes: Classes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the look `noise` and of the control.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a picture that people see as OTHER and the model takes for IMAGE.
 

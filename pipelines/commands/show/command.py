@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands.arguments import Force, output_option
 from pipelines.commands.model_options import Classes, Ema, ModelArgs, Weights
 from pipelines.commands.pictures.options import change_words, each_picture, finish, load_with_notes, names_of
 from pipelines.errors import ConfigError
-from pipelines.local_options import OUTPUT, here
+from pipelines.local_options import here
 
 KERNEL = "kernel"
 _RMS = 0.2  # of the pixel range: permuted, noise of half of it changes few predictions on large files
@@ -47,17 +48,11 @@ def show(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            callback=here("--output", OUTPUT),
-            help="A .png file for one picture, else a folder; default NAME-nullspace.png here.",
-        ),
+        output_option("OUT", "A .png file for one picture, else a folder; default NAME-nullspace.png here."),
     ] = None,
     classes: Classes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise and of its permutation.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object for each picture.")] = False,
 ) -> None:
     """Show on your own pictures what a model cannot see.

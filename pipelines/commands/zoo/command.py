@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nullspace.errors import NullspaceError
+from pipelines.commands.arguments import output_option
 from pipelines.commands.kernel import RankTolerance, Seed
-from pipelines.local_options import OUTPUT, here
 
 if TYPE_CHECKING:  # loaded when the command runs
     from nullspace.kernel.zoo import ZooRow
@@ -29,12 +29,7 @@ def zoo(
     ] = 400e6,
     style: Annotated[str, typer.Option("--format", metavar="STYLE", help="table, csv, json or markdown.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", callback=here("--output", OUTPUT), help="Write the table to this file."
-        ),
-    ] = None,
+    output: Annotated[Path | None, output_option("FILE", "Write the table to this file.")] = None,
 ) -> None:
     """Tabulate the exact kernel of every timm model that matches PATTERN: rank, nullity, shift directions.
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from nullspace.metrics.sample_size import images_needed
+from nullspace.metrics.unit import Unit
 from nullspace.noise.artifact import NullNoise
 from pipelines.data.shards import lowest_places, shard_sizes
 from pipelines.data.split import Split, make_split
@@ -261,10 +262,8 @@ def _save_best(context: Context, plan: Search, best: Any, data: TrialData) -> di
     arguments = dict(plan.facts.spec.args)
     noise = NullNoise.of(
         tensor,
-        model_name=plan.facts.spec.name,
-        weights_sha256=plan.facts.spec.weights_sha256,
-        token_norm=data.token_norm,
-        shift_invariant=data.shift_invariant,
+        Unit(data.token_norm, data.shift_invariant),
+        model=plan.facts.spec,
         objective=OBJECTIVE,
         seed=plan.seed,
         data_fingerprint=str(context.inputs["ingest"].result["ids"]["total"]),

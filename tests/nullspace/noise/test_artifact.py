@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from nullspace.errors import ArtifactError
+from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from nullspace.model.vit import SplitViT
 from nullspace.noise.artifact import NullNoise, library_versions
@@ -180,13 +181,14 @@ def test_noise_before_a_block_is_added_there(model: SplitViT) -> None:
 
 def test_norms_are_measured(model: SplitViT) -> None:
     tensor = torch.randn(16, 48, generator=torch.Generator().manual_seed(0)) + 5
-    facts: dict[str, Any] = {"model_name": "m", "weights_sha256": "w", "objective": "logits", "seed": 0}
-    noise = NullNoise.of(tensor, token_norm=10.0, shift_invariant=True, data_fingerprint="d", **facts)
+    facts: dict[str, Any] = {"model": model, "objective": "logits", "seed": 0, "data_fingerprint": "d"}
+    noise = NullNoise.of(tensor, Unit(10.0, shift_invariant=True), **facts)
+    assert (noise.model_name, noise.weights_sha256) == (model.name, model.weights_sha256)
     centred = tensor - tensor.mean(-1, keepdim=True)
     assert noise.norm == pytest.approx(float(tensor.norm())) and noise.norm > 4 * noise.effective_norm
     assert noise.effective_norm == pytest.approx(float(centred.norm()))
     assert noise.relative_norm == pytest.approx(float(centred.norm(dim=-1).mean()) / 10)
-    other = NullNoise.of(tensor, token_norm=10.0, shift_invariant=False, data_fingerprint="d", **facts)
+    other = NullNoise.of(tensor, Unit(10.0, shift_invariant=False), **facts)
     assert other.effective_norm == other.norm and noise.versions["torch"] == torch.__version__.partition("+")[0]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.optimize
 import timm
 import torch
 from hypothesis import given, settings
@@ -13,56 +12,10 @@ from torch import Tensor
 
 from nullspace.errors import ImageRangeError, NullspaceError
 from nullspace.model.vit import SplitViT
-from nullspace.pixels.lift import Lift, PatchMap, lift_noise, lift_shared, map_of, patch_map
+from nullspace.pixels.lift import Lift, PatchMap, lift_noise, map_of, patch_map
 from nullspace.pixels.solvers.box_problem import BoxProblem
 from nullspace.pixels.solvers.interior_point import interior_point
-
-STD = (0.229, 0.224, 0.225)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def spectrum(rows: int, columns: int, condition: float) -> Tensor:
-    """A matrix with singular values from 1 down to 1/condition, as trained patch embeddings have."""
-    left, _, right = torch.linalg.svd(draw(rows, columns, seed=3), full_matrices=False)
-    return left * torch.logspace(0, -np.log10(condition), left.shape[1], dtype=torch.float64) @ right
-
-
-MATRICES = {
-    "wide": draw(8, 27),
-    "wide-singular": draw(8, 3) @ draw(3, 27, seed=1),
-    "square": draw(27, 27),
-    "square-singular": draw(27, 9) @ draw(9, 27, seed=1),
-    "tall": draw(40, 27),
-    "tall-singular": draw(40, 5) @ draw(5, 27, seed=1),
-    "one-row": draw(1, 27),
-    "repeated-rows": draw(4, 27).repeat(3, 1),
-    "zero-columns": torch.cat([draw(10, 20), torch.zeros(10, 7, dtype=torch.float64)], dim=1),
-    "ill-conditioned": spectrum(12, 27, 400.0),
-    "very-ill-conditioned": spectrum(20, 27, 1e6),
-}
-
-
-def saturated(count: int, size: int, seed: int = 0) -> Tensor:
-    """Patches of which a third of all pixels are 0 or 1, as in real photographs."""
-    values = torch.rand(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return (values * 1.5 - 0.25).clamp(0, 1)
-
-
-def reachable(mapping: PatchMap, patches: Tensor, seed: int = 5, amount: float = 0.2) -> Tensor:
-    """Token noise of an allowed change of these patches."""
-    return mapping.tokens((patches + amount * draw(*patches.shape, seed=seed)).clamp(0, 1) - patches)
-
-
-def reference(matrix: Tensor, noise: Tensor, low: Tensor, high: Tensor) -> float:
-    """The least residual by scipy, for one patch; pixels without any room are left out, as it wants low < high."""
-    room = (high > low).numpy()
-    found = scipy.optimize.lsq_linear(
-        matrix.numpy()[:, room], noise.numpy(), bounds=(low.numpy()[room], high.numpy()[room]), tol=1e-13, method="bvls"
-    )
-    return float(np.linalg.norm(found.fun))
+from tests.nullspace.pixels.lifting import MATRICES, STD, draw, reachable, reference, saturated
 
 
 def assert_proved(lift: Lift, mapping: PatchMap, noise: Tensor, patches: Tensor) -> None:
@@ -193,57 +146,6 @@ def test_cuda_gives_the_same() -> None:
     there = lift_noise(noise.cuda(), patches.cuda(), mapping)
     assert there.delta.is_cuda
     torch.testing.assert_close(there.residual.cpu(), lift_noise(noise, patches, mapping).residual, atol=1e-6, rtol=0.0)
-
-
-class TestShared:
-    mapping = map_of(MATRICES["wide"], STD)
-    grey = 0.3 + 0.4 * torch.rand(5, 3, 27, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-    def test_is_allowed_in_every_image(self) -> None:
-        noise = self.mapping.tokens(0.1 * draw(3, 27))
-        found = lift_shared(noise, self.grey, self.mapping)
-        changed = self.grey + found.lift.delta
-        assert found.lift.delta.shape == (3, 27) and found.survived.shape == found.relative.shape == (5, 3)
-        assert float(changed.min()) >= 0.0 and float(changed.max()) <= 1.0
-        torch.testing.assert_close(found.relative, found.lift.relative.expand(5, 3), atol=1e-9, rtol=0.0)
-
-    def test_is_scipys_in_the_common_box(self) -> None:
-        noise = 5 * draw(3, 8)
-        found = lift_shared(noise, self.grey, self.mapping)
-        low, high = (-self.grey).amax(0), (1 - self.grey).amin(0)
-        for index in range(3):
-            least = reference(self.mapping.matrix, noise[index], low[index], high[index])
-            assert abs(float(found.lift.residual[index]) - least) <= 2e-7 * float(noise[index].norm())
-
-    def test_black_and_white_images_leave_no_room(self) -> None:
-        images = torch.stack([torch.zeros(3, 27), torch.ones(3, 27)])
-        found = lift_shared(draw(3, 8), images, self.mapping)
-        assert bool((found.lift.delta == 0).all()) and bool((found.survived == 0).all())
-        assert bool(found.lift.converged.all())
-
-    def test_a_bound_is_kept_and_the_loss_by_clipping_is_reported(self) -> None:
-        patches = saturated(12, 27).reshape(4, 3, 27)
-        noise = self.mapping.tokens(0.05 * draw(3, 27))
-        found = lift_shared(noise, patches, self.mapping, bound=0.5)
-        assert float(found.lift.delta.abs().max()) <= 0.5 and float(found.lift.relative.max()) < 1e-7
-        clipped = self.mapping.tokens((patches + found.lift.delta).clamp(0, 1) - patches)
-        share = (clipped * noise).sum(-1) / noise.square().sum(-1)
-        torch.testing.assert_close(found.survived, share)
-        assert 0.3 < float(found.survived.mean()) < 1.0 and float(found.relative.min()) > 0.0
-
-    @pytest.mark.parametrize(
-        ("noise", "patches", "bound", "message"),
-        [
-            (draw(3, 8), torch.rand(3, 27), None, "at least one image"),
-            (draw(3, 8), torch.rand(0, 3, 27), None, "at least one image"),
-            (draw(3, 8), torch.rand(2, 3, 27), 0.0, r"bound in \(0,1\]"),
-            (draw(3, 8), torch.rand(2, 3, 27), 1.5, "got 1.5"),
-        ],
-        ids=["one-image", "no-image", "no-room", "more-than-all"],
-    )
-    def test_bad_input_is_refused(self, noise: Tensor, patches: Tensor, bound: float | None, message: str) -> None:
-        with pytest.raises(NullspaceError, match=message):
-            lift_shared(noise, patches, self.mapping, bound=bound)
 
 
 @pytest.mark.parametrize("name", ["wide", "square", "tall", "square-singular"])

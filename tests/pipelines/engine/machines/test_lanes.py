@@ -106,8 +106,14 @@ def test_an_interrupt_starts_no_further_job(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_both_of_two_jobs_side_by_side_are_done() -> None:
-    met = threading.Barrier(2, timeout=LIMIT)
-    beside(met.wait, met.wait)
+    both_at_work, done = threading.Barrier(2, timeout=LIMIT), []
+
+    def job(name: str) -> None:
+        both_at_work.wait()
+        done.append(name)
+
+    beside(lambda: job("work"), lambda: job("aside"))
+    assert sorted(done) == ["aside", "work"]
 
 
 def test_an_error_of_the_job_beside_the_work_is_raised_when_the_work_is_done() -> None:
