@@ -35,11 +35,10 @@ from torch.utils.data import DataLoader, Dataset
 from pipelines.configs.pipeline import PipelineConfig
 from pipelines.configs.reading import load_config
 from pipelines.data.shards import read_shard, shard_path, shard_sizes
-from pipelines.evaluations import token_noise
-from pipelines.evaluations.kernel_noise import noise as kernel_noise
+from pipelines.evaluations import pixel_noise, token_noise
 
 # An evaluation runs the model once under each of its conditions.
-TIMES = {"reference": 1, "kernel_noise": len(kernel_noise.CONDITIONS), "learned_noise": len(token_noise.CONDITIONS)}
+TIMES = {"reference": 1, "kernel_noise": len(pixel_noise.CONDITIONS), "learned_noise": len(token_noise.CONDITIONS)}
 BATCH = 50
 
 

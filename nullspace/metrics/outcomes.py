@@ -206,3 +206,19 @@ def _finite(values: Any, what: str) -> np.ndarray:
 def _check_level(level: float) -> None:
     if not 0.0 < level < 1.0:
         raise NullspaceError(f"expected a level between 0 and 1 such as 0.95, got {level}")
+
+
+def median(name: str, values: np.ndarray) -> dict[str, Any]:
+    """`name`: the median of values (n,), and `<name>_ci`: its 95 % interval between order statistics, or None.
+
+    There is none of too few values.
+
+    Distribution-free (Conover 1999, section 3.2): the count of values below the median is binomial. An end of the
+    interval that is infinite makes it None.
+    """
+    from scipy import stats  # not before: it takes as long to import as all the rest
+
+    ordered, n = np.sort(values), len(values)
+    low = int(stats.binom.ppf(0.025, n, 0.5))  # at most 2.5 % of samples have fewer than `low` values below the median
+    ends = None if low < 1 else [float(ordered[low - 1]), float(ordered[n - low])]
+    return {name: float(np.median(ordered)), f"{name}_ci": ends if ends is None or np.isfinite(ends).all() else None}

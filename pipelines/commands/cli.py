@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.commands import kernel, leaderboard, run, watermark, zoo
+from pipelines.commands import kernel, leaderboard, run, watermark
 from pipelines.commands.arguments import AsJson, ConfigArgument, Overrides, WorkdirArgument, print_json
 from pipelines.commands.explain import command as explain
 from pipelines.commands.fool import command as fool
 from pipelines.commands.show import command as show
+from pipelines.commands.zoo import command as zoo
 
 app = typer.Typer(
     help="Find, measure and use what can be added to an image, or to the tokens inside a Vision Transformer, "

@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.leaderboard.boards import Board, Column, Row
 from pipelines.report.outcomes import Mean, Share
 from pipelines.report.parts import Cell
-from pipelines.workflow.results import PROTOCOL
+from pipelines.report.protocol import PROTOCOL
 
 
 def boards_json(boards: list[Board]) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from pipelines.files import read_json
 from pipelines.redact import flatten
 from pipelines.report.model import Model
 from pipelines.report.outcomes import JsonObject, Share
+from pipelines.report.protocol import PROTOCOL, RESULTS
 from pipelines.workflow.order import models_of
-from pipelines.workflow.report_stage import RESULTS
-from pipelines.workflow.results import PROTOCOL
 
 
 @dataclass(frozen=True, order=True)

@@ -13,15 +13,16 @@ from pipelines.engine.stage import Context, Done, Stage
 from pipelines.files import read_json, write_json, written_aside
 from pipelines.redact import redact
 from pipelines.report.page import write_report
+from pipelines.report.protocol import PROTOCOL, RESULTS
 from pipelines.report.saved_figures import save_figures
 from pipelines.settings import deciding
 from pipelines.tracking.tracker import Tracker
 from pipelines.workflow.order import models_of
 from pipelines.workflow.plan import EVALUATIONS, Plan
-from pipelines.workflow.results import PROTOCOL, all_warnings, data_results, model_results
+from pipelines.workflow.results import all_warnings, data_results, model_results
 
 VERSION = 6
-RESULTS, REPORT = "results.json", "report.html"
+REPORT = "report.html"
 STAGES = ("reference", "kernel", "search", *(each.name for each in EVALUATIONS))
 
 

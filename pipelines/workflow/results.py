@@ -8,9 +8,6 @@ from typing import Any
 from pipelines.engine.models import ModelFacts
 from pipelines.engine.stage import Done
 
-PROTOCOL = 1
-"""Raised when the figures of results.json come to mean something else; runs of different ones are never compared."""
-
 
 def model_results(facts: ModelFacts, done: Mapping[str, Done], registered: Mapping[str, Any]) -> dict[str, Any]:
     """Everything found for one model, a key for each of its stages. `done` holds them by name."""

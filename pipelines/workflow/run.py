@@ -25,6 +25,7 @@ from pipelines.engine.progress import Progress
 from pipelines.engine.stage import Done, Stage
 from pipelines.local_options import WORKDIR
 from pipelines.redact import redact
+from pipelines.report.protocol import RESULTS
 from pipelines.report.terminal import as_markdown
 from pipelines.stages.branch import Means
 from pipelines.stages.reference.class_numbers import with_classes
@@ -180,7 +181,7 @@ def _show(run: Run, results: Mapping[str, Any]) -> None:
         if model.label in run.model_runs:
             run.tracker.tags(run.model_runs[model.label], {MLFLOW_RUN_NOTE: as_markdown([model])})
     run.tracker.tags(run.run_id, {MLFLOW_RUN_NOTE: as_markdown(models, results["warnings"])})
-    for name in (report_stage.REPORT, report_stage.RESULTS):
+    for name in (report_stage.REPORT, RESULTS):
         run.tracker.artifact(run.run_id, run.workdir / name)
 
 

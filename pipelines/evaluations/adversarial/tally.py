@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nullspace.metrics.outcomes import wilson_interval
-from pipelines.evaluations.medians import median
+from nullspace.metrics.outcomes import median, wilson_interval
 from pipelines.evaluations.tallies import OutcomeTally
 
 ROBUST = "robust"

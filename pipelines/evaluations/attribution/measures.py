@@ -13,17 +13,12 @@ from nullspace.attribution.maps import map_named
 from nullspace.attribution.overlay import as_drawn
 from nullspace.attribution.steering import map_of
 from nullspace.model.vit import SplitViT
+from pipelines.evaluations.attribution.ways import LIKENESS, PIXELS
 from pipelines.evaluations.image_quality import ssim
 
 Maps = Mapping[str, Tensor]
 """Maps (n,N) over patch tokens, by name."""
-LIKENESS = ("spearman", "top", "pearson", "ssim", "centre")
-"""Rank correlation of tokens, share of the largest quarter that stays, correlation, SSIM as drawn, pixels of shift."""
 TOP = 4  # the largest N/TOP tokens
-PIXELS = "pixels_top"
-"""Share of the pixels with the largest input × gradient (in absolute value) that stay among them."""
-RANDOM = "random"
-"""Deletion in random order."""
 
 
 class Measures:

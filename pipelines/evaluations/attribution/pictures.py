@@ -11,11 +11,9 @@ from nullspace.attribution.maps import map_named
 from nullspace.attribution.overlay import as_drawn, laid_over, pixels_as_drawn
 from nullspace.model.vit import SplitViT
 from pipelines.evaluations.attribution.measures import Maps, Measures
-from pipelines.evaluations.attribution.ways import CLEAN, STEERED, Way
+from pipelines.evaluations.attribution.ways import CLEAN, PIXEL_PICTURE, STEERED, Way, map_picture, picture
 from pipelines.evaluations.base import ImageBatch
 from pipelines.evaluations.pictures import save_difference, save_picture
-
-PIXELS = "pixels"
 
 
 def keep_maps(
@@ -41,23 +39,13 @@ def keep_pictures(
         for each, seen in ((CLEAN, base[:count]), (way, some)):
             drawn = pixels_as_drawn(measures.pixel_map(seen, kinds))
             for number, laid in enumerate(laid_over(seen, drawn)):
-                save_picture(_file(out, batch, number, map_picture(each, PIXELS)), laid)
+                save_picture(_file(out, batch, number, map_picture(each, PIXEL_PICTURE)), laid)
         keep_maps(model, out, batch, way, some, {}, ())
     else:
         maps = {way.map: map_named(way.map)(model, some, kinds).detach()}
         keep_maps(model, out, batch, way, some, maps, (way.map,))
     for number in range(count):
         save_difference(_file(out, batch, number, f"{picture(way)}_difference"), base[number], pictures[number])
-
-
-def picture(way: Way) -> str:
-    """The name of a way's picture."""
-    return "image" if way.name == CLEAN.name else way.name
-
-
-def map_picture(way: Way, name: str) -> str:
-    """The name of the picture of a map."""
-    return f"{picture(way)}_map_{name}"
 
 
 def _file(out: Path, batch: ImageBatch, number: int, name: str) -> Path:

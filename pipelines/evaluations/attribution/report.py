@@ -7,19 +7,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines import wording
-from pipelines.evaluations.attribution.measures import LIKENESS, PIXELS, RANDOM
-from pipelines.evaluations.attribution.pictures import PIXELS as PIXEL_PICTURE
-from pipelines.evaluations.attribution.pictures import map_picture, picture
 from pipelines.evaluations.attribution.settings import AttributionSettings
 from pipelines.evaluations.attribution.ways import (
     CLEAN,
+    LIKENESS,
     PIXEL_MAP,
+    PIXEL_PICTURE,
+    PIXELS,
+    RANDOM,
     RANDOM_MAP,
     STEERED,
     WORDS,
     Way,
     control,
     controls_of,
+    map_picture,
+    picture,
     ways_of,
 )
 from pipelines.report.outcomes import Mean, Outcome

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines.evaluations.attribution.measures import LIKENESS, PIXELS, RANDOM
+from pipelines.evaluations.attribution.ways import LIKENESS, PIXELS, RANDOM
 from pipelines.evaluations.tallies import OutcomeTally
 from pipelines.evaluations.token_noise import tested
 

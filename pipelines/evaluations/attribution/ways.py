@@ -12,6 +12,13 @@ Kind = Literal["clean", "sanity", "kernel", "learned", "search"]
 Goal = Literal["away", "towards", "as_image"]
 PIXEL_MAP = "input_times_gradient"
 """The map that noise in the kernel steers, pixel by pixel."""
+LIKENESS = ("spearman", "top", "pearson", "ssim", "centre")
+"""Rank correlation of tokens, share of the largest quarter that stays, correlation, SSIM as drawn, pixels of shift."""
+PIXELS = "pixels_top"
+"""Share of the pixels with the largest input × gradient (in absolute value) that stay among them."""
+RANDOM = "random"
+"""Deletion in random order."""
+PIXEL_PICTURE = "pixels"
 WORDS = {
     "gradient": "gradient",
     "input_times_gradient": "input × gradient",
@@ -97,3 +104,13 @@ def control(way: Way, what: str) -> Way:
 def likeness(measure: str, name: str) -> str:
     """The column of a measure of a map's likeness before and after."""
     return f"{measure}_{name}"
+
+
+def picture(way: Way) -> str:
+    """The name of a way's picture."""
+    return "image" if way.name == CLEAN.name else way.name
+
+
+def map_picture(way: Way, name: str) -> str:
+    """The name of the picture of a map."""
+    return f"{picture(way)}_map_{name}"

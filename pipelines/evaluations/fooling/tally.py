@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nullspace.metrics.outcomes import wilson_interval
+from nullspace.metrics.outcomes import median, wilson_interval
 from pipelines.evaluations.fooling.measures import JUDGED, QUALITY, RELATIVE, judged
-from pipelines.evaluations.medians import median
 from pipelines.evaluations.tallies import OutcomeTally, finite_values
 
 _MEANS = (*RELATIVE, *QUALITY, "confidence_off", "token_difference", "passes")

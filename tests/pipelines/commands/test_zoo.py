@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nullspace.kernel.zoo import ZooRow
-from pipelines.commands.zoo_table import HEADS, STYLES, render
+from pipelines.commands.zoo.table import HEADS, STYLES, render
 from tests.pipelines.driver import nullspace
 
 ROWS = [

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.report.protocol import PROTOCOL
 from pipelines.workflow.order import REPORTS
-from pipelines.workflow.results import PROTOCOL
 from tests.pipelines.report import results as written
 
 CONTENTS = "c0ffee" * 5 + "00"

@@ -62,7 +62,7 @@ def test_the_middle_is_enlarged_as_by_scipy(factor: float) -> None:
     kept = [math.ceil(side / factor) for side in (height, width)]
     top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
     middle = IMAGE[:, top : top + kept[0], left : left + kept[1]].double().numpy()
-    large = ndimage.zoom(middle, (1, factor, factor), order=1)
+    large = np.asarray(ndimage.zoom(middle, (1, factor, factor), order=1))
     top, left = (large.shape[1] - height) // 2, (large.shape[2] - width) // 2
     made = enlarged(IMAGE, factor)
     np.testing.assert_allclose(made, large[:, top : top + height, left : left + width], rtol=0, atol=1e-4)

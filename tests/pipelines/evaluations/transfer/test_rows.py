@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ SETTINGS = TransferSettings(images=20, rms=0.5, batch_images=8)
 
 def stranger() -> ModelSpec:
     """A model with weights of its own, another input size and tokens of another shape."""
-    args = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}
+    args: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2}
     settings = ModelSettings(name="vit_tiny_patch16_224", label="stranger", weights="random", args=args)
     return learn_facts(settings, seed=1)[0].spec
 

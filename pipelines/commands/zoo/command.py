@@ -37,7 +37,7 @@ def zoo(
 
     Example: `nullspace zoo 'deit*' --random --format markdown`
     """
-    from pipelines.commands.zoo_table import STYLES, render
+    from pipelines.commands.zoo.table import STYLES, render
     from pipelines.files import write_text
 
     style = "json" if as_json else style
