@@ -72,7 +72,7 @@ def map_named(name: str) -> TokenMap:
 
 
 def reasons_against(model: SplitViT, names: Iterable[str]) -> dict[str, str]:
-    """Which of the maps called `names` the model has not got, and why: each is tried on one image."""
+    """Which of the maps called `names` the model lacks, and why: each is tried on one image."""
     parameter = next(model.model.parameters())
     image = torch.full((1, 3, *model.preprocessing.input_size), 0.5, device=parameter.device)
     reasons = {}

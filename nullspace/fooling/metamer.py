@@ -1,8 +1,8 @@
 """Metamers: pictures that people see as the look and that the model takes for another image.
 
-Feather et al. (Nature Neuroscience 2023) call so a picture whose activations at a stage of the model are those of an
-image; theirs start at noise. Here they start at a look and never leave a ball around it or the pixel range, and what is
-returned is the file's 8-bit pixels, measured as such.
+Feather et al. (Nature Neuroscience 2023) use the name for pictures whose activations at a stage of the model are those
+of an image; theirs start at noise. Here they start at a look and never leave a ball around it or the pixel range, and
+what is returned is the file's 8-bit pixels, measured as such.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class SplitViT(nn.Module):
     @cached_property
     def patch_projection(self) -> nn.Conv2d:
         """The patch embedding's convolution; raises CannotCutError with the reason when the stem is not just that."""
-        # Kept, because telling runs the stem once, and every look at the patch size would pay for it.
+        # Kept, because finding out runs the stem once, and every look at the patch size would pay for it.
         return patch_grid.single_convolution(self.stem, self.grid, self.preprocessing.input_size)
 
     @property

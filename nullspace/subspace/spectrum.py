@@ -1,4 +1,4 @@
-"""`SensitivitySpectrum`: the directions of token noise a model feels most, and what is left when they are taken out."""
+"""`SensitivitySpectrum`: the directions of token noise a model is most sensitive to, and noise without them."""
 
 from __future__ import annotations
 
