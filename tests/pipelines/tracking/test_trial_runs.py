@@ -136,11 +136,12 @@ def test_a_killed_search_continues_in_the_same_runs(ray_here: str, tracker: Trac
             [sys.executable, __file__, tracker.uri, tracker.experiment, str(tmp_path), ray_here],
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TUNE_GLOBAL_CHECKPOINT_S": "0"},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TUNE_GLOBAL_CHECKPOINT_S": "1"},
             start_new_session=True,
         )
     try:
         before = wait_for_points(tracker, process, output)
+        wait_for_snapshot(tmp_path / "search", process, output)
     finally:
         process.kill()
         process.wait()
@@ -172,6 +173,16 @@ def wait_for_points(tracker: Tracker, process: subprocess.Popen[bytes], output: 
         return {run.info.run_id for run in runs} if len(runs) == 2 else set()
 
     return wait_until(found, "both trials have points", process=process, output=output, pause=0.1)
+
+
+def wait_for_snapshot(folder: Path, process: subprocess.Popen[bytes], output: Path) -> None:
+    """Until Tune has written all files of its state, which it does one after the other, a second before the next."""
+    began, kinds = time.time(), ("basic-variant-state-*", "callback-states-*", "experiment_state-*")
+
+    def whole() -> bool:
+        return all(any(file.stat().st_mtime > began for file in folder.glob(kind)) for kind in kinds)
+
+    wait_until(whole, "Tune has written its state", process=process, output=output, pause=0.05)
 
 
 def test_a_tuner_without_the_callback_cannot_be_reconnected(ray_here: str, tracker: Tracker, tmp_path: Path) -> None:
