@@ -112,25 +112,25 @@ def _explain(error: ValidationError, where: str, overridden: list[str]) -> str:
             right = _keys_at(problem["loc"][:-1])
             near = difflib.get_close_matches(str(problem["loc"][-1]), right, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(right)}"
-            said = f"unknown key; {hint}"
+            reason = f"unknown key; {hint}"
         elif problem["type"] == "missing":
-            said = "required, but missing"
+            reason = "required, but missing"
         elif problem["input"] is None and len(problem["loc"]) == 1:
             field = PipelineConfig.model_fields[place]
             remedy = "give it a value" if field.is_required() else "leave it out to have its defaults"
-            said = f"every run needs it, so it cannot be null; {remedy}"
+            reason = f"every run needs it, so it cannot be null; {remedy}"
         else:
             # The value of a whole section adds nothing to its key.
             got = "" if isinstance(problem["input"], dict) else f" (got {redact(repr(problem['input']))})"
-            said = f"{problem['msg'].removeprefix('Value error, ')}{got}"
+            reason = f"{problem['msg'].removeprefix('Value error, ')}{got}"
         if not options:
-            lines.append(f"  {key}: {said}")
+            lines.append(f"  {key}: {reason}")
         elif not place:
-            ours.append(f"{' '.join(options)}: {said}")
+            ours.append(f"{' '.join(options)}: {reason}")
         elif key in overridden:
-            ours.append(f"--set {key}: {said}")
+            ours.append(f"--set {key}: {reason}")
         else:
-            ours.append(f"{' '.join(options)}: {key}: {said}")
+            ours.append(f"{' '.join(options)}: {key}: {reason}")
     if lines:
         ours.append(f"{where} has {len(lines)} problem{'s' if len(lines) > 1 else ''}:\n" + "\n".join(lines))
     return "\n".join(ours)

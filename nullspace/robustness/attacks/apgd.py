@@ -8,8 +8,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from nullspace.robustness.attacks.case import Case, Threat
-from nullspace.robustness.attacks.losses import best_others, cross_entropy, towards, untargeted
+from nullspace.robustness.attacks.case import Case, Threat, likeliest_others
+from nullspace.robustness.attacks.losses import cross_entropy, towards, untargeted
 from nullspace.robustness.attacks.norm import column, random_change
 from nullspace.robustness.attacks.victim import IndexedLoss, Victim
 
@@ -27,12 +27,9 @@ def apgd_t(victim: Victim, case: Case, threat: Threat, *, steps: int, targets: i
     index = case.open(threat.epsilon)
     if not len(index):
         return
-    clean = victim.logits(case.images[index], index)
-    others = best_others(clean, case.labels[index], targets)
-    wanted = case.labels.new_zeros(len(case.labels), others.shape[1])
-    wanted[index] = others
-    for number in range(others.shape[1]):
-        _run(victim, case, threat, towards(wanted[:, number], clean.shape[1]), steps, stream=2 + number)
+    wanted, classes = likeliest_others(victim, case, index, targets)
+    for number, target in enumerate(wanted.unbind(1)):
+        _run(victim, case, threat, towards(target, classes), steps, stream=2 + number)
 
 
 def checkpoints(steps: int) -> set[int]:

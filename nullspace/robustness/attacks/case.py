@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nullspace.errors import NullspaceError
 from nullspace.metrics.draws import Draws
+from nullspace.robustness.attacks.losses import best_others
 from nullspace.robustness.attacks.norm import NormName, sizes, steepest, within
 from nullspace.robustness.attacks.subspace import Subspace
 from nullspace.robustness.attacks.victim import Victim
@@ -98,3 +99,15 @@ def opened(victim: Victim, images: Tensor, labels: Tensor, draws: Draws, norm: N
     case = Case(images, torch.where(given >= 0, given, logits.argmax(dim=1)), draws, norm, attack=CLEAN)
     case.note(everywhere, images, logits)
     return case
+
+
+def likeliest_others(victim: Victim, case: Case, index: Tensor, count: int) -> tuple[Tensor, int]:
+    """For all images of a case, (n,t) classes to attack towards, and how many classes there are.
+
+    Those of images `index` (m,), at a pass for each, are up to `count` others than the label, the likeliest first.
+    """
+    logits = victim.logits(case.images[index], index)
+    others = best_others(logits, case.labels[index], count)
+    wanted = case.labels.new_zeros(len(case.labels), others.shape[1])
+    wanted[index] = others
+    return wanted, logits.shape[1]

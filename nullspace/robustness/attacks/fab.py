@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nullspace.robustness.attacks.case import Case, Threat
+from nullspace.robustness.attacks.case import Case, Threat, likeliest_others
 from nullspace.robustness.attacks.hyperplane import nearest_on
-from nullspace.robustness.attacks.losses import best_others, margin_of
+from nullspace.robustness.attacks.losses import margin_of
 from nullspace.robustness.attacks.norm import NormName, column, sizes
 from nullspace.robustness.attacks.victim import Victim
 
@@ -28,10 +28,7 @@ def fab_t(victim: Victim, case: Case, threat: Threat, *, steps: int, targets: in
     index = case.open(threat.epsilon)
     if not len(index):
         return
-    clean = victim.logits(case.images[index], index)
-    others = best_others(clean, case.labels[index], targets)
-    wanted = case.labels.new_zeros(len(case.labels), others.shape[1])
-    wanted[index] = others
+    wanted, _ = likeliest_others(victim, case, index, targets)
     for target in wanted.unbind(1):
         _run(victim, case, threat, target, steps)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from nullspace.model.images import round_to_uint8
+from nullspace.model.vit import Outputs
 from pipelines.evaluations.base import (
     Asked,
     Columns,
@@ -44,36 +45,37 @@ class TransferShards(EvaluationShards[TransferSettings]):
         self.models = {None: OtherModel(self.model)} | {label: OtherModel(each) for label, each in loaded.items()}
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
-        if self.kernel is not None:
-            noised = self.kernel.images("in_box", batch.images, batch.ids, self.kernel.draw(batch.ids))
-            pictures = (noised, *controls(batch.images, noised, batch.ids, self.seed, EVALUATION.name))
-            for label, model in self.models.items():
-                yield from _seen(Way("kernel", label), model, batch, pictures)
-        if self.learned is not None:
-            for label, model in self.models.items():
-                yield from _on_tokens(Way("learned", label), model, batch, self.learned)
+        pictures = self._pictures(batch)
+        for label, model in self.models.items():
+            tokens = model.model.tokens(model.reads(batch.saved))
+            before = as_float(model.model.outputs_from_tokens(tokens))
+            if pictures:
+                yield from _seen(Way("kernel", label), model, before, pictures)
+            if self.learned is not None and tokens.shape[1:] == self.learned.noise.tensor.shape:
+                yield from _on_tokens(Way("learned", label), model, before, tokens, self.learned, batch.ids)
+
+    def _pictures(self, batch: ImageBatch) -> tuple[Tensor, ...]:
+        """The images with kernel noise, and the controls of its size; none without a kernel."""
+        if self.kernel is None:
+            return ()
+        noised = self.kernel.images("in_box", batch.images, batch.ids, self.kernel.draw(batch.ids))
+        return noised, *controls(batch.images, noised, batch.ids, self.seed, EVALUATION.name)
 
 
-def _seen(
-    way: Way, model: OtherModel, batch: ImageBatch, pictures: tuple[Tensor, ...]
-) -> Iterator[tuple[str, Columns]]:
+def _seen(way: Way, model: OtherModel, before: Outputs, pictures: tuple[Tensor, ...]) -> Iterator[tuple[str, Columns]]:
     """What a model says of the pictures with noise and of their controls, beside what it says of the clean ones."""
-    before = model.outputs(batch.saved)
     for (name, _), changed in zip(way.conditions(), pictures, strict=True):
         yield name, outcome_columns(before, model.outputs(round_to_uint8(changed)))
 
 
-def _on_tokens(way: Way, model: OtherModel, batch: ImageBatch, noise: TokenNoise) -> Iterator[tuple[str, Columns]]:
-    """What becomes of a model's answers when the noise and its controls are added to its tokens; nothing where it has
-    tokens of another shape."""
-    tokens = model.model.tokens(model.reads(batch.saved))
-    if tokens.shape[1:] != noise.noise.tensor.shape:
-        return
-    before = as_float(model.model.outputs_from_tokens(tokens))
+def _on_tokens(
+    way: Way, model: OtherModel, before: Outputs, tokens: Tensor, noise: TokenNoise, ids: list[str]
+) -> Iterator[tuple[str, Columns]]:
+    """What becomes of a model's answers when the noise and its controls are added to its tokens (n,N,D)."""
     for (name, _), condition in zip(way.conditions(), CONDITIONS, strict=True):
-        noised = tokens + noise.draw(condition, batch.ids, tokens.device).to(tokens)
+        noised = tokens + noise.draw(condition, ids, tokens.device).to(tokens)
         after = as_float(model.model.outputs_from_tokens(noised))
-        yield name, noise.parts(batch.ids) | outcome_columns(before, after)
+        yield name, noise.parts(ids) | outcome_columns(before, after)
 
 
 def verdict(asked: Asked[TransferSettings]) -> Verdict:
