@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING
 
 from pipelines import wording
 from pipelines.evaluations.corruption.settings import CorruptionSettings
-from pipelines.evaluations.corruption.tally import CHANGE, ERROR, EXCESS, KERNEL, MCE, RMS
-from pipelines.evaluations.corruption.ways import CLEAN, MEAN, at, is_whole, over_names, permuted
+from pipelines.evaluations.corruption.ways import (
+    CHANGE,
+    CLEAN,
+    ERROR,
+    EXCESS,
+    KERNEL,
+    MCE,
+    MEAN,
+    RMS,
+    at,
+    is_whole,
+    over_names,
+    permuted,
+)
 from pipelines.report.outcomes import Outcome
 from pipelines.report.parts import Cell, ReportFigure, Section, Table, Tile, cell_of
 from pipelines.report.view import NamedOutcome, Result, StageReport, StageView, agreement_of

@@ -24,19 +24,24 @@ from pipelines.evaluations.base import (
 )
 from pipelines.evaluations.changes import controls
 from pipelines.evaluations.corruption.settings import CorruptionSettings
-from pipelines.evaluations.corruption.tally import (
+from pipelines.evaluations.corruption.tally import CellTally, MeanTally
+from pipelines.evaluations.corruption.ways import (
     AGREEMENT,
     AVERAGED,
     CHANGE,
+    CLEAN,
     ERROR,
     EXCESS,
     KERNEL,
     MCE,
+    MEAN,
     RMS,
-    CellTally,
-    MeanTally,
+    at,
+    cells,
+    is_whole,
+    means,
+    permuted,
 )
-from pipelines.evaluations.corruption.ways import CLEAN, MEAN, at, cells, is_whole, means, permuted
 from pipelines.evaluations.found_kernel import kernel_of
 from pipelines.evaluations.pictures import save_picture
 from pipelines.evaluations.tallies import Tally

@@ -7,13 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from nullspace.metrics.outcomes import Moments, wilson_interval
+from pipelines.evaluations.corruption.ways import AGREEMENT, AVERAGED, ERROR, EXCESS, KERNEL, MCE, RMS
 from pipelines.evaluations.tallies import OutcomeTally, finite_values
 
-ERROR, EXCESS, MCE = "error", "excess_error", "mce"
-"""Shares of wrong answers, how far above that of the clean image, and what an image adds to mCE; NaN without label."""
-AGREEMENT, KERNEL, RMS, CHANGE = "agreement", "kernel_share", "change_rms", "mse_probabilities"
-AVERAGED = (ERROR, AGREEMENT, KERNEL, RMS, CHANGE)
-"""Figures of an image of which means over corruptions are taken."""
 _SHARES = (ERROR, AGREEMENT, KERNEL)
 
 

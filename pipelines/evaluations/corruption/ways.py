@@ -1,4 +1,4 @@
-"""The conditions of this question: each corruption at each severity, and means over them for every image."""
+"""Names of this question: its figures, and its conditions, each corruption at each severity and means over them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from nullspace.robustness.corruptions.names import NAMES, SEVERITIES
 from pipelines.evaluations.corruption.settings import CorruptionSettings
 
+ERROR, EXCESS, MCE = "error", "excess_error", "mce"
+"""Shares of wrong answers, how far above that of the clean image, and what an image adds to mCE; NaN without label."""
+AGREEMENT, KERNEL, RMS, CHANGE = "agreement", "kernel_share", "change_rms", "mse_probabilities"
+AVERAGED = (ERROR, AGREEMENT, KERNEL, RMS, CHANGE)
+"""Figures of an image of which means over corruptions are taken."""
 CLEAN = "clean"
 MEAN = "mean"
 """The mean over all corruptions and severities."""

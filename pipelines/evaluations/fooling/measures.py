@@ -12,11 +12,11 @@ from nullspace.model.images import round_to_uint8
 from nullspace.model.vit import Outputs, SplitViT
 from pipelines.evaluations.base import outcome_columns
 from pipelines.evaluations.fooling.judges import Judge
+from pipelines.evaluations.fooling.ways import judged
 from pipelines.evaluations.image_quality import psnr, ssim
 
 QUALITY = ("psnr_to_look", "ssim_to_look", "psnr_to_image", "ssim_to_image")
 RELATIVE = ("relative_features", "relative_logits", "relative_probabilities")
-JUDGED = ("image", "look", "other")
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,3 @@ def columns_of_judges(judges: Mapping[str, Judge], fooled: Tensor, pair: Pair) -
         for label, judge in judges.items()
         for name, answers in judge.sees(*pictures).items()
     }
-
-
-def judged(label: str, name: str) -> str:
-    """The column of a judge's answer."""
-    return f"judge_{label}_{name}"

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pipelines import wording
-from pipelines.evaluations.fooling.measures import JUDGED, judged
 from pipelines.evaluations.fooling.settings import FoolingSettings
-from pipelines.evaluations.fooling.ways import CONTROLS, Way, best, ways_of
+from pipelines.evaluations.fooling.ways import CONTROLS, JUDGED, Way, best, judged, ways_of
 from pipelines.report.outcomes import Outcome, Share
 from pipelines.report.parts import Cell, ReportFigure, Section, Table, Tile, cell_of, share_cell
 from pipelines.report.view import NamedOutcome, Result, StageReport, StageView

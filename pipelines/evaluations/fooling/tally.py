@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from nullspace.metrics.outcomes import median, wilson_interval
-from pipelines.evaluations.fooling.measures import JUDGED, QUALITY, RELATIVE, judged
+from pipelines.evaluations.fooling.measures import QUALITY, RELATIVE
+from pipelines.evaluations.fooling.ways import JUDGED, judged
 from pipelines.evaluations.tallies import OutcomeTally, finite_values
 
 _MEANS = (*RELATIVE, *QUALITY, "confidence_off", "token_difference", "passes")

@@ -8,6 +8,8 @@ from pipelines.evaluations.fooling.settings import FoolingSettings
 
 CONTROLS = ("permuted", "signs")
 """Of every way: its own change of pixels in random order; signs at random, of the same root mean square."""
+JUDGED = ("image", "look", "other")
+"""What a judge may take a picture for."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,8 @@ def best(ways: list[Way]) -> Way | None:
 
 def _near(at: str, epsilon: float) -> Way:
     return Way(f"{at.replace(':', '')}_eps{epsilon:g}", f"{at}, ε = {epsilon:g}/255", at=at, epsilon=epsilon)
+
+
+def judged(label: str, name: str) -> str:
+    """The column of a judge's answer."""
+    return f"judge_{label}_{name}"
