@@ -6,7 +6,6 @@ No server and nothing from elsewhere: it works from a file and wherever static f
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import yaml
@@ -34,10 +33,11 @@ def write_site(boards: list[Board], out: Path, *, title: str, dataset: str | Non
     rows = [row for board in boards for row in board.rows]
     stems = {id(row): file_stem(row.name, number) for number, row in enumerate(rows, 1)}
     (out / MODELS).mkdir(parents=True, exist_ok=True)
+    cards = _Cards()
     for board in boards:
         for row in board.rows:
             stem = stems[id(row)]
-            write_text(out / MODELS / f"{stem}.html", _card(row, out / MODELS / stem))
+            cards.write(row, out / MODELS / f"{stem}.html")
             if dataset is not None:
                 _write_hub(out / HUB / f"{stem}.yaml", hub_results(row, board.columns, dataset))
     write_json(out / DATA, boards_json(boards))
@@ -60,28 +60,35 @@ def _index(boards: list[Board], title: str, pages: dict[int, str]) -> str:
     )
 
 
-def _card(row: Row, folder: Path) -> str:
-    """A model's page; its figures and pictures are written into `folder`, beside the page."""
-    folder.mkdir(exist_ok=True)
-    sources: dict[str, Callable[..., str]] = {
-        "light": partial(_figure, folder, "light"),
-        "dark": partial(_figure, folder, "dark"),
-        "picture": partial(_picture, folder),
-    }
-    page = templates(**sources).get_template("card.html.j2")
-    return page.render(name=row.name, article=article(row.entry), measured=how_measured(row.entry))
+class _Cards:
+    """Makes the models' pages; figures and pictures of a page are written into a folder beside it."""
 
+    def __init__(self) -> None:
+        self._folder = Path()
+        sources: dict[str, Callable[..., str]] = {
+            "light": lambda figure: self._figure(figure, "light"),
+            "dark": lambda figure: self._figure(figure, "dark"),
+            "picture": self._picture,
+        }
+        self._page = templates(**sources).get_template("card.html.j2")  # once: compiling it takes longer than a page
 
-def _figure(folder: Path, theme: str, figure: ReportFigure) -> str:
-    name = f"{figure.name}-{theme}.png"
-    (folder / name).write_bytes(figure.draw(DARK if theme == "dark" else LIGHT))
-    return f"{folder.name}/{name}"
+    def write(self, row: Row, file: Path) -> None:
+        """The page of a model, with its folder."""
+        self._folder = file.with_suffix("")
+        self._folder.mkdir(exist_ok=True)
+        page = self._page.render(name=row.name, article=article(row.entry), measured=how_measured(row.entry))
+        write_text(file, page)
 
+    def _figure(self, figure: ReportFigure, theme: str) -> str:
+        return self._written(f"{figure.name}-{theme}.png", figure.draw(DARK if theme == "dark" else LIGHT))
 
-def _picture(folder: Path, path: Path) -> str:
-    name = f"{path.parent.parent.name.partition('--')[0]}-{path.name}"  # of the stage in whose folder it lies
-    (folder / name).write_bytes(thumbnail(path))
-    return f"{folder.name}/{name}"
+    def _picture(self, path: Path) -> str:
+        stage = path.parent.parent.name.partition("--")[0]  # in whose folder it lies
+        return self._written(f"{stage}-{path.name}", thumbnail(path))
+
+    def _written(self, name: str, content: bytes) -> str:
+        (self._folder / name).write_bytes(content)
+        return f"{self._folder.name}/{name}"
 
 
 def _write_hub(file: Path, results: list[dict[str, object]]) -> None:
