@@ -92,11 +92,13 @@ def _fills(entry: Entry, stage: str) -> bool:
 
 
 def _names(entries: list[Entry]) -> list[str]:
-    """Labels of models; where two are equal, with the experiment and, where these are equal too, the run."""
-    names = [entry.model.label for entry in entries]
-    for known in ("experiment", "run_id"):
-        names = [
-            f"{name} ({entry.run[known]})" if names.count(name) > 1 else name
-            for name, entry in zip(names, entries, strict=True)
-        ]
+    """Labels of models; where two are equal, with what tells their runs apart: experiment, work folder, or id."""
+    labels = [entry.model.label for entry in entries]
+    names = labels
+    for known in ("experiment", "folder", "run_id"):
+        own = [entry.source.resolve().parent.name if known == "folder" else str(entry.run[known]) for entry in entries]
+        named = [f"{label} ({text})" for label, text in zip(labels, own, strict=True)]
+        # Names that are taken twice are tried in the next way, all of a label alike.
+        twice = {label for label, name in zip(labels, names, strict=True) if names.count(name) > 1}
+        names = [new if label in twice else name for label, name, new in zip(labels, names, named, strict=True)]
     return names

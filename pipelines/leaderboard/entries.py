@@ -117,13 +117,12 @@ def _results(file: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise WorkdirError(f"cannot read {file}: {error}; give work folders of finished runs") from error
-    protocol = results.get("protocol") if isinstance(results, dict) else None
+    if not isinstance(results, dict) or not results.get("models"):
+        raise WorkdirError(f"{file} has no models of a run; give work folders of finished runs")
+    protocol = results.get("protocol")
     if protocol != PROTOCOL:
-        made = "is no results.json of a run" if not isinstance(results, dict) or "models" not in results else None
         raise WorkdirError(
-            f"{file} {made}; give work folders of finished runs"
-            if made
-            else f"{file} was made by protocol {protocol}, and figures of another protocol than {PROTOCOL} cannot be "
+            f"{file} was made by protocol {protocol}, and figures of another protocol than {PROTOCOL} cannot be "
             "compared: start the same run again with this version; finished stages are reused where they still hold"
         )
     return results

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from nullspace.errors import NullspaceError
 from pipelines.files import write_json, write_text
 from pipelines.leaderboard.boards import Board, Row
 from pipelines.leaderboard.card import article, how_measured
@@ -28,11 +29,14 @@ def write_site(boards: list[Board], out: Path, *, title: str, dataset: str | Non
     """Write the site into the folder `out` and return its first page; files of the same names are replaced.
 
     `dataset` is a benchmark's data set on Hugging Face: with it, each model's figures are also written in the form that
-    is read there.
+    is read there. Raises NullspaceError where `out` is no folder to write to.
     """
     rows = [row for board in boards for row in board.rows]
     stems = {id(row): file_stem(row.name, number) for number, row in enumerate(rows, 1)}
-    (out / MODELS).mkdir(parents=True, exist_ok=True)
+    try:
+        (out / MODELS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NullspaceError(f"cannot write the site to {out}: {error}; give another folder with --output") from error
     cards = _Cards()
     for board in boards:
         for row in board.rows:

@@ -133,10 +133,10 @@ def _outcomes(view: StageView) -> Iterator[NamedOutcome]:
 
 
 def figures(view: StageView) -> Iterator[ReportFigure]:
-    """Robust accuracy over ε, one figure for each norm, beside random signs."""
+    """Robust accuracy over ε, one figure for each norm of several sizes, beside random signs."""
     for norm, unit in (("linf", "Linf, of 255"), ("l2", "L2, pixels in [0,1]")):
         curves = curves_of(view.result, norm)
-        if curves:
+        if any(len(points) > 1 for points in curves.values()):
             yield _figure(norm, unit, curves)
 
 

@@ -84,9 +84,19 @@ def test_what_cannot_be_compared_is_refused(run: MakeRun, tmp_path: Path) -> Non
     assert "protocol None" in refused(older) and "start the same run again" in refused(older)
     assert "results.json is not there" in refused(tmp_path) and "nullspace status" in refused(tmp_path)
     (tmp_path / "list.json").write_text("[1]")
-    assert "is no results.json of a run" in refused(tmp_path / "list.json")
+    assert "has no models of a run" in refused(tmp_path / "list.json")
     (tmp_path / "cut.json").write_text('{"models": {')
     assert "cannot read" in refused(tmp_path / "cut.json")
     one = run("one")
     with pytest.raises(WorkdirError, match="given twice"):
         read_entries([one, one / "results.json"])
+
+
+def test_runs_of_one_experiment_are_told_apart_by_their_folders(run: MakeRun, tmp_path: Path) -> None:
+    def same(results: dict[str, Any]) -> None:
+        results["run"]["experiment"] = "demo"
+
+    (board,) = boards_of(read_entries([run("first", same), run("second", same)]))
+    assert [row.name for row in board.rows][::2] == [f"{BLIND} (first)", f"{BLIND} (second)"]
+    (alone,) = boards_of(read_entries([run("third", same)]))
+    assert [row.name for row in alone.rows] == [BLIND, SEEING]

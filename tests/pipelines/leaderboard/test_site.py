@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nullspace.errors import NullspaceError
 from pipelines.leaderboard.boards import boards_of
 from pipelines.leaderboard.entries import read_entries
 from pipelines.leaderboard.site import write_site
@@ -103,3 +104,10 @@ def test_without_scripts_and_on_a_phone_the_table_is_readable(site: Path, window
     window.shows("Learned noise", "95.3 %", "[94.2, 96.4]")
     assert "Show models that contain" not in window.text, "what needs a script is not offered"
     assert window.run("document.documentElement.scrollWidth") <= 375, "the table scrolls, the page does not"
+
+
+def test_a_file_in_the_place_of_the_site_is_one_line(run: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "site").write_text("mine")
+    with pytest.raises(NullspaceError, match="cannot write the site to .*; give another folder with --output"):
+        write_site(boards_of(read_entries([run("one")])), tmp_path / "site", title="")
+    assert (tmp_path / "site").read_text() == "mine"
