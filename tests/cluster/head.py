@@ -90,7 +90,7 @@ def submit_here(head: Head, out: Path, *arguments: str) -> subprocess.Popen[byte
     """`nullspace submit …` as a process of its own, writing to the file `out`."""
     command = [str(Path(sys.executable).with_name("nullspace")), "submit", *arguments, "--address", head.address]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands down its deaf ears
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C
     with out.open("wb") as output:
         return subprocess.Popen(
             command,

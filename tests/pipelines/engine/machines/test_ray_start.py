@@ -15,7 +15,7 @@ from pipelines.engine.machines.ray_start import LIMITS, free_ports, patient_star
 
 
 def node(*, answers_at: int = 0, dies_at: int = 10**9) -> Any:
-    """A node that reports at the so-manieth question, or has a dead process at it."""
+    """A node that reports at the n-th question, or has a dead process by then."""
     asked: list[int] = []
 
     def get_node(*_: object) -> None:

@@ -136,7 +136,7 @@ def test_signals_to_the_process_group_do_not_end_the_sidecar(tracker: Tracker) -
     run = begin(tracker)
     watchdog = Watchdog.start(tracker.uri, run, session=tracker.session)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        watchdog.process.send_signal(number)  # it has hardly begun: also from the first moment on it is deaf
+        watchdog.process.send_signal(number)  # it has hardly begun: it ignores signals from the first moment on
     watchdog.done()
     assert end_of(watchdog.process, "the sidecar ends") == 0
 
