@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from pipelines import digits, wording
 from pipelines.redact import redact
 from pipelines.report.outcomes import Share
-from pipelines.report.parts import Cell, ModelArticle, ReportFigure, Section, Tile
+from pipelines.report.parts import Cell, ModelArticle, ReportFigure, Section, Table, Tile
 from pipelines.report.view import NamedOutcome, Result, StageReport, StageView
 
 
@@ -138,3 +139,13 @@ def load_arguments(model: Result) -> str:
 def columns_of(models: list[Model]) -> list[str]:
     """Titles of the comparison's columns, in the order of the page."""
     return list(dict.fromkeys(title for model in models for stage in model.stages for title in stage.report.columns))
+
+
+def across(models: Sequence[Model]) -> list[Table]:
+    """The tables that stages have about several models at once, in the order of the page; none of a single model."""
+    if len(models) < 2:
+        return []
+    found: dict[str, tuple[StageReport, list[StageView]]] = {}
+    for stage in (stage for model in models for stage in model.stages if not stage.skipped):
+        found.setdefault(stage.report.name, (stage.report, []))[1].append(stage.view)
+    return [table for report, views in found.values() for table in report.across(views)]

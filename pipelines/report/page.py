@@ -13,7 +13,7 @@ from pipelines import wording
 from pipelines.redact import flatten, redact
 from pipelines.report import drawing
 from pipelines.report.inputs import thumbnail, unreadable
-from pipelines.report.model import Model, columns_of
+from pipelines.report.model import Model, across, columns_of
 from pipelines.report.outcomes import JsonObject
 from pipelines.report.parts import Cell, ReportFigure, Section, Table
 from pipelines.wording import format_number
@@ -46,7 +46,7 @@ def write_report(
             subtitle=subtitle(results),
             warnings=results.get("warnings") or [],
             articles=[model.article(position) for position, model in enumerate(models, 1)],
-            comparison=comparison(models) if len(models) > 1 else None,
+            comparisons=[comparison(models), *across(models)] if len(models) > 1 else [],
             closing=list(closing_sections(results, ingests, config)),
         )
     )

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from pipelines import wording
-from pipelines.report.model import Model
+from pipelines.report.model import Model, across
+from pipelines.report.parts import Table
 from pipelines.report.view import NamedOutcome
 
 COLUMNS = ("Noise", "Unchanged", "95 % interval", "n", "max logit\nchange")
@@ -32,8 +33,9 @@ def render(models: Sequence[Model], warnings: Sequence[str], console: Console) -
 
 def as_markdown(models: Sequence[Model], warnings: Sequence[str] = ()) -> str:
     """The same lines and tables as Markdown, controls in italics; first the warnings."""
-    paragraphs = (paragraph for model in models for paragraph in _paragraphs(model))
-    return "\n\n".join([*(f"**Warning:** {warning}" for warning in warnings), *paragraphs])
+    paragraphs = [paragraph for model in models for paragraph in _paragraphs(model)]
+    tables = [_table(table) for table in across(models)]
+    return "\n\n".join([*(f"**Warning:** {warning}" for warning in warnings), *tables, *paragraphs])
 
 
 def _paragraphs(model: Model) -> Iterator[str]:
@@ -45,8 +47,22 @@ def _paragraphs(model: Model) -> Iterator[str]:
         for outcome in stage.outcomes()
     ]
     if rows:
-        head = [[name.replace("\n", " ") for name in COLUMNS], [":--", *["--:"] * (len(COLUMNS) - 1)]]
-        yield "\n".join(f"| {' | '.join(texts)} |" for texts in (*head, *rows))
+        yield _lines([name.replace("\n", " ") for name in COLUMNS], rows)
+
+
+def _table(table: Table) -> str:
+    """A table of the report: its caption in bold, values with their details."""
+    muted = table.muted or [False] * len(table.rows)
+    rows = [
+        [_cell(" ".join(f"{cell.text} {cell.detail}".split()), control) for cell in row]
+        for row, control in zip(table.rows, muted, strict=True)
+    ]
+    return f"**{table.caption}**\n\n{_lines(table.columns, rows)}"
+
+
+def _lines(columns: Sequence[str], rows: list[list[str]]) -> str:
+    head = [[_cell(name, control=False) for name in columns], [":--", *["--:"] * (len(columns) - 1)]]
+    return "\n".join(f"| {' | '.join(texts)} |" for texts in (*head, *rows))
 
 
 def _cell(text: str, control: bool) -> str:
@@ -62,9 +78,9 @@ def stage_lines(model: Model) -> Iterator[str]:
         yield f"  {name:{widest}}  {line}"
 
 
-def outcomes_table(model: Model, *, plain: bool) -> Table:
+def outcomes_table(model: Model, *, plain: bool) -> RichTable:
     """Every noise with its controls; `plain` leaves out lines and colours."""
-    table = Table(box=None if plain else box.ROUNDED)
+    table = RichTable(box=None if plain else box.ROUNDED)
     for i, name in enumerate(COLUMNS):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for stage in model.stages:

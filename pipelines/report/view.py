@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipelines import wording
 from pipelines.files import read_json
 from pipelines.report.inputs import Examples, examples, small_table
 from pipelines.report.outcomes import CONTROLS, JsonObject, Mean, Outcome, mean_in
-from pipelines.report.parts import Cell, ReportFigure, Section, Tile, share_cell
+from pipelines.report.parts import Cell, ReportFigure, Section, Table, Tile, share_cell
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ class StageReport:
     """Of the terminal, above that table."""
     columns: Mapping[str, Callable[[StageView], Cell]] = field(default_factory=dict)
     """Of the table that compares models: title, and the cell of a model."""
+    across: Callable[[Sequence[StageView]], list[Table]] = field(default=lambda views: [])
+    """Tables about several models at once, from the views of those that were not skipped."""
     figures: Callable[[StageView], Iterator[ReportFigure]] = field(default=lambda view: iter(()))
     picture_titles: Mapping[str, str] = field(default_factory=dict)
     """Of its example pictures `NN_name.png`, by name, where the name does not say enough."""

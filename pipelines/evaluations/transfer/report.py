@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines import wording
-from pipelines.evaluations.transfer.ways import Way, ways_of
+from pipelines.evaluations.transfer.matrix import matrices
+from pipelines.evaluations.transfer.ways import KINDS, Way, ways_of
 from pipelines.report.outcomes import Outcome
 from pipelines.report.parts import (
     Cell,
@@ -20,7 +21,6 @@ from pipelines.report.parts import (
 from pipelines.report.view import NamedOutcome, Result, StageReport, StageView
 
 TITLE = "On other models"
-_KINDS = {"kernel": "Kernel noise in valid pixels", "learned": "Learned noise on the tokens"}
 
 
 def section(view: StageView) -> Section:
@@ -29,7 +29,7 @@ def section(view: StageView) -> Section:
 
 def _tables(found: Result) -> Iterator[Table]:
     """For each kind of noise a row for every model and control."""
-    for kind, title in _KINDS.items():
+    for kind, title in KINDS.items():
         labels = {name: words for way in _ways(found, kind) for name, words in way.conditions()}
         shown = {name: found.conditions[name] for name in labels if name in found.conditions}
         if shown:
@@ -50,7 +50,7 @@ def _ways(found: Result, kind: str) -> list[Way]:
 
 def _least(found: Result) -> tuple[str, Outcome] | None:
     """The other model that notices the noise most, and what becomes of its answers; kernel noise where there is any."""
-    for kind in _KINDS:
+    for kind in KINDS:
         others = {
             way.label: found.conditions[way.name]
             for way in _ways(found, kind)
@@ -86,7 +86,7 @@ def tile(view: StageView) -> Tile:
 def outcomes(view: StageView) -> list[NamedOutcome]:
     """For the terminal: the noise of each kind on each model, without controls but the permuted ones."""
     found, named = view.result, []
-    for kind in _KINDS:
+    for kind in KINDS:
         for way in _ways(found, kind):
             for name, title in [*way.conditions()][:2]:
                 if name in found.conditions:
@@ -97,8 +97,8 @@ def outcomes(view: StageView) -> list[NamedOutcome]:
 def figures(view: StageView) -> Iterator[ReportFigure]:
     """Agreement of every model under this one's kernel noise."""
     found = view.result
-    labels = {way.name: f"on {way.label or 'itself'}" for kind in _KINDS for way in _ways(found, kind)}
-    for kind, title in _KINDS.items():
+    labels = {way.name: f"on {way.label or 'itself'}" for kind in KINDS for way in _ways(found, kind)}
+    for kind, title in KINDS.items():
         shown = {way.name: found.conditions[way.name] for way in _ways(found, kind) if way.name in found.conditions}
         if len(shown) > 1:
             yield agreement_figure(f"transfer-{kind}", f"{title}, on other models", shown, labels)
@@ -118,4 +118,5 @@ REPORT = StageReport(
     lines=lambda view: [sentence(view.result)],
     columns={"On others, at least": _column},
     figures=figures,
+    across=matrices,
 )

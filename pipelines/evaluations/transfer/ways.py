@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 OWN = "itself"  # no label of a model can be it: the title of the model that the noise belongs to
+KINDS = {"kernel": "Kernel noise in valid pixels", "learned": "Learned noise on the tokens"}
 KERNEL_CONTROLS = {"": "kernel noise", "_permuted": "the same change, permuted", "_signs": "random signs, same size"}
 LEARNED_CONTROLS = {"": "learned noise", "_permuted": "the same noise, permuted", "_gaussian": "Gaussian, same norm"}
 

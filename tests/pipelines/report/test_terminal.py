@@ -41,8 +41,18 @@ def test_summary_as_markdown_has_a_table_for_each_model_with_numbers(
     assert text.startswith(f"**Warning:** {BLIND}: labels look")
     assert "| learned noise | 95.3 % | [94.2, 96.4] | 1,797 | 5.79 |" in text
     assert "| *same noise, permuted* |" in text and "the kernel is trivial" in text
-    for table in (part.splitlines() for part in text.split("\n\n") if part.startswith("|")):
+    for table in (part.splitlines() for part in text.split("\n\n") if part.startswith("| Noise |")):
         assert {line.count("|") for line in table} == {len(terminal.COLUMNS) + 1}
+
+
+def test_markdown_of_several_models_has_their_matrix_and_of_one_none(
+    models: list[Model], results: dict[str, Any]
+) -> None:
+    text = terminal.as_markdown(models, results["warnings"])
+    head = next(line for line in text.splitlines() if line.startswith("| Noise of |"))
+    assert head == f"| Noise of | on {BLIND} | on {SEEING} |"
+    assert f"| {BLIND} | 100 % [99.8, 100] n = 1,797 | 37.0 % [35.0, 39.0] n = 1,797 |" in text
+    assert "Noise of" not in terminal.as_markdown(models[:1])
 
 
 def test_every_stage_has_a_line_under_its_name(models: list[Model]) -> None:

@@ -11,10 +11,12 @@ import pytest
 from pipelines.engine.models import ModelSpec, learn_facts
 from pipelines.engine.settings import ModelSettings
 from pipelines.engine.stage import Done
+from pipelines.evaluations.transfer.matrix import matrices
 from pipelines.evaluations.transfer.report import REPORT, sentence
 from pipelines.evaluations.transfer.rows import EVALUATION
 from pipelines.evaluations.transfer.settings import TransferSettings
 from pipelines.report.view import Result, StageView
+from pipelines.wording import MISSING
 from tests.pipelines import tiny
 
 SETTINGS = TransferSettings(images=20, rms=0.5, batch_images=8)
@@ -61,6 +63,21 @@ def test_the_report_names_who_notices_most_and_who_could_not_be_asked(asked: Don
     assert [figure.name for figure in REPORT.figures(view)] == ["transfer-kernel", "transfer-learned"]
     titles = [each.title for each in REPORT.outcomes(view)]
     assert "kernel noise, on stranger" in titles and "learned noise, on stranger" not in titles
+
+
+def test_the_matrix_has_a_row_for_each_noise_and_its_control_and_a_column_for_each_model(asked: Done) -> None:
+    twin = {**asked.result, "others": ["digits", "stranger"], "conditions": {
+        name.replace("_on_twin", "_on_digits"): each for name, each in asked.result["conditions"].items()
+    }}  # fmt: skip
+    views = [StageView("digits", Result(asked.result)), StageView("twin", Result(twin))]
+    kernel, learned = matrices(views)
+    assert kernel.columns == learned.columns == ["Noise of", "on digits", "on twin", "on stranger"]
+    assert [row[0].text for row in kernel.rows] == ["digits", "digits, permuted", "twin", "twin, permuted"]
+    assert kernel.muted == [False, True, False, True]
+    texts = [[cell.text for cell in row[1:]] for row in kernel.rows]
+    assert texts[0][:2] == texts[2][:2] == ["100 %", "100 %"] and texts[0][2] == texts[2][2]
+    assert all("n = 20" in cell.detail for row in kernel.rows for cell in row[1:])
+    assert [row[3].text for row in learned.rows] == [MISSING] * 4, "tokens of another shape"
 
 
 def test_alone_a_model_has_nobody_to_ask(made: dict[str, Done], tmp_path: Path) -> None:
