@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines import wording
@@ -20,6 +20,7 @@ from pipelines.evaluations.corruption.ways import (
     is_whole,
     over_names,
     permuted,
+    stored,
 )
 from pipelines.report.outcomes import Outcome
 from pipelines.report.parts import Cell, ReportFigure, Section, Table, Tile, cell_of
@@ -33,6 +34,7 @@ _COLUMNS = (
     *("Error", "Unchanged", "Unchanged, permuted", "n", "‖Δprobabilities‖²"),
     *("RMS of the change", "Share in the kernel", "Share, permuted"),
 )
+_STORED_COLUMNS = ("Error, stored files", "Unchanged, stored files")
 
 
 def section(view: StageView) -> Section:
@@ -64,7 +66,9 @@ def _facts(found: Result) -> Iterator[tuple[str, str]]:
         yield "Error", "the images have no labels"
     else:
         yield "Mean error", f"{error.both}; of the clean images {_clean(found)}, a difference of {excess.both}"
-    yield "mCE, relative to AlexNet", _mce(found)
+    yield "mCE, relative to AlexNet", _mce(found, MEAN)
+    if stored(MEAN) in found.conditions:
+        yield "Stored files, read as they are", _stored_files(found)
     yield "Predictions unchanged", mean.unchanged + _beside(found)
     share = mean.share(KERNEL)
     if share is None:
@@ -85,9 +89,17 @@ def _clean(found: Result) -> str:
     return wording.MISSING if clean is None else clean.text
 
 
-def _mce(found: Result) -> str:
+def _stored_files(found: Result) -> str:
+    """Mean error on files that others corrupted and stored, and mCE."""
+    mean = found.conditions[stored(MEAN)]
+    error = mean.share(ERROR)
+    words = f"mean error {error.both}; " if error is not None else ""
+    return f"{words}mCE {_mce(found, stored(MEAN))}; predictions unchanged {mean.unchanged}"
+
+
+def _mce(found: Result, condition: str) -> str:
     """The figure, or why there is none."""
-    mean = found.conditions[MEAN]
+    mean = found.conditions[condition]
     mce = mean.share(MCE)
     if mce is not None:
         return mce.both
@@ -100,7 +112,8 @@ def _mce(found: Result) -> str:
 
 def _table(found: Result, caption: str, head: str, named: Sequence[tuple[str, str]], *, folded: bool = False) -> Table:
     rows = [_row(found, title, condition) for title, condition in named]
-    return Table(caption, [head, *_COLUMNS], rows, [False] * len(rows), folded=folded)
+    more = _STORED_COLUMNS if stored(MEAN) in found.conditions else ()
+    return Table(caption, [head, *_COLUMNS, *more], rows, [False] * len(rows), folded=folded)
 
 
 def _row(found: Result, title: str, condition: str) -> list[Cell]:
@@ -115,7 +128,15 @@ def _row(found: Result, title: str, condition: str) -> list[Cell]:
         Cell(*outcome.text(RMS)),
         _share(outcome, KERNEL),
         Cell(wording.MISSING) if control is None else _share(control, KERNEL),
+        *_of_files(found, condition),
     ]
+
+
+def _of_files(found: Result, condition: str) -> list[Cell]:
+    """Error and agreement on stored files, where they were asked."""
+    if (outcome := found.conditions.get(stored(condition))) is None:
+        return []
+    return [_share(outcome, ERROR), _agreement(outcome)]
 
 
 def _share(outcome: Outcome, name: str) -> Cell:
@@ -149,9 +170,16 @@ def _outcomes(view: StageView) -> list[NamedOutcome]:
     return [NamedOutcome(title, conditions[name], control) for name, title, control in named if name in conditions]
 
 
-def _mean_error(view: StageView) -> Cell:
-    mean = view.result.conditions.get(MEAN)
-    return Cell(wording.MISSING) if mean is None else cell_of(mean.share(ERROR), int(mean.numbers.get("labelled", 0)))
+def _error_of(condition: str) -> Callable[[StageView], Cell]:
+    """A column of the comparison: error under a condition, with interval and the number of labelled images."""
+
+    def cell(view: StageView) -> Cell:
+        mean = view.result.conditions.get(condition)
+        if mean is None:
+            return Cell(wording.MISSING)
+        return cell_of(mean.share(ERROR), int(mean.numbers.get("labelled", 0)))
+
+    return cell
 
 
 def figures(view: StageView) -> Iterator[ReportFigure]:
@@ -179,6 +207,10 @@ REPORT = StageReport(
     tile=_tile,
     outcomes=_outcomes,
     lines=lambda view: [sentence(view.result)],
-    columns={"Mean corruption error": _mean_error, "Unchanged by corruptions": agreement_of(MEAN)},
+    columns={
+        "Mean corruption error": _error_of(MEAN),
+        "Mean error, stored files": _error_of(stored(MEAN)),
+        "Unchanged by corruptions": agreement_of(MEAN),
+    },
     figures=figures,
 )

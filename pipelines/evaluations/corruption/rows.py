@@ -12,7 +12,7 @@ from nullspace.fooling.exact import kernel_share
 from nullspace.model.images import from_uint8
 from nullspace.robustness.corruptions.corruption import LEAST_SIDE, Corruption, corrupted
 from nullspace.robustness.mean_error import corruption_error
-from pipelines.data.shards import first_images
+from pipelines.data.shards import first_images, ids_of
 from pipelines.evaluations.base import (
     Asked,
     Columns,
@@ -24,6 +24,7 @@ from pipelines.evaluations.base import (
 )
 from pipelines.evaluations.changes import controls
 from pipelines.evaluations.corruption.settings import CorruptionSettings
+from pipelines.evaluations.corruption.stored import StoredImages
 from pipelines.evaluations.corruption.tally import CellTally, MeanTally
 from pipelines.evaluations.corruption.ways import (
     AGREEMENT,
@@ -41,6 +42,7 @@ from pipelines.evaluations.corruption.ways import (
     is_whole,
     means,
     permuted,
+    stored,
 )
 from pipelines.evaluations.found_kernel import kernel_of
 from pipelines.evaluations.pictures import save_picture
@@ -61,6 +63,7 @@ class CorruptionShards(EvaluationShards[CorruptionSettings]):
         super().__init__(out, asked, device, with_examples)
         kernel = kernel_of(asked, self.model)
         self.kernel = None if kernel is None else kernel.to(self.device)
+        self.stored = _stored(asked)
         self.shown = min(self.settings.severities, key=lambda severity: abs(severity - _SHOWN))
 
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
@@ -74,6 +77,23 @@ class CorruptionShards(EvaluationShards[CorruptionSettings]):
                     found[condition] = _figures(columns)
                     yield condition, columns
         yield from self._means(found, wrong)
+        if self.stored is not None:
+            yield from self._of_files(self.stored, batch, wrong)
+
+    def _of_files(self, files: StoredImages, batch: ImageBatch, wrong: Tensor) -> Iterator[tuple[str, Columns]]:
+        """What the model makes of stored images; they were cropped otherwise: no change of pixels can be measured."""
+        found: dict[str, Figures] = {}
+        for name in self.settings.names:
+            for severity in self.settings.severities:
+                after = self.outputs(self.on_device(files.images(name, severity, batch.ids)))
+                unknown = torch.full_like(wrong, torch.nan)
+                columns = outcome_columns(batch.before, after) | {
+                    ERROR: _wrong(batch, after.logits), RMS: unknown, KERNEL: unknown,
+                }  # fmt: skip
+                found[at(name, severity)] = _figures(columns)
+                yield stored(at(name, severity)), columns
+        for condition, columns in self._averages(found, wrong):
+            yield stored(condition), columns
 
     def _made(self, corruption: Corruption, batch: ImageBatch) -> Iterator[tuple[str, Tensor]]:
         """The corrupted images, and the control of equal size."""
@@ -106,14 +126,18 @@ class CorruptionShards(EvaluationShards[CorruptionSettings]):
 
     def _means(self, found: Mapping[str, Figures], wrong: Tensor) -> Iterator[tuple[str, Columns]]:
         """For every image the means over severities, over corruptions, and over both, controls too."""
+        yield from self._averages(found, wrong)
+        if self.settings.controls:
+            for condition, over in means(self.settings):
+                yield permuted(condition), _mean([found[permuted(cell)] for cell in over])
+
+    def _averages(self, found: Mapping[str, Figures], wrong: Tensor) -> Iterator[tuple[str, Columns]]:
         for condition, over in means(self.settings):
             columns = _mean([found[cell] for cell in over])
             columns[EXCESS] = columns[ERROR] - wrong
             if condition == MEAN and is_whole(self.settings) and self.model.num_classes == _IMAGENET:
                 columns[MCE] = self._corruption_error(found)
             yield condition, columns
-            if self.settings.controls:
-                yield permuted(condition), _mean([found[permuted(cell)] for cell in over])
 
     def _corruption_error(self, found: Mapping[str, Figures]) -> Tensor:
         severities = self.settings.severities
@@ -153,9 +177,12 @@ def _tallies(asked: Asked[CorruptionSettings]) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {CLEAN: MeanTally()}
     tallies |= {condition: MeanTally() for condition, _ in means(settings)}
     tallies |= {condition: CellTally() for condition in cells(settings)}
+    others: dict[str, Tally] = {}
     if settings.controls:
-        tallies |= {permuted(name): type(tally)() for name, tally in tallies.items() if name != CLEAN}
-    return tallies
+        others |= {permuted(name): type(tally)() for name, tally in tallies.items() if name != CLEAN}
+    if settings.stored is not None:
+        others |= {stored(name): type(tally)() for name, tally in tallies.items() if name != CLEAN}
+    return tallies | others
 
 
 def _white(asked: Asked[CorruptionSettings]) -> dict[str, Any]:
@@ -164,10 +191,26 @@ def _white(asked: Asked[CorruptionSettings]) -> dict[str, Any]:
     return {"white_share": kernel["nullity"] / kernel["patch_dim"]}
 
 
-def _verdict(asked: Asked[CorruptionSettings]) -> Verdict:
+def _size(asked: Asked[CorruptionSettings]) -> tuple[int, int]:
+    """Height and width of the images, in pixels."""
     height, width = first_images(asked.inputs["ingest"].folder, 1).shape[2:]
+    return height, width
+
+
+def _stored(asked: Asked[CorruptionSettings]) -> StoredImages | None:
+    settings = asked.settings
+    if settings.stored is None:
+        return None
+    return StoredImages(settings.stored, settings.names, settings.severities, _size(asked))
+
+
+def _verdict(asked: Asked[CorruptionSettings]) -> Verdict:
+    height, width = _size(asked)
     if min(height, width) < LEAST_SIDE:
         return Verdict(f"corruptions are defined for sides of at least {LEAST_SIDE} pixels, not for {height}×{width}")
+    if (files := _stored(asked)) is not None:
+        ids = (id_ for _, part in ids_of(asked.inputs["ingest"].folder) for id_ in part)
+        files.check(asked.drawn or frozenset(ids))
     return Verdict()
 
 
@@ -178,7 +221,7 @@ def tracked(place: str) -> bool:
 
 
 def _is_cell(condition: str) -> bool:
-    start, _, severity = condition.removesuffix("_permuted").rpartition("_")
+    start, _, severity = condition.removesuffix("_permuted").removeprefix("stored_").rpartition("_")
     return severity.isdecimal() and start != "severity"
 
 

@@ -16,6 +16,9 @@ class CorruptionSettings(EvaluationSettings):
 
     names: tuple[str, ...] = Field(default=NAMES, min_length=1, description="corruptions; mCE needs all 15")
     severities: tuple[int, ...] = Field(default=SEVERITIES, min_length=1, description="of 1 to 5; mCE needs all")
+    stored: str | None = Field(
+        default=None, description="folder or URI of stored ImageNet-C, KIND/SEVERITY/CLASS/FILE, asked beside"
+    )
     images: int | None = Field(default=256, ge=2, description="images that are corrupted, drawn by seed; null: all")
     controls: bool = Field(default=True, description="also each change in random order, which costs as much again")
     batch_images: Annotated[int, HOW] = Field(default=32, ge=1, description="images a worker has in memory at once")

@@ -27,6 +27,11 @@ def over_names(severity: int) -> str:
     return f"severity_{severity}"
 
 
+def stored(condition: str) -> str:
+    """The same condition, of files that others corrupted and stored."""
+    return f"stored_{condition}"
+
+
 def permuted(condition: str) -> str:
     """The control of a condition."""
     return f"{condition}_permuted"
