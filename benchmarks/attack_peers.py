@@ -1,6 +1,6 @@
 """AutoAttack in its standard version on deit_tiny: the yardstick of `bench_attacks.py`, on the same images.
 
-    pip install pyautoattack
+    pip install 'nullspace-vit[attacks]'
     python benchmarks/attack_peers.py --assets FOLDER --epsilon 1 4 --out results/attack_peers
 
 Writes `OUT.json` after each batch: for each ε (of 255, Linf) and image whether it was robust, and the images that went

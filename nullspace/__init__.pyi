@@ -88,6 +88,10 @@ from nullspace.robustness.attacks.cascade import Verdicts as Verdicts
 from nullspace.robustness.attacks.cascade import attacked as attacked
 from nullspace.robustness.attacks.smallest import smallest_l2 as smallest_l2
 from nullspace.robustness.attacks.subspace import Subspace as Subspace
+from nullspace.robustness.corruptions.corruption import Corruption as Corruption
+from nullspace.robustness.corruptions.corruption import corrupted as corrupted
+from nullspace.robustness.corruptions.corruption import corruption_named as corruption_named
+from nullspace.robustness.mean_error import corruption_error as corruption_error
 from nullspace.subspace.closure import additivity as additivity
 from nullspace.subspace.closure import agreement_by_norm as agreement_by_norm
 from nullspace.subspace.closure import scaling_curve as scaling_curve

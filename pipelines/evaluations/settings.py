@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field
 
@@ -15,6 +16,11 @@ class EvaluationSettings(Settings):
     """Base of an evaluation's section; a section that is null is not run."""
 
     batch_images: Annotated[int, HOW] = Field(default=64, ge=1, description="images a worker has in memory at once")
+
+    @classmethod
+    def of_result(cls, content: Mapping[str, Any]) -> Self:
+        """The section from what a finished stage says of it; checked then, and checking brings torch."""
+        return cls.model_construct(**content)
 
 
 def once(values: tuple[T, ...]) -> tuple[T, ...]:

@@ -68,7 +68,7 @@ class _Cards:
     """Makes the models' pages; figures and pictures of a page are written into a folder beside it."""
 
     def __init__(self) -> None:
-        self._folder = Path()
+        self._folder, self._names = Path(), dict[bytes, str]()
         sources: dict[str, Callable[..., str]] = {
             "light": lambda figure: self._figure(figure, "light"),
             "dark": lambda figure: self._figure(figure, "dark"),
@@ -78,7 +78,7 @@ class _Cards:
 
     def write(self, row: Row, file: Path) -> None:
         """The page of a model, with its folder."""
-        self._folder = file.with_suffix("")
+        self._folder, self._names = file.with_suffix(""), {}
         self._folder.mkdir(exist_ok=True)
         page = self._page.render(name=row.name, article=article(row.entry), measured=how_measured(row.entry))
         write_text(file, page)
@@ -91,8 +91,11 @@ class _Cards:
         return self._written(f"{stage}-{path.name}", thumbnail(path))
 
     def _written(self, name: str, content: bytes) -> str:
-        (self._folder / name).write_bytes(content)
-        return f"{self._folder.name}/{name}"
+        """The address of a file with this content: a figure that a run saved is the same on light and dark pages."""
+        if content not in self._names:
+            (self._folder / name).write_bytes(content)
+            self._names[content] = f"{self._folder.name}/{name}"
+        return self._names[content]
 
 
 def _write_hub(file: Path, results: list[dict[str, object]]) -> None:

@@ -49,7 +49,7 @@ def _facts() -> Iterator[tuple[str, str]]:
 
 
 def _settings(found: Result) -> AdversarialSettings:
-    return AdversarialSettings.model_validate(dict(found.below("settings").content))
+    return AdversarialSettings.of_result(found.below("settings").content)
 
 
 def _ways(found: Result) -> list[Way]:

@@ -97,7 +97,7 @@ def _ways(found: Result) -> list[Way]:
 
 
 def _settings(found: Result) -> AttributionSettings:
-    return AttributionSettings.model_validate(dict(found.below("settings").content))
+    return AttributionSettings.of_result(found.below("settings").content)
 
 
 def _maps(found: Result) -> list[str]:

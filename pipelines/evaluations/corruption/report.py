@@ -52,7 +52,7 @@ def section(view: StageView) -> Section:
 
 
 def _settings(found: Result) -> CorruptionSettings:
-    return CorruptionSettings.model_validate(dict(found.below("settings").content))
+    return CorruptionSettings.of_result(found.below("settings").content)
 
 
 def _title(name: str) -> str:

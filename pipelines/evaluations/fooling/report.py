@@ -51,7 +51,7 @@ def _facts() -> Iterator[tuple[str, str]]:
 
 
 def _ways(found: Result) -> list[Way]:
-    settings = FoolingSettings.model_validate(dict(found.below("settings").content))
+    settings = FoolingSettings.of_result(found.below("settings").content)
     made = found.conditions
     return [way for way in ways_of(settings, kernel=True, universal=True) if way.name in made]
 

@@ -1,4 +1,4 @@
-"""Verdicts and distances beside other libraries, on a small random ViT; where these are installed."""
+"""Verdicts and distances beside other libraries, on a small random ViT; where the extra `attacks` is installed."""
 
 from __future__ import annotations
 
