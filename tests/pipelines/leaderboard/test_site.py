@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from nullspace.errors import NullspaceError
 from pipelines.leaderboard.boards import boards_of
 from pipelines.leaderboard.entries import read_entries
 from pipelines.leaderboard.site import write_site
+from pipelines.report.saved_figures import file_stem
 from tests.mlflow_server.browser import Browser, browser
 from tests.pipelines.leaderboard.conftest import CONTENTS
 from tests.pipelines.report.results import BLIND, SEEING
@@ -104,6 +107,30 @@ def test_without_scripts_and_on_a_phone_the_table_is_readable(site: Path, window
     window.shows("Learned noise", "95.3 %", "[94.2, 96.4]")
     assert "Show models that contain" not in window.text, "what needs a script is not offered"
     assert window.run("document.documentElement.scrollWidth") <= 375, "the table scrolls, the page does not"
+
+
+def test_a_site_is_written_without_torch_which_takes_longer_to_load_than_all_its_pages(
+    run: MakeRun, tmp_path: Path
+) -> None:
+    program = (
+        "import sys; from pathlib import Path; from pipelines.leaderboard import boards, entries, site; "
+        "site.write_site(boards.boards_of(entries.read_entries([Path(sys.argv[1])])), Path(sys.argv[2]), title='x'); "
+        "print([name for name in ('torch', 'timm', 'ray', 'mlflow') if name in sys.modules])"
+    )
+    arguments = [sys.executable, "-c", program, str(run("one")), str(tmp_path / "out")]
+    assert subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_saved_figure_is_written_once(run: MakeRun, tmp_path: Path) -> None:
+    workdir = run("one")
+    figures = workdir / "stages" / "report-0b" / "figures"
+    figures.mkdir()
+    (figures / f"{file_stem(BLIND, 1)}-corruption-agreement.png").write_bytes(b"as the run drew it")
+    write_site(boards_of(read_entries([workdir])), tmp_path / "site", title="x")
+    (card,) = [file for file in (tmp_path / "site" / "models").glob("*.html") if file.stem == file_stem(BLIND, 1)]
+    (written,) = (tmp_path / "site" / "models" / card.stem).glob("corruption-agreement-*.png")
+    assert written.read_bytes() == b"as the run drew it"
+    assert card.read_text().count(f"{card.stem}/{written.name}") == 2, "on light and on dark pages"
 
 
 def test_a_file_in_the_place_of_the_site_is_one_line(run: MakeRun, tmp_path: Path) -> None:
