@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from nullspace.errors import NullspaceError
 from nullspace.noise.objectives import objective
 
-_CHOICES = {"start": ("channels", "random"), "scope": ("universal", "image"), "precision": ("float32", "bfloat16")}
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+_CHOICES = {"start": ("channels", "random"), "scope": ("universal", "image"), "precision": get_args(Precision)}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class NoiseSettings:
     steps: int = 400
     batch_size: int = 16
     scope: Literal["universal", "image"] = "universal"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:

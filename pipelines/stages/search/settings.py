@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -32,6 +32,10 @@ class SearchSettings(Settings):
     validation_images: int = Field(default=128, ge=1, description="held-out images that rank the trials")
     calibration_images: int = Field(
         default=512, ge=1, description="further images, used for nothing else, that set how large the noise may be"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="of the model while noise is learned; bfloat16 is faster on a GPU. What is measured stays float32",
     )
     epsilon: float = Field(
         default=0.02,

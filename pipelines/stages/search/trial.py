@@ -14,6 +14,7 @@ from nullspace.metrics.radius import Radius, null_radius
 from nullspace.metrics.unit import Unit
 from nullspace.model.encoder import Encoder
 from nullspace.noise.learner import NoiseLearner, NoiseSettings
+from nullspace.noise.settings import Precision
 from pipelines.engine.models import ModelSpec
 from pipelines.files import read_json, write_json
 from pipelines.stages.search.images import read_images
@@ -34,6 +35,7 @@ class TrialData:
     shift_invariant: bool
     token_norm: float
     ranks: tuple[int, ...]
+    precision: Precision
     seed: int
 
     def __post_init__(self) -> None:
@@ -132,5 +134,6 @@ def trial_settings(config: dict[str, Any], data: TrialData) -> NoiseSettings:
         learning_rate=config["learning_rate"],
         steps=int(config["steps"]),
         batch_size=data.batch_images,
+        precision=data.precision,
         seed=data.seed,
     )

@@ -132,6 +132,7 @@ def _trial_data(context: Context, plan: Search, images: Path) -> TrialData:
         shift_invariant=context.inputs["kernel"].result["shift"]["invariant"],
         token_norm=context.inputs["reference"].result["token_norm"],
         ranks=plan.settings.ranks,
+        precision=plan.settings.precision,
         seed=plan.seed,
     )
 

@@ -49,6 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrialData:
         shift_invariant=True,
         token_norm=6.0,
         ranks=(1, 3),
+        precision="float32",
         seed=5,
     )
 
@@ -131,6 +132,19 @@ def test_the_best_step_is_kept(data: TrialData, tmp_path: Path) -> None:
     assert radii == sorted(radii) and len(set(radii)) < 8, "at this rate some steps make it worse"
     trial.save_checkpoint(str(tmp_path))
     assert torch.equal(read_noise(tmp_path), noises[reports[-1]["best_step"] - 1])
+
+
+def test_in_bfloat16_noise_is_learned_and_what_it_does_is_measured_in_float32(data: TrialData) -> None:
+    trial = begun(config(replace(data, precision="bfloat16")))
+    report = trial.step()
+    assert trial.settings.precision == "bfloat16" and trial.best_noise is not None
+    assert trial.best_noise.dtype == torch.float32
+    assert {parameter.dtype for parameter in trial.encoder.model.parameters()} == {torch.float32}
+    found = null_radius(trial.parts["validation"], trial.best_noise, epsilon=data.epsilon)
+    assert report["scale"] == found.scale > 0
+    in_float32 = begun(config(data))
+    assert report["radius"] == pytest.approx(in_float32.step()["radius"], rel=0.3)
+    assert not torch.equal(trial.learner.noise, in_float32.learner.noise)
 
 
 def test_learning_lowers_the_loss(data: TrialData) -> None:
