@@ -1,4 +1,4 @@
-"""kill -9 in every stage: the same command goes on, and in the end everything is as if nothing had happened.
+"""kill -9 in every kind of stage: the same command goes on, and in the end everything is as if nothing had happened.
 
 One chain of kills in one work folder, told as one test: each link needs what the one before left.
 """
@@ -29,11 +29,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 # Ray's two agents leave about a minute after their node died; they hold no data and no CPU.
 AGENTS = ("DashboardAgent", "RuntimeEnvAgent")
 
-# Questions are asked by one function, see `evaluations/base.py`: two stand for all.
-KILLED_IN = [stage for stage in STAGES if stage not in ("learned_noise", "payload", "fooling")]
+# Questions are asked by one function, see `evaluations/base.py`: one stands for all. The kernel is over too soon.
+KILLED_IN = ("ingest", "reference", "search", "kernel_noise", "report")
 
 
-def test_a_run_killed_in_every_stage_ends_as_if_it_was_not(demo_run: DemoRun, tmp_path: Path) -> None:
+def test_a_run_killed_in_every_kind_of_stage_ends_as_if_it_was_not(demo_run: DemoRun, tmp_path: Path) -> None:
     workdir = tmp_path / "work"
     kept: dict[Path, int] = {}
     for stage in KILLED_IN:
