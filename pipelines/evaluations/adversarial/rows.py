@@ -13,7 +13,6 @@ from nullspace.robustness.attacks.losses import FEWEST_CLASSES
 from nullspace.robustness.attacks.smallest import smallest_l2
 from pipelines.engine.class_names import class_names
 from pipelines.evaluations.adversarial.beside import Beside, reached
-from pipelines.evaluations.adversarial.pictures import keep
 from pipelines.evaluations.adversarial.settings import AdversarialSettings
 from pipelines.evaluations.adversarial.tally import BY, ROBUST, AdversarialTally
 from pipelines.evaluations.adversarial.ways import SMALLEST, Way, beside, conditions_of, shown, ways_of
@@ -27,6 +26,7 @@ from pipelines.evaluations.base import (
     outcome_columns,
 )
 from pipelines.evaluations.found_kernel import kernel_of
+from pipelines.evaluations.pictures import keep, keep_captions
 
 NAME = "adversarial"
 _TRACKED = (".robust", ".robust_ci.low", ".robust_ci.high", ".agreement", ".forwards", ".backwards")
@@ -66,7 +66,9 @@ class AdversarialShards(EvaluationShards[AdversarialSettings]):
         pictures = reached(verdicts.pictures, batch.images, robust)
         answer = self.outputs(pictures)
         if way == shown(self.settings):
-            keep(self.out / "examples", way.name, batch, pictures, answer, self.names)
+            shown_pictures = {"image": batch.images, way.name: pictures}
+            keep(self.out, batch, shown_pictures, {f"{way.name}_difference": (batch.images, pictures)})
+            keep_captions(self.out, batch, self.names, {"image": batch.before, way.name: answer})
         yield (
             way.name,
             {

@@ -13,18 +13,15 @@ from nullspace.model.vit import SplitViT
 from pipelines.evaluations.attribution.measures import Maps, Measures
 from pipelines.evaluations.attribution.ways import CLEAN, PIXEL_PICTURE, STEERED, Way, map_picture, picture
 from pipelines.evaluations.base import ImageBatch
-from pipelines.evaluations.pictures import save_difference, save_picture
+from pipelines.evaluations.pictures import keep
 
 
 def keep_maps(
     model: SplitViT, out: Path, batch: ImageBatch, way: Way, pictures: Tensor, maps: Maps, names: Collection[str]
 ) -> None:
     """The pictures of a way, and those of their maps that are called `names`, laid over them."""
-    shown = {name: laid_over(pictures, as_drawn(model, maps[name])) for name in names if name in maps}
-    for number in range(batch.keep):
-        save_picture(_file(out, batch, number, picture(way)), pictures[number])
-        for name, laid in shown.items():
-            save_picture(_file(out, batch, number, map_picture(way, name)), laid[number])
+    shown = {map_picture(way, name): laid_over(pictures, as_drawn(model, maps[name])) for name in names if name in maps}
+    keep(out, batch, {picture(way): pictures, **shown})
 
 
 def keep_pictures(
@@ -38,17 +35,9 @@ def keep_pictures(
     if way.name == STEERED.name:
         for each, seen in ((CLEAN, base[:count]), (way, some)):
             drawn = pixels_as_drawn(measures.pixel_map(seen, kinds))
-            for number, laid in enumerate(laid_over(seen, drawn)):
-                save_picture(_file(out, batch, number, map_picture(each, PIXEL_PICTURE)), laid)
+            keep(out, batch, {map_picture(each, PIXEL_PICTURE): laid_over(seen, drawn)})
         keep_maps(model, out, batch, way, some, {}, ())
     else:
         maps = {way.map: map_named(way.map)(model, some, kinds).detach()}
         keep_maps(model, out, batch, way, some, maps, (way.map,))
-    for number in range(count):
-        save_difference(_file(out, batch, number, f"{picture(way)}_difference"), base[number], pictures[number])
-
-
-def _file(out: Path, batch: ImageBatch, number: int, name: str) -> Path:
-    folder = out / "examples"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{batch.first + number:02d}_{name}.png"
+    keep(out, batch, {}, {f"{picture(way)}_difference": (base, pictures)})

@@ -45,7 +45,7 @@ from pipelines.evaluations.corruption.ways import (
     stored,
 )
 from pipelines.evaluations.found_kernel import kernel_of
-from pipelines.evaluations.pictures import save_picture
+from pipelines.evaluations.pictures import keep
 from pipelines.evaluations.tallies import Tally
 
 NAME = "corruption"
@@ -100,7 +100,7 @@ class CorruptionShards(EvaluationShards[CorruptionSettings]):
         saved = corrupted(batch.saved, corruption, batch.ids, seed=self.seed)
         pictures = from_uint8(saved).to(self.device)
         if corruption.severity == self.shown:
-            self._keep(corruption.kind, batch, pictures)
+            keep(self.out, batch, {"original": batch.images, corruption.kind: pictures})
         condition = at(corruption.kind, corruption.severity)
         yield condition, pictures
         if self.settings.controls:
@@ -144,16 +144,6 @@ class CorruptionShards(EvaluationShards[CorruptionSettings]):
         return corruption_error(
             {name: _mean([found[at(name, each)] for each in severities])[ERROR] for name in self.settings.names}
         )
-
-    def _keep(self, name: str, batch: ImageBatch, pictures: Tensor) -> None:
-        if not batch.keep:
-            return
-        folder = self.out / "examples"
-        folder.mkdir(exist_ok=True)
-        for number in range(batch.keep):
-            stem = f"{batch.first + number:02d}"
-            save_picture(folder / f"{stem}_original.png", batch.images[number])
-            save_picture(folder / f"{stem}_{name}.png", pictures[number])
 
 
 def _wrong(batch: ImageBatch, logits: Tensor) -> Tensor:

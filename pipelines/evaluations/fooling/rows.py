@@ -66,7 +66,7 @@ class FoolingShards(EvaluationShards[FoolingSettings]):
         fooled, passes = self._made(way, pair)
         answer = self.outputs(fooled)
         if way.name in self.shown:
-            keep_examples(self.out / "examples", way, batch, pair, fooled, answer, self.names)
+            keep_examples(self.out, way, batch, pair, fooled, answer, self.names)
         judged = columns_of_judges(self.judges, fooled, pair)
         yield way.name, self.measures.of(fooled, answer, pair) | judged | {"passes": passes}
         base = pair.images if way.keeps_image else pair.look

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from nullspace.watermark.certify import mean_and_worst
 from pipelines.evaluations.base import (
     Asked,
@@ -18,7 +16,7 @@ from pipelines.evaluations.base import (
 )
 from pipelines.evaluations.found_kernel import found_kernel
 from pipelines.evaluations.kernel_noise.settings import KernelNoiseSettings
-from pipelines.evaluations.pictures import save_difference, save_picture
+from pipelines.evaluations.pictures import keep
 from pipelines.evaluations.pixel_noise import CONDITIONS, KernelNoise
 from pipelines.evaluations.tallies import OutcomeTally
 
@@ -37,7 +35,9 @@ class KernelNoiseShards(EvaluationShards[KernelNoiseSettings]):
         drawn = self.noise.draw(batch.ids)
         for condition in CONDITIONS:
             noised = self.noise.images(condition, batch.images, batch.ids, drawn)
-            self._keep_examples(condition, batch, noised)
+            if condition in _SHOWN:
+                pictures = {"original": batch.images, condition: noised}
+                keep(self.out, batch, pictures, {f"{condition}_difference": (batch.images, noised)})
             moved, worst = mean_and_worst(self.noise.token_changes(batch.images, noised))
             sizes = {
                 "noise_rms": self.noise.rms_of(noised - batch.images).double(),
@@ -45,17 +45,6 @@ class KernelNoiseShards(EvaluationShards[KernelNoiseSettings]):
                 "largest_token_change": worst.double(),
             }
             yield condition, outcome_columns(batch.before, self.outputs(noised)) | sizes
-
-    def _keep_examples(self, condition: str, batch: ImageBatch, noised: Tensor) -> None:
-        if condition not in _SHOWN or not batch.keep:
-            return
-        folder = self.out / "examples"
-        folder.mkdir(exist_ok=True)
-        for number in range(batch.keep):
-            stem, before, after = f"{batch.first + number:02d}", batch.images[number], noised[number]
-            save_picture(folder / f"{stem}_original.png", before)
-            save_picture(folder / f"{stem}_{condition}.png", after)
-            save_difference(folder / f"{stem}_{condition}_difference.png", before, after)
 
 
 EVALUATION = Evaluation(

@@ -22,7 +22,7 @@ from nullspace.watermark.payload.hidden_mark import HiddenMark
 from pipelines.evaluations.base import Asked, Columns, Evaluation, EvaluationShards, ImageBatch, Verdict, needs_kernel
 from pipelines.evaluations.image_quality import psnr, ssim
 from pipelines.evaluations.payload.settings import PayloadSettings
-from pipelines.evaluations.pictures import save_difference, save_picture
+from pipelines.evaluations.pictures import keep
 from pipelines.evaluations.visual_information import vif
 
 RATES = (1e-3, 1e-6)  # false positives, at which is counted how many marks are found
@@ -48,7 +48,8 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
     def conditions(self, batch: ImageBatch) -> Iterator[tuple[str, Columns]]:
         messages = Draws(self.seed, "message", batch.ids).bytes(self.settings.message_bytes)
         marked = self.mark.embed(batch.saved, messages, psnr=self.settings.psnr).images
-        self._keep_examples(batch, marked)
+        before, after = (from_uint8(each[: batch.keep]) for each in (batch.saved, marked))
+        keep(self.out, batch, {"original": before, "hidden": after}, {"hidden_difference": (before, after)})
         yield UNMARKED, self._read(batch.saved, messages)
         for distortion in self.distortions:
             draws = Draws(self.seed, distortion.name, batch.ids)
@@ -82,15 +83,6 @@ class PayloadShards(EvaluationShards[PayloadSettings]):
             "token_change": moved.double(),
             "largest_token_change": worst.double(),
         }
-
-    def _keep_examples(self, batch: ImageBatch, marked: Tensor) -> None:
-        folder = self.out / "examples"
-        for number in range(batch.keep):
-            folder.mkdir(exist_ok=True)
-            before, after = (from_uint8(each[number]) for each in (batch.saved, marked))
-            save_picture(folder / f"{batch.first + number:02d}_original.png", before)
-            save_picture(folder / f"{batch.first + number:02d}_hidden.png", after)
-            save_difference(folder / f"{batch.first + number:02d}_hidden_difference.png", before, after)
 
 
 def _looks(before: Tensor, after: Tensor) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from pipelines.evaluations.base import (
 )
 from pipelines.evaluations.found_kernel import found_kernel
 from pipelines.evaluations.image_quality import psnr, ssim
-from pipelines.evaluations.pictures import save_difference, save_picture
+from pipelines.evaluations.pictures import keep
 from pipelines.evaluations.tallies import OutcomeTally
 from pipelines.evaluations.visible_watermark.mark import JPEG_QUALITIES, make_mark
 from pipelines.evaluations.visible_watermark.settings import VisibleWatermarkSettings
@@ -59,7 +58,8 @@ class VisibleWatermarkShards(EvaluationShards[VisibleWatermarkSettings]):
         made = embed(self.model, self.kernel, images, mark, alpha, within=self.within, iterations=iterations)
         saved = from_uint8(self.eight_bits.save(images, made.marked))
         plain = from_uint8(round_to_uint8(made.plain))
-        self._keep_examples(batch, plain, saved)
+        pictures = {"original": batch.images, "plain": plain, "marked": saved}
+        keep(self.out, batch, pictures, {"difference": (batch.images, saved)})
         shuffled = images + Draws(self.seed, "mark_permuted", batch.ids).shuffled(saved - images)
         for condition, changed in zip(CONDITIONS, (saved, plain, shuffled), strict=True):
             yield condition, self._columns(images, changed, batch.before)
@@ -84,16 +84,6 @@ class VisibleWatermarkShards(EvaluationShards[VisibleWatermarkSettings]):
         looks = (changed, 1), (changed, 2), (images, 1)
         found = [texture_contrast(look, alpha, shrink=shrink) for look, shrink in looks]
         return dict(zip(_CONTRAST, found, strict=True))
-
-    def _keep_examples(self, batch: ImageBatch, plain: Tensor, marked: Tensor) -> None:
-        folder = self.out / "examples"
-        for number in range(batch.keep):
-            folder.mkdir(exist_ok=True)
-            stem, clean = folder / f"{batch.first + number:02d}", batch.images[number]
-            save_picture(Path(f"{stem}_original.png"), clean)
-            save_picture(Path(f"{stem}_plain.png"), plain[number])
-            save_picture(Path(f"{stem}_marked.png"), marked[number])
-            save_difference(Path(f"{stem}_difference.png"), clean, marked[number])
 
 
 def jpeg_condition(quality: int) -> str:
