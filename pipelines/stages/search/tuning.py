@@ -27,6 +27,7 @@ from pipelines.stages.search.calibration import calibrated_on_a_worker
 from pipelines.stages.search.images import Chosen, choose, join, write_images
 from pipelines.stages.search.importance import importance
 from pipelines.stages.search.progress import SearchProgress, attach
+from pipelines.stages.search.saved_state import drop_cut_off
 from pipelines.stages.search.settings import SearchSettings
 from pipelines.stages.search.tables import SEARCHED, all_failed, trial_tables
 from pipelines.stages.search.trial import NoiseTrial, TrialData, read_noise
@@ -182,7 +183,7 @@ def _restore(path: Path, trainable: Any, plan: Search) -> Any | None:
     """The tuner a killed run left, or None when its files are cut off (then the trials run again)."""
     from ray import tune
 
-    if not _is_whole(path):
+    if not drop_cut_off(path):
         return None
     try:
         tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, restart_errored=True)
@@ -190,17 +191,6 @@ def _restore(path: Path, trainable: Any, plan: Search) -> Any | None:
         return None
     plan.restored(tuner)
     return tuner
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the newest state of an experiment was saved to its end. Tune itself would start over with a traceback."""
-    states = sorted(path.glob("experiment_state-*.json"))
-    if not states:
-        return False
-    session = states[-1].stem.partition("-")[2]
-    pickles = [file for file in path.glob(f"*-{session}.*") if file != states[-1]]
-    ends = {states[-1]: b"}", **dict.fromkeys(pickles, b".")}  # of a JSON object, of a pickle
-    return all(file.read_bytes().endswith(end) for file, end in ends.items())
 
 
 def _space(settings: SearchSettings) -> dict[str, Any]:
