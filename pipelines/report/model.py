@@ -13,6 +13,8 @@ from pipelines.report.outcomes import Share
 from pipelines.report.parts import Cell, ModelArticle, ReportFigure, Section, Table, Tile
 from pipelines.report.view import NamedOutcome, Result, StageReport, StageView
 
+_NOTHING = Cell(wording.MISSING)
+
 
 @dataclass(frozen=True)
 class ReportedStage:
@@ -53,7 +55,11 @@ class ReportedStage:
 
     def cell(self, title: str) -> Cell:
         """Its cell in a column of the comparison."""
-        return Cell(wording.MISSING) if self.skipped else self.report.columns[title](self.view)
+        return _NOTHING if self.skipped else self.report.columns[title](self.view)
+
+    def titles(self) -> list[str]:
+        """The columns of the comparison that it has something to say in, be it why there is nothing."""
+        return [title for title in self.report.columns if self.skipped or self.cell(title) != _NOTHING]
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Model:
     def cells(self, columns: list[str]) -> list[Cell]:
         """Its row of the comparison."""
         known = {title: stage for stage in self.stages for title in stage.report.columns}
-        return [known[title].cell(title) if title in known else Cell(wording.MISSING) for title in columns]
+        return [known[title].cell(title) if title in known else _NOTHING for title in columns]
 
     def _subtitle(self) -> str:
         name = self.results.below("model").text("name")
@@ -137,8 +143,8 @@ def load_arguments(model: Result) -> str:
 
 
 def columns_of(models: list[Model]) -> list[str]:
-    """Titles of the comparison's columns, in the order of the page."""
-    return list(dict.fromkeys(title for model in models for stage in model.stages for title in stage.report.columns))
+    """Titles of the comparison's columns, in the order of the page; what was asked of no model has none."""
+    return list(dict.fromkeys(title for model in models for stage in model.stages for title in stage.titles()))
 
 
 def across(models: Sequence[Model]) -> list[Table]:

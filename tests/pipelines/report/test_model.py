@@ -108,3 +108,11 @@ def test_models_are_compared_by_all_that_any_of_them_has() -> None:
     one = model([ReportedStage(other, view())])
     assert columns_of([both, one]) == ["Mine", "Other"]
     assert one.cells(["Mine", "Other"]) == [Cell("—"), Cell("2")]
+
+
+def test_what_was_asked_of_no_model_has_no_column_and_what_was_skipped_has_one() -> None:
+    columns = {"Asked": lambda found: Cell(found.result.text("asked") or "—")}
+    report = StageReport("asked", "Asked", section=REPORT.section, columns=columns)
+    results: list[dict[str, Any]] = [{}, {"asked": "3"}, {"skipped": "no kernel"}]
+    silent, asked, skipped = (model([ReportedStage(report, view(**result))]) for result in results)
+    assert columns_of([silent]) == [] and columns_of([silent, asked]) == columns_of([silent, skipped]) == ["Asked"]
