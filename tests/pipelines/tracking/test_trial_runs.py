@@ -95,7 +95,8 @@ def make_tuner(
             name="search",
             storage_path=str(folder),
             callbacks=[callback],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=2, num_to_keep=1),
+            # All are kept: Tune removes older ones before it has saved which is the newest.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=2),
             verbose=0,
         ),
     )
