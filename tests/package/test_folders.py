@@ -99,7 +99,8 @@ def _wrong_folders(root: Path, package: str) -> list[str]:
             if allowed is None:
                 found.append(f"{own}: no rule for this folder; add one")
             elif sibling and f"{_top(own)}/*" in FOLDERS[package]:
-                if other not in (_top(own), own) and not own.startswith(f"{other}/"):
+                above_or_below = own.startswith(f"{other}/") or other.startswith(f"{own}/")
+                if other not in (_top(own), own) and not above_or_below:
                     found.append(f"{'/'.join(parts)} imports {module}: one question or stage never another")
             elif not sibling and not {other, _top(other)} & allowed and f"{_top(other)}/*" not in allowed:
                 found.append(f"{'/'.join(parts)} imports {module}")

@@ -15,7 +15,7 @@ from pipelines.stages.search.tables import SEARCHED
 from pipelines.stages.search.tuning import Search, search
 from pipelines.tracking.trial_runs import TrialCallback, reconnect
 
-VERSION = 5
+VERSION = 6
 
 
 def search_stage(branch: Branch, settings: SearchSettings, inputs: Mapping[str, Stage]) -> Stage:

@@ -26,11 +26,11 @@ from pipelines.files import read_json, write_json, write_table
 from pipelines.stages.search.calibration import calibrated_on_a_worker
 from pipelines.stages.search.images import Chosen, choose, join, write_images
 from pipelines.stages.search.importance import importance
-from pipelines.stages.search.progress import SearchProgress, attach
-from pipelines.stages.search.saved_state import drop_cut_off
 from pipelines.stages.search.settings import SearchSettings
 from pipelines.stages.search.tables import SEARCHED, all_failed, trial_tables
 from pipelines.stages.search.trial import NoiseTrial, TrialData, read_noise
+from pipelines.stages.search.tune.progress import SearchProgress, attach
+from pipelines.stages.search.tune.saved_state import drop_cut_off
 
 OBJECTIVE = "mean ‖Δlogits‖₂ at held per-token norm; scaled so that mean ‖Δsoftmax‖² <= epsilon on new images"
 _REGISTRY = threading.Lock()
@@ -210,8 +210,8 @@ def _tune_config(plan: Search) -> Any:
     import optuna
     from ray import tune
 
-    from pipelines.stages.search.early_stopping import ResumableASHA
-    from pipelines.stages.search.suggestions import ResumableOptuna
+    from pipelines.stages.search.tune.early_stopping import ResumableASHA
+    from pipelines.stages.search.tune.suggestions import ResumableOptuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = plan.settings

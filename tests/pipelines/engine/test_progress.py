@@ -13,7 +13,7 @@ from rich.console import Console
 from pipelines.engine import progress as module
 from pipelines.engine.progress import Counter, Progress
 from pipelines.files import read_json
-from pipelines.stages.search.progress import SearchProgress
+from pipelines.stages.search.tune.progress import SearchProgress
 
 
 class Clock:

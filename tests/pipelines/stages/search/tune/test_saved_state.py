@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stages.search.saved_state import drop_cut_off
+from pipelines.stages.search.tune.saved_state import drop_cut_off
 
 FILES = {"experiment_state": "json", "searcher-state": "pkl", "search_gen_state": "json", "callback-states": "pkl"}
 FIRST, SECOND = "2026-11-27_20-05-44", "2026-11-27_20-07-48"

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from ray import tune
 
-from pipelines.stages.search.suggestions import ResumableOptuna
+from pipelines.stages.search.tune.suggestions import ResumableOptuna
 
 
 @pytest.fixture

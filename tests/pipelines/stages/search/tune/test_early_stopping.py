@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.stages.search.early_stopping import JOURNAL, ResumableASHA
+from pipelines.stages.search.tune.early_stopping import JOURNAL, ResumableASHA
 
 EVERY, LAST = 10, 90
 
