@@ -68,7 +68,7 @@ class _Cards:
     """Makes the models' pages; figures and pictures of a page are written into a folder beside it."""
 
     def __init__(self) -> None:
-        self._folder, self._names = Path(), dict[bytes, str]()
+        self._folder = Path()
         sources: dict[str, Callable[..., str]] = {
             "light": lambda figure: self._figure(figure, "light"),
             "dark": lambda figure: self._figure(figure, "dark"),
@@ -78,24 +78,24 @@ class _Cards:
 
     def write(self, row: Row, file: Path) -> None:
         """The page of a model, with its folder."""
-        self._folder, self._names = file.with_suffix(""), {}
+        self._folder = file.with_suffix("")
         self._folder.mkdir(exist_ok=True)
         page = self._page.render(name=row.name, article=article(row.entry), measured=how_measured(row.entry))
         write_text(file, page)
 
     def _figure(self, figure: ReportFigure, theme: str) -> str:
-        return self._written(f"{figure.name}-{theme}.png", figure.draw(DARK if theme == "dark" else LIGHT))
+        content = figure.draw(DARK if theme == "dark" else LIGHT)
+        if content == figure.draw(LIGHT):  # one that its run saved is the same for both, and written once
+            theme = "light"
+        return self._written(f"{figure.name}-{theme}.png", content)
 
     def _picture(self, path: Path) -> str:
         stage = path.parent.parent.name.partition("--")[0]  # in whose folder it lies
         return self._written(f"{stage}-{path.name}", thumbnail(path))
 
     def _written(self, name: str, content: bytes) -> str:
-        """The address of a file with this content: a figure that a run saved is the same on light and dark pages."""
-        if content not in self._names:
-            (self._folder / name).write_bytes(content)
-            self._names[content] = f"{self._folder.name}/{name}"
-        return self._names[content]
+        (self._folder / name).write_bytes(content)
+        return f"{self._folder.name}/{name}"
 
 
 def _write_hub(file: Path, results: list[dict[str, object]]) -> None:

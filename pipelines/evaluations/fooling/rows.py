@@ -127,7 +127,7 @@ def _tallies(asked: Asked[FoolingSettings]) -> dict[str, FoolingTally]:
 
 EVALUATION = Evaluation(
     name="fooling",
-    version=4,
+    version=5,
     settings=FoolingSettings,
     worker=FoolingShards,
     tallies=_tallies,

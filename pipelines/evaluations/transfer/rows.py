@@ -1,7 +1,7 @@
 """Do other models notice the noise that this one does not? Its pictures and its token noise, shown to them.
 
-Kernel noise goes through pixels: pictures of 8 bits, which every model reads at its own input size. Learned noise is
-added to the tokens of models whose tokens have the same shape.
+Kernel noise goes through pixels: pictures of 8 bits, which a model of another input size reads as files. Learned noise
+is added to the tokens of models whose tokens have the same shape.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _tallies(asked: Asked[TransferSettings]) -> dict[str, OutcomeTally]:
 
 EVALUATION = Evaluation(
     name="transfer",
-    version=1,
+    version=2,
     settings=TransferSettings,
     worker=TransferShards,
     tallies=_tallies,
