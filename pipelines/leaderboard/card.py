@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from pipelines.leaderboard.entries import Entry
@@ -36,7 +37,10 @@ def _with_saved(entry: Entry, section: Section) -> Section:
 def _saved(entry: Entry, figure: ReportFigure) -> ReportFigure:
     """The figure as the run drew it: drawing is most of what a page costs."""
     file = _file(entry, figure)
-    return replace(figure, draw=lambda theme: file.read_bytes()) if file is not None else figure
+    if file is None:
+        return figure
+    saved = cache(file.read_bytes)
+    return replace(figure, draw=lambda theme: saved())
 
 
 def _file(entry: Entry, figure: ReportFigure) -> Path | None:

@@ -84,9 +84,10 @@ class _Cards:
         write_text(file, page)
 
     def _figure(self, figure: ReportFigure, theme: str) -> str:
+        """The address of its file; one that its run saved is the same for both themes, of which the page asks."""
         content = figure.draw(DARK if theme == "dark" else LIGHT)
-        if content == figure.draw(LIGHT):  # one that its run saved is the same for both, and written once
-            theme = "light"
+        if theme == "dark" and content == figure.draw(LIGHT):
+            return self._address(f"{figure.name}-light.png")
         return self._written(f"{figure.name}-{theme}.png", content)
 
     def _picture(self, path: Path) -> str:
@@ -95,6 +96,9 @@ class _Cards:
 
     def _written(self, name: str, content: bytes) -> str:
         (self._folder / name).write_bytes(content)
+        return self._address(name)
+
+    def _address(self, name: str) -> str:
         return f"{self._folder.name}/{name}"
 
 

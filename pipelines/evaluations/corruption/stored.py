@@ -5,9 +5,9 @@ They are files of the size a model reads, and are decoded as they are: neither r
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
 
 import numpy as np
 import torch
@@ -74,24 +74,28 @@ class StoredImages:
 
     def _place(self, id_: str) -> str | None:
         """Path of an image's file below a corruption and severity; None where there is none."""
-        path = PurePosixPath(id_)
-        return self._places.get(str(path.with_suffix("")) if path.name else id_) or self._names.get(path.stem)
+        place = _without_suffix(id_)
+        return self._places.get(place) or self._names.get(posixpath.basename(place))
 
     @cached_property
     def _places(self) -> dict[str, str]:
         first = self.storage.at(self._folder(self.kinds[0], self.severities[0]))
         paths = [first.relative(entry.path) for entry in first.files() if is_image_name(entry.path)]
-        return {str(PurePosixPath(path).with_suffix("")): path for path in paths}
+        return {_without_suffix(path): path for path in paths}
 
     @cached_property
     def _names(self) -> dict[str, str | None]:
         """Paths by name without suffix; None for names that occur more than once."""
         found: dict[str, str | None] = {}
         for place, path in self._places.items():
-            name = PurePosixPath(place).name
+            name = posixpath.basename(place)
             found[name] = None if name in found else path
         return found
 
 
 def _as_it_is(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _without_suffix(path: str) -> str:
+    return posixpath.splitext(path)[0]
