@@ -35,6 +35,8 @@ class StoredImages:
 
     def check(self, ids: Collection[str]) -> None:
         """Raises SourceError when a folder, or a file of an image in `ids`, is missing or the first of another size."""
+        if self.storage.kind() != "directory":
+            raise SourceError(f"corruption.stored: {self.storage.shown} is no folder; correct it")
         for kind in self.kinds:
             for severity in self.severities:
                 if self.storage.at(self._folder(kind, severity)).kind() != "directory":

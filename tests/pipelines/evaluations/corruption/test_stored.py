@@ -103,6 +103,8 @@ def test_what_cannot_be_read_as_it_is_is_named(stored: Path, made: dict[str, Don
         SourceError, match=r"no folder snow/2; expected CORRUPTION/SEVERITY/CLASS/FILE.*corruption\.names"
     ):
         tiny.evaluated(EVALUATION, tmp_path, settings(stored, names=("fog", "snow")), made)
+    with pytest.raises(SourceError, match=r"corruption\.stored: .*/absent is no folder"):
+        StoredImages(str(tmp_path / "absent"), ["fog"], [2], (64, 64)).check(["x"])
     some = next(stored.glob("fog/2/*/*.png"))
     id_ = some.stem
     with pytest.raises(SourceError, match="is 64×64 pixels, the model reads 32×32; stored corruptions are not resized"):
