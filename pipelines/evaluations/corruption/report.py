@@ -164,9 +164,13 @@ def _tile(view: StageView) -> Tile:
 
 
 def _outcomes(view: StageView) -> list[NamedOutcome]:
-    """For the terminal: the mean over all corruptions, and its control."""
+    """For the terminal: the mean over all corruptions, its control, and that over stored files."""
     conditions = view.result.conditions
-    named = ((MEAN, "natural corruptions", False), (permuted(MEAN), "their changes, permuted", True))
+    named = (
+        (MEAN, "natural corruptions", False),
+        (permuted(MEAN), "their changes, permuted", True),
+        (stored(MEAN), "stored corruptions", False),
+    )
     return [NamedOutcome(title, conditions[name], control) for name, title, control in named if name in conditions]
 
 
